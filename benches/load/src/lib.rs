@@ -1,0 +1,1 @@
+//! A load generator with a decoder of its own.

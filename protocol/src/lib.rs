@@ -1,0 +1,1 @@
+//! The tidings wire protocol: what is said, and the rules both ends follow.

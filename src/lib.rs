@@ -1,0 +1,1 @@
+//! tidings: a real-time pub/sub event server.

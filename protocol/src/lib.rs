@@ -1,1 +1,30 @@
-//! The tidings wire protocol: what is said, and the rules both ends follow.
+//! The tidings wire protocol: what is said over a connection or a request, and the rules both ends follow.
+//!
+//! `protocol/README.md` is the specification; rules are cited by number (R1, R2 …). Nothing here knows of a runtime, a socket or a clock.
+
+mod channel;
+mod code;
+mod codec;
+mod command;
+mod continuity;
+mod frame;
+mod position;
+mod publication;
+
+pub use channel::{Channel, ChannelInvalid};
+pub use code::{CloseCode, Code, Problem};
+pub use codec::{CommandRefused, decode_command, decode_frame, encode_command, encode_frame};
+pub use command::{Ack, Command, HistoryCommand, PublishCommand, SubscribeCommand};
+pub use continuity::{Continuity, Reaction};
+pub use frame::{
+    BatchFrame, ContinuedFrame, DisconnectFrame, Envelope, ErrorFrame, Frame, GapFrame, GapReason, HelloFrame,
+    HistoryFrame, PublishedFrame, RefreshedFrame, SubscribedFrame, UnsubscribedFrame,
+};
+pub use position::{Epoch, Offset, Position, PositionInvalid};
+pub use publication::{Payload, PayloadInvalid, Publication};
+
+/// The subprotocol of text frames that carry JSON.
+pub const SUBPROTOCOL_JSON: &str = "tidings.v1.json";
+
+/// The largest integer that every JSON reader can hold exactly: 2^53 - 1.
+pub const INTEGER_MAX: u64 = (1 << 53) - 1;

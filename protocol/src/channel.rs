@@ -1,0 +1,148 @@
+//! A channel's name.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A channel's name: 1 to 255 bytes of `A-Z a-z 0-9 _ - = @ , . ; : / ~ ! +`, not `.` and not `..`.
+///
+/// Names that start with `$` belong to the server, so no client's name parses that starts so.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Channel(Arc<str>);
+
+/// Why a text is no channel name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChannelInvalid {
+    /// The text is empty.
+    Empty,
+    /// The text has more than 255 bytes.
+    TooLong(usize),
+    /// `.` and `..` would be eaten by URL normalisation on the way.
+    DotSegment,
+    /// A character outside the grammar, with its byte index.
+    Character(char, usize),
+}
+
+impl Channel {
+    /// The most bytes of a name.
+    pub const BYTES_MAX: usize = 255;
+
+    /// Checks a name against the grammar (R1).
+    pub fn parse(name: &str) -> Result<Channel, ChannelInvalid> {
+        if name.is_empty() {
+            return Err(ChannelInvalid::Empty);
+        }
+        if name.len() > Self::BYTES_MAX {
+            return Err(ChannelInvalid::TooLong(name.len()));
+        }
+        if name == "." || name == ".." {
+            return Err(ChannelInvalid::DotSegment);
+        }
+        match name.char_indices().find(|(_, c)| !is_allowed(*c)) {
+            Some((index, c)) => Err(ChannelInvalid::Character(c, index)),
+            None => Ok(Channel(name.into())),
+        }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The text before the first `:`, which names a namespace where one of that name is configured.
+    pub fn prefix(&self) -> Option<&str> {
+        self.0.split_once(':').map(|(prefix, _)| prefix)
+    }
+}
+
+fn is_allowed(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "_-=@,.;:/~!+".contains(c)
+}
+
+impl fmt::Display for ChannelInvalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ChannelInvalid::Empty => write!(f, "a channel name needs at least one character"),
+            ChannelInvalid::TooLong(bytes) => {
+                write!(f, "a channel name has at most {} bytes, this one has {bytes}", Channel::BYTES_MAX)
+            }
+            ChannelInvalid::DotSegment => write!(f, "`.` and `..` are no channel names"),
+            ChannelInvalid::Character('$', 0) => {
+                write!(f, "names that start with `$` belong to the server: choose another")
+            }
+            ChannelInvalid::Character(c, index) => write!(
+                f,
+                "a channel name holds only A-Z a-z 0-9 _ - = @ , . ; : / ~ ! +, this one has {c:?} at byte {index}"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for ChannelInvalid {}
+
+impl fmt::Display for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.0)
+    }
+}
+
+impl Borrow<str> for Channel {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Serialize for Channel {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Channel {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        Channel::parse(&name).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_grammar() {
+        let longest = "a".repeat(255);
+        for good in ["tickets", "room:7", "a", "A-Z_=@,.;:/~!+9", "...", longest.as_str()] {
+            assert_eq!(Channel::parse(good).unwrap().as_str(), good);
+        }
+        let too_long = "a".repeat(256);
+        for (bad, why) in [
+            ("", ChannelInvalid::Empty),
+            (".", ChannelInvalid::DotSegment),
+            ("..", ChannelInvalid::DotSegment),
+            (too_long.as_str(), ChannelInvalid::TooLong(256)),
+            ("$presence", ChannelInvalid::Character('$', 0)),
+            ("a b", ChannelInvalid::Character(' ', 1)),
+            ("room:*", ChannelInvalid::Character('*', 5)),
+            ("ü", ChannelInvalid::Character('ü', 0)),
+            ("a{b}", ChannelInvalid::Character('{', 1)),
+            ("a\nb", ChannelInvalid::Character('\n', 1)),
+        ] {
+            assert_eq!(Channel::parse(bad), Err(why), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_prefix_ends_at_the_first_colon() {
+        assert_eq!(Channel::parse("room:7:x").unwrap().prefix(), Some("room"));
+        assert_eq!(Channel::parse("tickets").unwrap().prefix(), None);
+    }
+}

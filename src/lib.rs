@@ -1,1 +1,4 @@
 //! tidings: a real-time pub/sub event server.
+
+pub mod ablation;
+pub mod hub;

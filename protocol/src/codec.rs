@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::{
-    Ack, Channel, Code, Command, Envelope, Frame, HistoryCommand, INTEGER_MAX, Payload, PayloadInvalid, Position,
-    Problem, PublishCommand, SubscribeCommand,
+    Ack, Channel, Code, Command, Envelope, Frame, HistoryCommand, INTEGER_MAX, Payload, PayloadInvalid,
+    Position, Problem, PublishCommand, SubscribeCommand,
 };
 
 /// Keys of a frame that are looked at; a frame has two.
@@ -51,8 +51,8 @@ pub struct CommandRefused {
 /// Reads one command and its id (R10-R13). Unknown fields are ignored.
 pub fn decode_command(text: &str) -> Result<(Option<u64>, Command), CommandRefused> {
     let refused = |id, problem| CommandRefused { id, problem };
-    let fields: Fields<'_> =
-        serde_json::from_str(text).map_err(|e| refused(None, bad_frame(format!("the frame is not a JSON object: {e}"))))?;
+    let fields: Fields<'_> = serde_json::from_str(text)
+        .map_err(|e| refused(None, bad_frame(format!("the frame is not a JSON object: {e}"))))?;
     let id = match fields.get("id").map(RawValue::get) {
         None | Some("null") => None,
         Some(id) => match id.parse::<u64>().ok().filter(|id| *id <= INTEGER_MAX) {
@@ -76,7 +76,9 @@ fn decode_body(name: &str, body: &str) -> Result<Command, Problem> {
             let ReadBody { channel, since, .. } = body_of(name, body)?;
             Command::Subscribe(SubscribeCommand { channel: channel_of(&channel)?, since })
         }
-        "unsubscribe" => Command::Unsubscribe { channel: channel_of(&body_of::<ReadBody>(name, body)?.channel)? },
+        "unsubscribe" => {
+            Command::Unsubscribe { channel: channel_of(&body_of::<ReadBody>(name, body)?.channel)? }
+        }
         "presence" => Command::Presence { channel: channel_of(&body_of::<ReadBody>(name, body)?.channel)? },
         "history" => {
             let ReadBody { channel, since, limit } = body_of(name, body)?;
@@ -192,7 +194,10 @@ impl<'a> Fields<'a> {
             }
             Some(name) => {
                 let shown: String = name.chars().take(40).collect();
-                Problem::new(Code::UnknownCommand, format!("there is no command {shown:?}: {}", COMMANDS.join(", ")))
+                Problem::new(
+                    Code::UnknownCommand,
+                    format!("there is no command {shown:?}: {}", COMMANDS.join(", ")),
+                )
             }
         }
     }
@@ -256,12 +261,24 @@ impl Serialize for CommandForm<'_> {
             body
         };
         match self.command {
-            Command::Connect { token } => map.serialize_entry("connect", &serde_json::json!({ "token": token })),
-            Command::Refresh { token } => map.serialize_entry("refresh", &serde_json::json!({ "token": token })),
-            Command::Subscribe(c) => map.serialize_entry("subscribe", &channel_and(&c.channel, &c.since, None)),
-            Command::Unsubscribe { channel } => map.serialize_entry("unsubscribe", &channel_and(channel, &None, None)),
-            Command::Presence { channel } => map.serialize_entry("presence", &channel_and(channel, &None, None)),
-            Command::History(c) => map.serialize_entry("history", &channel_and(&c.channel, &c.since, c.limit)),
+            Command::Connect { token } => {
+                map.serialize_entry("connect", &serde_json::json!({ "token": token }))
+            }
+            Command::Refresh { token } => {
+                map.serialize_entry("refresh", &serde_json::json!({ "token": token }))
+            }
+            Command::Subscribe(c) => {
+                map.serialize_entry("subscribe", &channel_and(&c.channel, &c.since, None))
+            }
+            Command::Unsubscribe { channel } => {
+                map.serialize_entry("unsubscribe", &channel_and(channel, &None, None))
+            }
+            Command::Presence { channel } => {
+                map.serialize_entry("presence", &channel_and(channel, &None, None))
+            }
+            Command::History(c) => {
+                map.serialize_entry("history", &channel_and(&c.channel, &c.since, c.limit))
+            }
             Command::Publish(publish) => map.serialize_entry("publish", &PublishForm(publish)),
             Command::Ping { c } => map.serialize_entry("ping", &serde_json::json!({ "c": c })),
         }?;

@@ -13,7 +13,8 @@
 use std::sync::Arc;
 
 use crate::{
-    BatchFrame, ContinuedFrame, GapFrame, GapReason, HistoryFrame, Offset, Position, Publication, SubscribedFrame,
+    BatchFrame, ContinuedFrame, GapFrame, GapReason, HistoryFrame, Offset, Position, Publication,
+    SubscribedFrame,
 };
 
 /// One channel as a client has it.
@@ -100,7 +101,8 @@ impl Continuity {
         let last = frame.last.unwrap_or(Offset(first.0 + frame.publications.len() as u64 - 1));
         let seen = position.offset;
         position.offset = seen.max(last);
-        let fresh = frame.publications.iter().zip(offsets).filter(|(p, offset)| p.offset.unwrap_or(*offset) > seen);
+        let fresh =
+            frame.publications.iter().zip(offsets).filter(|(p, offset)| p.offset.unwrap_or(*offset) > seen);
         fresh
             .map(|(p, offset)| {
                 let mut publication = Publication::clone(p);

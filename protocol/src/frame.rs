@@ -109,7 +109,10 @@ pub struct BatchFrame {
     pub publications: Vec<Arc<Publication>>,
 }
 
-fn without_offsets<S: Serializer>(publications: &[Arc<Publication>], serializer: S) -> Result<S::Ok, S::Error> {
+fn without_offsets<S: Serializer>(
+    publications: &[Arc<Publication>],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     struct Plain<'a>(&'a Publication);
 
     impl Serialize for Plain<'_> {

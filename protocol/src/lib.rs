@@ -17,8 +17,8 @@ pub use codec::{CommandRefused, decode_command, decode_frame, encode_command, en
 pub use command::{Ack, Command, HistoryCommand, PublishCommand, SubscribeCommand};
 pub use continuity::{Continuity, Reaction};
 pub use frame::{
-    BatchFrame, ContinuedFrame, DisconnectFrame, Envelope, ErrorFrame, Frame, GapFrame, GapReason, HelloFrame,
-    HistoryFrame, PublishedFrame, RefreshedFrame, SubscribedFrame, UnsubscribedFrame,
+    BatchFrame, ContinuedFrame, DisconnectFrame, Envelope, ErrorFrame, Frame, GapFrame, GapReason,
+    HelloFrame, HistoryFrame, PublishedFrame, RefreshedFrame, SubscribedFrame, UnsubscribedFrame,
 };
 pub use position::{Epoch, Offset, Position, PositionInvalid};
 pub use publication::{Payload, PayloadInvalid, Publication};

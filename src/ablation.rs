@@ -1,0 +1,46 @@
+//! Switches that turn single safeguards off, to show that each is needed. They exist only in test builds with the
+//! feature `ablation`; everywhere else [`ablated`] is a constant.
+
+/// A safeguard that a test can switch off for its own thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Safeguard {
+    /// A subscriber is attached to the hub before its history is read.
+    ListenBeforeRead,
+    /// A batch is compared with the subscription's position by its range.
+    RangeCheck,
+    /// A full mailbox remembers which channels missed something.
+    GapOnOverflow,
+    /// A broker that starts anew begins a new epoch.
+    EpochOnRestart,
+}
+
+#[cfg(feature = "ablation")]
+mod switch {
+    use super::Safeguard;
+    use std::cell::Cell;
+
+    thread_local! {
+        static OFF: Cell<Option<Safeguard>> = const { Cell::new(None) };
+    }
+
+    /// Switches one safeguard off (or none) for this thread.
+    pub fn ablate(safeguard: Option<Safeguard>) {
+        OFF.set(safeguard);
+    }
+
+    /// Whether `safeguard` is switched off.
+    pub fn ablated(safeguard: Safeguard) -> bool {
+        OFF.get() == Some(safeguard)
+    }
+}
+
+#[cfg(not(feature = "ablation"))]
+mod switch {
+    /// Whether `safeguard` is switched off: never, outside of test builds.
+    #[inline(always)]
+    pub fn ablated(_: super::Safeguard) -> bool {
+        false
+    }
+}
+
+pub use switch::*;

@@ -1,0 +1,113 @@
+//! What passes between a session and those who act and write for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidings_protocol::{Ack, Channel, CloseCode, Envelope, Offset, Position, Problem, PublishCommand};
+
+use super::{Batch, Grant, Page, PageLimit};
+
+/// What must be done outside; each is answered once.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Check a credential.
+    Authenticate {
+        /// A JWT or an API key.
+        token: String,
+    },
+    /// Attach to the channel, then read what follows `since` (or where it stands).
+    Join {
+        /// The channel.
+        channel: Channel,
+        /// The last position that the client has.
+        since: Option<Position>,
+        /// The bounds of the answer.
+        limit: PageLimit,
+    },
+    /// Detach from the channel.
+    Leave {
+        /// The channel.
+        channel: Channel,
+    },
+    /// Read history.
+    Read {
+        /// The channel.
+        channel: Channel,
+        /// The last position that the reader has.
+        since: Option<Position>,
+        /// The bounds of the answer.
+        limit: PageLimit,
+    },
+    /// Publish, in this user's name.
+    Publish(PublishCommand),
+}
+
+/// What became of an action.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// Of `Authenticate`.
+    Authenticated(Result<Grant, Problem>),
+    /// Of `Join`; `None` for a volatile channel.
+    Joined(Result<Option<Page>, Problem>),
+    /// Of `Leave`.
+    Left,
+    /// Of `Read`.
+    Read(Result<Page, Problem>),
+    /// Of `Publish`.
+    Published(Result<Published, Problem>),
+}
+
+/// What is known of a publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The publication's place, where the channel has places.
+    pub position: Option<Position>,
+    /// The level that was reached.
+    pub ack: Ack,
+}
+
+/// What must be said.
+#[derive(Clone, Debug)]
+pub enum Transmit {
+    /// A frame of this session alone.
+    Frame(Box<Envelope>),
+    /// A batch, without what comes before `from`.
+    Batch {
+        /// Shared with everybody else who gets it.
+        batch: Arc<Batch>,
+        /// The first offset that the client has not seen; `None` for all.
+        from: Option<Offset>,
+    },
+    /// A sign of life that asks for one.
+    Ping,
+    /// The last word; nothing follows.
+    Close(Close),
+}
+
+/// Why a connection ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Close {
+    /// The code.
+    pub code: CloseCode,
+    /// A sentence for people.
+    pub message: String,
+    /// How long the client should wait before it comes back.
+    pub after: Option<Duration>,
+}
+
+impl Close {
+    /// A close without advice when to come back.
+    pub fn new(code: CloseCode, message: impl Into<String>) -> Close {
+        Close { code, message: message.into(), after: None }
+    }
+
+    /// What the close frame carries: the slug first, at most 123 bytes as RFC 6455 allows.
+    pub fn reason(&self) -> String {
+        let mut reason = match self.message.is_empty() {
+            true => self.code.slug().to_owned(),
+            false => format!("{}: {}", self.code.slug(), self.message),
+        };
+        reason.truncate(reason.floor_char_boundary(123));
+        reason
+    }
+}

@@ -1,0 +1,148 @@
+//! A grant says who a session is and what it may do.
+
+use std::sync::Arc;
+
+use tidings_protocol::Channel;
+
+use super::Time;
+
+/// Channel names: an exact one, or all with a common beginning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pattern {
+    /// This name.
+    Exact(Channel),
+    /// Every name that starts so; everything, where the text is empty.
+    Prefix(Arc<str>),
+}
+
+/// Why a text is no pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PatternInvalid(pub String);
+
+/// Who a session is and what it may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grant {
+    /// The user; empty for an anonymous one.
+    pub user: Arc<str>,
+    /// Channels it may subscribe to, and resume.
+    pub subscribe: Vec<Pattern>,
+    /// Channels it may publish to.
+    pub publish: Vec<Pattern>,
+    /// Channels whose history it may read.
+    pub history: Vec<Pattern>,
+    /// Channels that it is subscribed to without asking.
+    pub channels: Vec<Channel>,
+    /// Whether it may look at the server itself: its channels, its connections.
+    pub admin: bool,
+    /// When all of this ends; `None` for never.
+    pub expires: Option<Expiry>,
+}
+
+/// When a grant ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// On this process's clock.
+    pub at: Time,
+    /// As the token has it: seconds since 1970.
+    pub exp: u64,
+}
+
+impl Pattern {
+    /// Reads a pattern: a channel name, or the beginning of one with a `*` at the end.
+    pub fn parse(text: &str) -> Result<Pattern, PatternInvalid> {
+        match text.strip_suffix('*') {
+            // A name is checked as if something followed, so that every prefix can match some channel.
+            Some(prefix) if prefix.is_empty() || Channel::parse(&format!("{prefix}x")).is_ok() => {
+                Ok(Pattern::Prefix(prefix.into()))
+            }
+            Some(_) => Err(PatternInvalid(format!(
+                "pattern {text:?} has a `*` elsewhere than at the end of a channel name"
+            ))),
+            None => Channel::parse(text)
+                .map(Pattern::Exact)
+                .map_err(|e| PatternInvalid(format!("pattern {text:?}: {e}"))),
+        }
+    }
+
+    /// Every channel.
+    pub fn all() -> Pattern {
+        Pattern::Prefix("".into())
+    }
+
+    fn matches(&self, channel: &Channel) -> bool {
+        match self {
+            Pattern::Exact(name) => name == channel,
+            Pattern::Prefix(prefix) => channel.as_str().starts_with(&**prefix),
+        }
+    }
+}
+
+impl Grant {
+    /// Everything, for ever, for nobody in particular: development on loopback.
+    pub fn open() -> Grant {
+        let all = vec![Pattern::all()];
+        Grant { subscribe: all.clone(), publish: all.clone(), history: all, admin: true, ..Grant::default() }
+    }
+
+    /// Whether the session may have what is published on `channel` from now on, or since a position that it had.
+    pub fn may_subscribe(&self, channel: &Channel) -> bool {
+        self.subscribe.iter().any(|pattern| pattern.matches(channel))
+            || self.channels.iter().any(|initial| initial == channel)
+    }
+
+    /// Whether the session may publish on `channel`.
+    pub fn may_publish(&self, channel: &Channel) -> bool {
+        self.publish.iter().any(|pattern| pattern.matches(channel))
+    }
+
+    /// Whether the session may read what `channel` keeps.
+    pub fn may_read_history(&self, channel: &Channel) -> bool {
+        self.history.iter().any(|pattern| pattern.matches(channel))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn channel(name: &str) -> Channel {
+        Channel::parse(name).unwrap()
+    }
+
+    #[test]
+    fn patterns_match_a_name_or_a_beginning() {
+        for (pattern, name, matches) in [
+            ("tickets", "tickets", true),
+            ("tickets", "tickets2", false),
+            ("room:*", "room:7", true),
+            ("room:*", "room:", true),
+            ("room:*", "room", false),
+            ("*", "anything", true),
+        ] {
+            assert_eq!(
+                Pattern::parse(pattern).unwrap().matches(&channel(name)),
+                matches,
+                "{pattern} on {name}"
+            );
+        }
+        for bad in ["", "a*b", "**", "a b*", "$x", "$x*"] {
+            assert!(Pattern::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_grant_gives_what_it_names_and_nothing_else() {
+        let grant = Grant {
+            subscribe: vec![Pattern::parse("a:*").unwrap()],
+            publish: vec![Pattern::parse("b").unwrap()],
+            channels: vec![channel("c")],
+            ..Grant::default()
+        };
+        for (name, subscribe, publish) in [("a:1", true, false), ("b", false, true), ("c", true, false)] {
+            assert_eq!(grant.may_subscribe(&channel(name)), subscribe, "{name}");
+            assert_eq!(grant.may_publish(&channel(name)), publish, "{name}");
+            assert!(!grant.may_read_history(&channel(name)), "{name}");
+        }
+        assert!(Grant::open().may_publish(&channel("x")));
+    }
+}

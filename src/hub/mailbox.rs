@@ -1,0 +1,206 @@
+//! A mailbox holds what others want a connection to write: batches, within a bound of bytes.
+//!
+//! What does not fit is not queued but *forgotten by name*: the set of channels that missed something. The session reads
+//! those from history once it has caught up, or declares a gap. A set of held subscriptions cannot overflow.
+//!
+//! The mailbox also decides when its connection is woken: once per window for ticks, and at most once for leading edges.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use indexmap::IndexSet;
+use tidings_protocol::Channel;
+
+use super::{Batch, Close, Time, Urgency};
+use crate::ablation::{Safeguard, ablated};
+
+/// What waits for one connection.
+#[derive(Debug)]
+pub struct Mailbox {
+    waiting: VecDeque<Arc<Batch>>,
+    bytes: usize,
+    bytes_max: usize,
+    forgotten: IndexSet<Channel>,
+    close: Option<Close>,
+    /// The connection had its leading write of the window that ends here.
+    leading_until: Time,
+    /// Held leading batches will be called for at this moment.
+    owed_at: Option<Time>,
+    /// The connection was told to look.
+    called: bool,
+}
+
+/// What the connection takes out.
+#[derive(Debug, Default)]
+pub struct Mail {
+    /// Batches in the order in which they were sealed.
+    pub batches: VecDeque<Arc<Batch>>,
+    /// Channels that missed something after those batches.
+    pub forgotten: IndexSet<Channel>,
+    /// The connection is to end, after all of the above.
+    pub close: Option<Close>,
+}
+
+/// What the one who put something in has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// Wake the connection once everything of this moment is in.
+    Now,
+    /// Call for it at this moment.
+    At(Time),
+    /// Nothing: that is on its way already.
+    No,
+}
+
+impl Mailbox {
+    /// An empty mailbox for at most `bytes_max` bytes; while empty it accepts any one batch.
+    pub fn new(bytes_max: usize) -> Self {
+        Mailbox {
+            waiting: VecDeque::new(),
+            bytes: 0,
+            bytes_max,
+            forgotten: IndexSet::new(),
+            close: None,
+            leading_until: Time::ZERO,
+            owed_at: None,
+            called: false,
+        }
+    }
+
+    /// Puts a batch in, or remembers that its channel missed something.
+    pub fn offer(&mut self, batch: &Arc<Batch>, urgency: Urgency, now: Time) -> Wake {
+        let fits = self.waiting.is_empty() || self.bytes + batch.bytes <= self.bytes_max;
+        if !fits || self.forgotten.contains(&batch.channel) {
+            if !ablated(Safeguard::GapOnOverflow) {
+                self.forgotten.insert(batch.channel.clone());
+            }
+        } else {
+            self.bytes += batch.bytes;
+            self.waiting.push_back(batch.clone());
+        }
+        match urgency {
+            Urgency::Leading { until } if now < self.leading_until => self.owe(until),
+            Urgency::Leading { until } => {
+                self.leading_until = until;
+                self.call()
+            }
+            Urgency::Now | Urgency::Tick => self.call(),
+        }
+    }
+
+    /// The channel missed something on its way here.
+    pub fn forget(&mut self, channel: &Channel) -> Wake {
+        self.forgotten.insert(channel.clone());
+        self.call()
+    }
+
+    /// The connection is to end once it wrote what is here.
+    pub fn close(&mut self, close: Close) -> Wake {
+        self.close.get_or_insert(close);
+        self.call()
+    }
+
+    /// The moment of a `Wake::At` has come.
+    pub fn call(&mut self) -> Wake {
+        match std::mem::replace(&mut self.called, true) {
+            true => Wake::No,
+            false => Wake::Now,
+        }
+    }
+
+    fn owe(&mut self, until: Time) -> Wake {
+        if self.called || self.owed_at.is_some_and(|at| at <= until) {
+            return Wake::No;
+        }
+        self.owed_at = Some(until);
+        Wake::At(until)
+    }
+
+    /// Whether the connection was told to look.
+    pub fn is_called(&self) -> bool {
+        self.called
+    }
+
+    /// Whether something waits, called for or not.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.forgotten.is_empty() && self.close.is_none()
+    }
+
+    /// Everything, once the connection was told to look; nothing before, so that held batches wait for their tick.
+    pub fn take(&mut self) -> Option<Mail> {
+        if !std::mem::take(&mut self.called) {
+            return None;
+        }
+        self.owed_at = None;
+        self.bytes = 0;
+        Some(Mail {
+            batches: std::mem::take(&mut self.waiting),
+            forgotten: std::mem::take(&mut self.forgotten),
+            close: self.close.take(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tidings_protocol::{Payload, Publication};
+
+    fn ms(ms: u64) -> Time {
+        Time(Duration::from_millis(ms))
+    }
+
+    fn batch(channel: &str, bytes: usize) -> Arc<Batch> {
+        let payload = Payload::text("x".repeat(bytes).as_bytes()).unwrap();
+        let publication = Publication { offset: None, time: 0, id: None, key: None, payload };
+        Arc::new(Batch::new(Channel::parse(channel).unwrap(), None, vec![Arc::new(publication)]))
+    }
+
+    #[test]
+    fn an_empty_mailbox_accepts_any_batch_and_a_full_one_remembers_the_channel() {
+        let mut mailbox = Mailbox::new(1_000);
+        mailbox.offer(&batch("big", 5_000), Urgency::Tick, ms(0));
+        mailbox.offer(&batch("small", 1), Urgency::Tick, ms(0));
+        let mail = mailbox.take().unwrap();
+        assert_eq!(mail.batches.len(), 1);
+        assert_eq!(mail.forgotten.iter().map(Channel::as_str).collect::<Vec<_>>(), ["small"]);
+        mailbox.offer(&batch("small", 1), Urgency::Tick, ms(0));
+        assert_eq!(mailbox.take().unwrap().batches.len(), 1, "what was taken no longer counts");
+    }
+
+    #[test]
+    fn a_forgotten_channel_gets_nothing_more_until_its_session_knows() {
+        let mut mailbox = Mailbox::new(300);
+        for _ in 0..10 {
+            mailbox.offer(&batch("a", 100), Urgency::Tick, ms(0));
+            mailbox.offer(&batch("b", 1), Urgency::Tick, ms(0));
+        }
+        let mail = mailbox.take().unwrap();
+        assert!(mail.forgotten.contains("a"));
+        let after_loss = mail.batches.iter().filter(|batch| batch.channel.as_str() == "a").count();
+        assert_eq!(after_loss, 1, "a hole is never followed by what came after it");
+    }
+
+    #[test]
+    fn a_connection_has_one_leading_write_in_a_window() {
+        let mut mailbox = Mailbox::new(1_000);
+        let leading = Urgency::Leading { until: ms(100) };
+        assert_eq!(mailbox.offer(&batch("a", 1), leading, ms(10)), Wake::Now);
+        assert!(mailbox.take().is_some());
+        assert_eq!(mailbox.offer(&batch("b", 1), leading, ms(20)), Wake::At(ms(100)));
+        assert_eq!(mailbox.offer(&batch("c", 1), leading, ms(30)), Wake::No, "it is owed already");
+        assert!(mailbox.take().is_none(), "held batches wait for their tick");
+        assert_eq!(mailbox.call(), Wake::Now);
+        assert_eq!(mailbox.take().unwrap().batches.len(), 2);
+        let next = Urgency::Leading { until: ms(200) };
+        assert_eq!(mailbox.offer(&batch("d", 1), next, ms(110)), Wake::Now);
+    }
+
+    #[test]
+    fn a_tick_wakes_a_connection_once() {
+        let mut mailbox = Mailbox::new(1_000);
+        assert_eq!(mailbox.offer(&batch("a", 1), Urgency::Tick, ms(100)), Wake::Now);
+        assert_eq!(mailbox.offer(&batch("b", 1), Urgency::Tick, ms(100)), Wake::No);
+    }
+}

@@ -1,0 +1,322 @@
+//! A session is one connection as the hub sees it: who it is, what it subscribed to, and what it is to be told.
+//!
+//! Its task owns it; nobody locks it. Whatever happens is handed in by a `handle_*` function; what must be done comes out
+//! of [`Session::poll_action`] (one at a time, each answered by [`Session::handle_answer`]) and what must be said out of
+//! [`Session::poll_transmit`].
+//!
+//! ```text
+//!   Waiting (no credential yet) ──── connect ────▶ Open ──── close, expiry, silence ────▶ Closed
+//!        └───────────── 5 s without connect, or a bad credential ────────────────────────────▲
+//! ```
+//!
+//! It does not encode, does not write, and does not know how history is stored.
+
+mod answer;
+mod begin;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use tidings_protocol::{
+    Channel, CloseCode, Code, Command, CommandRefused, Envelope, Frame, GapReason, HelloFrame, Position,
+    Problem, SubscribeCommand,
+};
+
+use super::subscription::{Accept, Fallen, Subscription};
+use super::{Action, Batch, Close, Due, Grant, Heartbeat, Liveness, PageLimit, Time, Transmit};
+
+/// How a session behaves; the same for all of one transport.
+#[derive(Clone, Debug)]
+pub struct SessionConfig {
+    /// What the client is told first, but for the session's own name.
+    pub hello: HelloFrame,
+    /// Who asks for the rest of a recovery that does not fit one page.
+    pub catch_up: CatchUp,
+    /// Pings and the longest silence.
+    pub heartbeat: Heartbeat,
+    /// How long a connection may stay without a credential where one is demanded.
+    pub hello_timeout: Duration,
+    /// How long to wait before history is asked again after it failed.
+    pub retry_after: Duration,
+    /// The most subscriptions.
+    pub channels_max: usize,
+    /// The most commands that wait for their turn.
+    pub commands_max: usize,
+    /// The most bytes of data that a publish may carry.
+    pub message_bytes_max: usize,
+    /// The most bytes that go by while a client pages.
+    pub waiting_bytes_max: usize,
+    /// The bounds of a page of history.
+    pub page: PageLimit,
+}
+
+/// Who pages through a long recovery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CatchUp {
+    /// The client, by `history` commands: WebSocket.
+    ByClient,
+    /// The server: SSE, whose clients cannot ask.
+    ByServer,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Session {
+    config: Arc<SessionConfig>,
+    name: String,
+    state: State,
+    grant: Grant,
+    subscriptions: IndexMap<Channel, Subscription>,
+    liveness: Liveness,
+    commands: VecDeque<(Option<u64>, Command)>,
+    /// Subscriptions whose history must be read.
+    behind: VecDeque<Channel>,
+    /// Channels that the grant no longer covers.
+    lost: VecDeque<Channel>,
+    /// Reading history failed; not before this.
+    retry_at: Option<Time>,
+    /// The action that is out.
+    asked: Option<Asked>,
+    /// Joins that must be answered before an SSE client is greeted.
+    greet_after: usize,
+    /// The client came with a cursor that could not be read.
+    cursor_lost: bool,
+    transmits: VecDeque<Transmit>,
+}
+
+#[derive(Debug, PartialEq)]
+enum State {
+    Waiting { until: Time },
+    Open,
+    Closed,
+}
+
+/// What an answer is for.
+#[derive(Debug)]
+enum Asked {
+    Connect { id: Option<u64> },
+    Refresh { id: Option<u64> },
+    Join { id: Option<u64>, channel: Channel, since: bool },
+    Leave,
+    History { id: Option<u64>, channel: Channel },
+    BackFill { channel: Channel },
+    Publish { id: Option<u64> },
+}
+
+impl Session {
+    /// A session that just connected. Without a grant it waits for `connect`. `jitter` (0 to 1) spreads its pings.
+    pub fn new(
+        config: Arc<SessionConfig>,
+        name: String,
+        grant: Option<Grant>,
+        jitter: f64,
+        now: Time,
+    ) -> Self {
+        let mut session = Session {
+            state: State::Waiting { until: now.after(config.hello_timeout) },
+            liveness: Liveness::new(config.heartbeat, jitter, now),
+            config,
+            name,
+            grant: Grant::default(),
+            subscriptions: IndexMap::new(),
+            commands: VecDeque::new(),
+            behind: VecDeque::new(),
+            lost: VecDeque::new(),
+            retry_at: None,
+            asked: None,
+            greet_after: 0,
+            cursor_lost: false,
+            transmits: VecDeque::new(),
+        };
+        if let Some(grant) = grant {
+            session.open(grant);
+        }
+        session
+    }
+
+    /// A session that subscribes to all it will ever subscribe to before it is greeted, as SSE does: each channel with
+    /// the position that the client's cursor has for it. A cursor that cannot be read is a gap in every channel.
+    pub fn with_channels(mut self, channels: Vec<(Channel, Option<Position>)>, cursor_lost: bool) -> Self {
+        self.transmits.clear();
+        self.commands.clear();
+        self.greet_after = channels.len();
+        self.cursor_lost = cursor_lost;
+        for (channel, since) in channels {
+            self.commands.push_back((None, Command::Subscribe(SubscribeCommand { channel, since })));
+        }
+        self
+    }
+
+    fn open(&mut self, grant: Grant) {
+        self.state = State::Open;
+        self.grant = grant;
+        self.greet();
+        for channel in self.grant.channels.clone() {
+            self.commands.push_back((None, Command::Subscribe(SubscribeCommand { channel, since: None })));
+        }
+    }
+
+    fn greet(&mut self) {
+        let hello = HelloFrame { session: self.name.clone(), ..self.config.hello.clone() };
+        let hello = Transmit::Frame(Box::new(Envelope { id: None, frame: Frame::Hello(hello) }));
+        self.transmits.push_front(hello);
+    }
+
+    /// The session's subscriptions that have a position, with the last one passed on.
+    pub fn positions(&self) -> impl Iterator<Item = (&Channel, &Position)> {
+        self.subscriptions
+            .iter()
+            .filter_map(|(channel, subscription)| Some((channel, subscription.position()?)))
+    }
+
+    /// The channels that the session is attached to.
+    pub fn channels(&self) -> impl Iterator<Item = &Channel> {
+        self.subscriptions.keys()
+    }
+
+    /// Who the session is.
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// Whether no more commands should be read for now.
+    pub fn is_full(&self) -> bool {
+        self.commands.len() >= self.config.commands_max
+    }
+
+    /// Whether the last word is spoken.
+    pub fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
+    /// Bytes came.
+    pub fn handle_received(&mut self, now: Time) {
+        self.liveness.hear(now);
+    }
+
+    /// A command came. It waits for its turn: replies keep the order of commands, but for `pong`.
+    pub fn handle_command(&mut self, id: Option<u64>, command: Command) {
+        match command {
+            Command::Ping { c } => self.say(id, Frame::Pong { c }),
+            command => self.commands.push_back((id, command)),
+        }
+    }
+
+    /// Something came that is no command; the session survives.
+    pub fn handle_refused(&mut self, refused: CommandRefused) {
+        self.refuse(refused.id, refused.problem);
+    }
+
+    /// A batch came out of the mailbox.
+    pub fn handle_batch(&mut self, batch: &Arc<Batch>) {
+        let Some(subscription) = self.subscriptions.get_mut(&batch.channel) else { return };
+        match subscription.accept(batch, self.config.waiting_bytes_max) {
+            Accept::Deliver { from } => {
+                self.transmits.push_back(Transmit::Batch { batch: batch.clone(), from })
+            }
+            Accept::Duplicate | Accept::Held => {}
+            Accept::Behind => self.behind.push_back(batch.channel.clone()),
+            Accept::Overflow(position) => {
+                self.declare_gap(&batch.channel, GapReason::Overflow, Some(position))
+            }
+        }
+    }
+
+    /// The mailbox forgot something of this channel, or the broker lost it.
+    pub fn handle_forgotten(&mut self, channel: &Channel) {
+        let Some(subscription) = self.subscriptions.get_mut(channel) else { return };
+        match subscription.fall_behind() {
+            Fallen::Read => self.behind.push_back(channel.clone()),
+            Fallen::Reading => {}
+            Fallen::Gap => self.declare_gap(channel, GapReason::Overflow, None),
+        }
+    }
+
+    /// When [`Session::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let waiting = match self.state {
+            State::Waiting { until } => Some(until),
+            State::Open => self.grant.expires.map(|expiry| expiry.at),
+            State::Closed => return None,
+        };
+        let moments = [waiting, Some(self.liveness.due_at()), self.retry_at];
+        moments.into_iter().flatten().min()
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Time) {
+        if self.state == State::Closed {
+            return;
+        }
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+        }
+        if matches!(self.state, State::Waiting { until } if until <= now) {
+            return self
+                .turn_away(None, Problem::new(Code::Unauthorized, "no `connect` command came in time"));
+        }
+        if self.grant.expires.is_some_and(|expiry| expiry.at <= now) {
+            return self.turn_away(None, Code::TokenExpired.into());
+        }
+        match self.liveness.check(now) {
+            Due::Ping => self.transmits.push_back(Transmit::Ping),
+            Due::Dead => self.close(Close::new(CloseCode::TimedOut, "nothing was heard for too long")),
+            Due::Nothing => {}
+        }
+    }
+
+    /// Ends the session after what is already to be said.
+    pub fn close(&mut self, close: Close) {
+        if self.state != State::Closed {
+            self.state = State::Closed;
+            self.commands.clear();
+            self.behind.clear();
+            self.transmits.push_back(Transmit::Close(close));
+        }
+    }
+
+    /// The next thing to say.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        let next = self.transmits.pop_front();
+        if self.transmits.is_empty() {
+            // An idle session keeps no buffer: thousands of them are idle.
+            self.transmits = VecDeque::new();
+        }
+        next
+    }
+
+    /// The next thing to do, once the last one was answered. Ask when all that was to be said is written: then a slow
+    /// reader slows down its own catching up, and nobody's memory.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        while self.asked.is_none() && self.state != State::Closed {
+            if let Some(channel) = self.lost.pop_front() {
+                self.asked = Some(Asked::Leave);
+                return Some(Action::Leave { channel });
+            }
+            let back_fill = self.poll_back_fill();
+            if back_fill.is_some() {
+                return back_fill;
+            }
+            let (id, command) = self.commands.pop_front()?;
+            match self.begin(id, command) {
+                Ok(action) => return Some(action),
+                Err(problem) => self.refuse(id, problem),
+            }
+        }
+        None
+    }
+
+    fn poll_back_fill(&mut self) -> Option<Action> {
+        while self.retry_at.is_none() {
+            let channel = self.behind.pop_front()?;
+            let Some(subscription) = self.subscriptions.get(&channel) else { continue };
+            if let (true, Some(since)) = (subscription.is_behind(), subscription.position().cloned()) {
+                self.asked = Some(Asked::BackFill { channel: channel.clone() });
+                return Some(Action::Read { channel, since: Some(since), limit: self.config.page });
+            }
+        }
+        None
+    }
+}

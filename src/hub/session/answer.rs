@@ -1,0 +1,197 @@
+//! What a session makes of the answers to its actions.
+
+use std::sync::Arc;
+use tidings_protocol::{
+    Channel, CloseCode, Code, Envelope, ErrorFrame, Frame, GapFrame, GapReason, HistoryFrame, Position,
+    Problem, PublishedFrame, RefreshedFrame, SubscribedFrame, UnsubscribedFrame,
+};
+
+use super::{Asked, CatchUp, Session, State};
+use crate::hub::subscription::Progress;
+use crate::hub::{Answer, Batch, Close, Grant, Page, Published, Time, Transmit};
+
+impl Session {
+    /// The answer to the action that is out.
+    pub fn handle_answer(&mut self, answer: Answer, now: Time) {
+        let asked = self.asked.take().expect("an answer follows an action");
+        match (asked, answer) {
+            (Asked::Connect { id }, Answer::Authenticated(Ok(grant))) => self.connected(id, grant),
+            (Asked::Connect { id }, Answer::Authenticated(Err(problem))) => self.turn_away(id, problem),
+            (Asked::Refresh { id }, Answer::Authenticated(Ok(grant))) => self.refreshed(id, grant),
+            (Asked::Join { id, channel, since }, Answer::Joined(Ok(page))) => {
+                self.joined(id, channel, since, page)
+            }
+            (Asked::Join { id, channel, .. }, Answer::Joined(Err(problem))) => {
+                self.not_joined(id, &channel, problem)
+            }
+            (Asked::Leave, Answer::Left) => {}
+            (Asked::History { id, channel }, Answer::Read(Ok(page))) => self.tell_history(id, &channel, page),
+            (Asked::BackFill { channel }, Answer::Read(Ok(page))) => self.back_fill(&channel, page),
+            (Asked::BackFill { channel }, Answer::Read(Err(_))) => {
+                // The subscription stays behind: it is told the truth once history can be read again.
+                self.behind.push_back(channel);
+                self.retry_at = Some(now.after(self.config.retry_after));
+            }
+            (Asked::Publish { id }, Answer::Published(Ok(Published { position, ack }))) => {
+                self.reply(id, Frame::Published(PublishedFrame { position, ack }));
+            }
+            (Asked::Refresh { id }, Answer::Authenticated(Err(problem)))
+            | (Asked::History { id, .. }, Answer::Read(Err(problem)))
+            | (Asked::Publish { id }, Answer::Published(Err(problem))) => self.refuse(id, problem),
+            (asked, answer) => unreachable!("{answer:?} does not answer {asked:?}"),
+        }
+    }
+
+    fn connected(&mut self, id: Option<u64>, grant: Grant) {
+        // The reply to `connect` is `hello`; an id would promise another.
+        let _ = id;
+        self.open(grant);
+    }
+
+    /// A client that comes back with a narrower grant loses what it no longer covers; another user is refused.
+    fn refreshed(&mut self, id: Option<u64>, grant: Grant) {
+        if grant.user != self.grant.user {
+            return self
+                .refuse(id, Problem::new(Code::Unauthorized, "`refresh` takes a token of the same user"));
+        }
+        let uncovered = |channel: &&Channel| !grant.may_subscribe(channel);
+        let lost: Vec<Channel> = self.subscriptions.keys().filter(uncovered).cloned().collect();
+        for channel in lost {
+            self.subscriptions.shift_remove(&channel);
+            let frame = UnsubscribedFrame { channel: channel.clone(), code: Some(Code::ChannelNotAllowed) };
+            self.say(None, Frame::Unsubscribed(frame));
+            self.lost.push_back(channel);
+        }
+        let exp = grant.expires.map(|expiry| expiry.exp);
+        self.grant = grant;
+        if let Some(exp) = exp {
+            self.reply(id, Frame::Refreshed(RefreshedFrame { exp }));
+        }
+    }
+
+    fn not_joined(&mut self, id: Option<u64>, channel: &Channel, problem: Problem) {
+        self.subscriptions.shift_remove(channel);
+        match self.config.catch_up {
+            CatchUp::ByClient => self.refuse(id, problem),
+            // A stream that lacks one of its channels would look whole: let the client come back for all of it.
+            CatchUp::ByServer => self.close(Close::new(CloseCode::Overloaded, problem.to_string())),
+        }
+    }
+
+    /// The channel is attached; `page` is what it holds after the asked position, `None` where it keeps nothing.
+    fn joined(&mut self, id: Option<u64>, channel: Channel, since: bool, page: Option<Page>) {
+        let by_client = self.config.catch_up == CatchUp::ByClient;
+        let Some(subscription) = self.subscriptions.get_mut(&channel) else { return };
+        let gap = match &page {
+            Some(page) => match subscription.advance(page, by_client) {
+                Progress::Gap(reason, _) => Some(reason),
+                Progress::Live | Progress::More => None,
+            },
+            None => {
+                subscription.go_volatile();
+                // What a channel without history published since then is gone.
+                since.then_some(GapReason::Lost)
+            }
+        };
+        if subscription.is_behind() {
+            self.behind.push_back(channel.clone());
+        }
+        let (position, more) = (subscription.position().cloned(), subscription.is_catching_up());
+        if by_client {
+            let publications = page.filter(|_| gap.is_none()).map_or(Vec::new(), |page| page.publications);
+            let recovered = since.then_some(gap.is_none());
+            let (channel, position) = (channel.clone(), position.clone());
+            self.say(
+                id,
+                Frame::Subscribed(SubscribedFrame { channel, position, recovered, more, publications }),
+            );
+        }
+        let gap = gap.or(self.cursor_lost.then_some(GapReason::Cursor));
+        if let Some(reason) = gap {
+            self.declare_gap(&channel, reason, position);
+        }
+        self.greet_when_complete();
+    }
+
+    fn greet_when_complete(&mut self) {
+        if self.greet_after > 0 {
+            self.greet_after -= 1;
+            if self.greet_after == 0 {
+                self.greet();
+            }
+        }
+    }
+
+    /// History that the client asked for; where it belongs to a recovery, the subscription moves with it.
+    fn tell_history(&mut self, id: Option<u64>, channel: &Channel, page: Page) {
+        let frame = HistoryFrame {
+            publications: page.publications.clone(),
+            position: page.end(),
+            more: page.more(),
+            gap: page.gap,
+        };
+        self.say(id, Frame::History(frame));
+        let Some(subscription) = self.subscriptions.get_mut(channel) else { return };
+        let continues = subscription.is_catching_up() && subscription.is_reached_by(&page);
+        if !continues {
+            return;
+        }
+        if let Progress::Gap(reason, position) = subscription.advance(&page, true) {
+            self.declare_gap(channel, reason, Some(position));
+        }
+        if self.subscriptions.get(channel).is_some_and(|subscription| subscription.is_behind()) {
+            self.behind.push_back(channel.clone());
+        }
+    }
+
+    /// History that the session asked for by itself.
+    fn back_fill(&mut self, channel: &Channel, page: Page) {
+        let Some(subscription) = self.subscriptions.get_mut(channel) else { return };
+        let progress = subscription.advance(&page, false);
+        if subscription.is_behind() {
+            self.behind.push_back(channel.clone());
+        }
+        match progress {
+            Progress::Gap(reason, position) => self.declare_gap(channel, reason, Some(position)),
+            Progress::Live | Progress::More if page.publications.is_empty() => {}
+            Progress::Live | Progress::More => {
+                let batch = Batch::new(channel.clone(), Some(page.from.epoch), page.publications);
+                self.transmits.push_back(Transmit::Batch { batch: Arc::new(batch), from: None });
+            }
+        }
+    }
+
+    /// Refuses a credential and ends the session.
+    pub(super) fn turn_away(&mut self, id: Option<u64>, problem: Problem) {
+        let code = match problem.code {
+            Code::TokenExpired => CloseCode::TokenExpired,
+            _ => CloseCode::Unauthorized,
+        };
+        let message = problem.message.to_string();
+        self.refuse(id, problem);
+        self.close(Close::new(code, message));
+    }
+
+    pub(super) fn refuse(&mut self, id: Option<u64>, problem: Problem) {
+        let Problem { code, message } = problem;
+        let frame = ErrorFrame { code, message: message.into_owned(), retryable: code.retryable() };
+        self.say(id, Frame::Error(frame));
+    }
+
+    pub(super) fn declare_gap(&mut self, channel: &Channel, reason: GapReason, position: Option<Position>) {
+        self.say(None, Frame::Gap(GapFrame { channel: channel.clone(), reason, position }));
+    }
+
+    /// Says what was asked for by id; who gave none wants no reply.
+    pub(super) fn reply(&mut self, id: Option<u64>, frame: Frame) {
+        if id.is_some() {
+            self.say(id, frame);
+        }
+    }
+
+    pub(super) fn say(&mut self, id: Option<u64>, frame: Frame) {
+        if self.state != State::Closed {
+            self.transmits.push_back(Transmit::Frame(Box::new(Envelope { id, frame })));
+        }
+    }
+}

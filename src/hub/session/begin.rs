@@ -1,0 +1,105 @@
+//! How a session turns commands into actions: what is allowed, what is within the limits, and what must be asked.
+
+use indexmap::map::Entry;
+use tidings_protocol::{
+    Channel, Code, Command, Frame, HistoryCommand, Problem, PublishCommand, SubscribeCommand,
+    UnsubscribedFrame,
+};
+
+use super::{Asked, CatchUp, Session, State};
+use crate::hub::subscription::Subscription;
+use crate::hub::{Action, PageLimit};
+
+impl Session {
+    /// Turns a command into an action, or refuses it.
+    pub(super) fn begin(&mut self, id: Option<u64>, command: Command) -> Result<Action, Problem> {
+        let waiting = matches!(self.state, State::Waiting { .. });
+        if waiting && !matches!(command, Command::Connect { .. }) {
+            return Err(Problem::new(Code::Unauthorized, "the first command must be `connect`"));
+        }
+        let (asked, action) = match command {
+            Command::Connect { .. } if !waiting => {
+                return Err(Problem::new(
+                    Code::BadRequest,
+                    "the connection has its credential: use `refresh`",
+                ));
+            }
+            Command::Connect { token } => (Asked::Connect { id }, Action::Authenticate { token }),
+            Command::Refresh { token } => (Asked::Refresh { id }, Action::Authenticate { token }),
+            Command::Subscribe(subscribe) => return self.begin_subscribe(id, subscribe),
+            Command::Unsubscribe { channel } => {
+                if self.subscriptions.shift_remove(&channel).is_none() {
+                    return Err(Code::NotSubscribed.into());
+                }
+                self.reply(
+                    id,
+                    Frame::Unsubscribed(UnsubscribedFrame { channel: channel.clone(), code: None }),
+                );
+                (Asked::Leave, Action::Leave { channel })
+            }
+            Command::Publish(publish) => (Asked::Publish { id }, self.begin_publish(publish)?),
+            Command::History(history) => return self.begin_history(id, history),
+            Command::Presence { channel } => {
+                self.demand(self.grant.may_subscribe(&channel), &channel, "subscribe to")?;
+                return Err(Code::PresenceDisabled.into());
+            }
+            Command::Ping { .. } => unreachable!("pings are answered when they come"),
+        };
+        self.asked = Some(asked);
+        Ok(action)
+    }
+
+    fn begin_subscribe(&mut self, id: Option<u64>, command: SubscribeCommand) -> Result<Action, Problem> {
+        let SubscribeCommand { channel, since } = command;
+        self.demand(self.grant.may_subscribe(&channel), &channel, "subscribe to")?;
+        let channels_max = self.config.channels_max;
+        let full = self.subscriptions.len() >= channels_max;
+        match self.subscriptions.entry(channel.clone()) {
+            Entry::Occupied(_) => return Err(Code::AlreadySubscribed.into()),
+            Entry::Vacant(_) if full => {
+                let message = format!("a connection holds at most {channels_max} subscriptions");
+                return Err(Problem::new(Code::LimitReached, message));
+            }
+            Entry::Vacant(entry) => entry.insert(Subscription::joining()),
+        };
+        self.asked = Some(Asked::Join { id, channel: channel.clone(), since: since.is_some() });
+        let publications = match (&since, self.config.catch_up) {
+            (Some(_), CatchUp::ByClient) => self.config.page.publications,
+            _ => 0,
+        };
+        let limit = PageLimit { publications, ..self.config.page };
+        Ok(Action::Join { channel, since, limit })
+    }
+
+    fn begin_publish(&self, publish: PublishCommand) -> Result<Action, Problem> {
+        self.demand(self.grant.may_publish(&publish.channel), &publish.channel, "publish to")?;
+        let (bytes, bytes_max) = (publish.payload.as_bytes().len(), self.config.message_bytes_max);
+        if bytes > bytes_max {
+            let message = format!("the data has {bytes} bytes, the limit is {bytes_max}");
+            return Err(Problem::new(Code::TooLarge, message));
+        }
+        Ok(Action::Publish(publish))
+    }
+
+    fn begin_history(&mut self, id: Option<u64>, history: HistoryCommand) -> Result<Action, Problem> {
+        let HistoryCommand { channel, since, limit } = history;
+        // Whoever resumes a subscription pages through what it missed, with no other right than the subscription's.
+        let resumes =
+            self.subscriptions.get(&channel).is_some_and(Subscription::is_catching_up) && since.is_some();
+        self.demand(resumes || self.grant.may_read_history(&channel), &channel, "read the history of")?;
+        let most = self.config.page.publications;
+        let limit = PageLimit { publications: limit.unwrap_or(most).min(most), ..self.config.page };
+        self.asked = Some(Asked::History { id, channel: channel.clone() });
+        Ok(Action::Read { channel, since, limit })
+    }
+
+    fn demand(&self, allowed: bool, channel: &Channel, what: &str) -> Result<(), Problem> {
+        match allowed {
+            true => Ok(()),
+            false => Err(Problem::new(
+                Code::ChannelNotAllowed,
+                format!("the credential does not allow to {what} {channel}"),
+            )),
+        }
+    }
+}

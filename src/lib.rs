@@ -1,1 +1,3 @@
 //! tidings: a real-time pub/sub event server.
+
+pub mod config;

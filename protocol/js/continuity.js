@@ -122,15 +122,26 @@ export class Continuity {
     return effects;
   }
 
-  #handleHistory({ position, publications, more }) {
+  #handleHistory({ position, publications, more, gap: reason }) {
     if (this.#phase !== Phase.Paging) return [];
-    if (position && position.epoch !== this.#position.epoch) return this.#repair();
+    const skipped = reason ? this.#skip(reason, position, publications) : [];
+    return [...skipped, ...this.#takePage(publications, position, more)];
+  }
+
+  /** A page goes on elsewhere than it was asked to, and says so. */
+  #skip(reason, { epoch, offset }, publications) {
+    this.#position = { epoch, offset: publications.length ? publications[0].offset - 1 : offset };
+    return [gap(reason, this.#position)];
+  }
+
+  #takePage(publications, position, more) {
+    if (position.epoch !== this.#position.epoch) return this.#repair();
     const before = this.#position.offset;
     const hole = publications.findIndex(({ offset }, i) => offset > (i ? publications[i - 1].offset : before) + 1);
     const effects = this.#take(hole < 0 ? publications : publications.slice(0, hole), before + 1);
     const end = this.#position.offset;
     // A page that brings nothing but promises more, or ends below the head, hides what was trimmed meanwhile.
-    const short = more ? end === before : position?.offset > end;
+    const short = more ? end === before : position.offset > end;
     if (hole >= 0 || short) return [...effects, ...this.#repair()];
     if (more) return [...effects, this.#askPage()];
     this.#phase = Phase.Live;
@@ -142,8 +153,10 @@ export class Continuity {
     if (this.#phase === Phase.Asking) return [];
     this.#phase = Phase.Live;
     this.#gapOwed = false;
-    this.#position = position;
-    return [gap(reason, position)];
+    // Offsets never go back within an epoch, so what is known stays known.
+    const behind = position && position.epoch === this.#position?.epoch && position.offset < this.#position.offset;
+    if (!behind) this.#position = position;
+    return [gap(reason, this.#position)];
   }
 
   #handleContinued({ from, position }) {

@@ -5,6 +5,9 @@
  * `connection_failed`, `token_failed`, `bad_frame`, `closed`. `retryable` is true where the same call may succeed later.
  */
 export class TidingsError extends Error {
+  /** The channel that ended, where this is why. */
+  channel;
+
   constructor(code, message, retryable = false, cause = undefined) {
     super(message, { cause });
     this.name = 'TidingsError';

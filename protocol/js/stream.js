@@ -40,11 +40,12 @@ export class Stream {
     this.#queue.push(item);
   }
 
-  /** No more items; the loop gets what is queued, then ends, or throws `error`. */
+  /** Ends the loop at once; with `error` the loop gets what is queued, then throws it. */
   end(error) {
     if (this.#ended) return;
     this.#ended = true;
     this.#error = error;
+    if (!error) this.#discard();
     if (this.#waiting.length) this.#settle(this.#waiting.shift());
     for (const waiter of this.#waiting.splice(0)) waiter.resolve({ done: true, value: undefined });
   }
@@ -55,11 +56,15 @@ export class Stream {
 
   /** The loop broke off. */
   async return() {
-    this.#queue = [];
-    this.#dropped = undefined;
     this.end();
+    this.#discard();
     this.#stop();
     return { done: true, value: undefined };
+  }
+
+  #discard() {
+    this.#queue = [];
+    this.#dropped = undefined;
   }
 
   #settle(waiter) {

@@ -65,6 +65,8 @@ export declare class TidingsError extends Error {
   readonly code: string;
   /** Whether the same call may succeed later. */
   readonly retryable: boolean;
+  /** The channel that ended, where this is why. */
+  readonly channel?: string;
 }
 
 export interface Options {

@@ -235,6 +235,7 @@ class Tidings extends EventTarget {
 
   #closed(channel, { code, message }) {
     const error = new TidingsError(code, `channel ${channel.name}: ${message}`);
+    error.channel = channel.name;
     this.#end(channel, error);
     this.#report(error);
   }

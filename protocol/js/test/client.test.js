@@ -162,7 +162,7 @@ test('a refused channel ends with an error, and the others go on', async () => {
   w.publish('tickets', 1);
   await w.clock.advance(10);
   assert.deepEqual(seen, [1]);
-  assert.deepEqual(w.of('error').map(({ code }) => code), ['channel_not_allowed']);
+  assert.deepEqual(w.of('error').map(({ code, channel }) => [code, channel]), [['channel_not_allowed', 'secret']]);
 });
 
 test('a subscription that is refused for now is asked for again', async () => {

@@ -224,7 +224,8 @@ class Tidings extends EventTarget {
       if (!frame.error) channel.attempt = 0;
       this.#carryOut(channel, channel.continuity.handle(frame));
     });
-    if (!command.unsubscribe) channel.pending = id;
+    // Only the answer to the newest command counts.
+    channel.pending = id;
   }
 
   #retryLater(channel) {

@@ -46,7 +46,7 @@ async function openPage(t, channel) {
   });
   await page.goto(`${server.url}#${encodeURIComponent(channel)}`);
   await live(page);
-  // Live comes before the answer to the first subscribe: a message that the page published itself shows it is there.
+  // Live does not wait for the answer to the first subscribe; a message that comes back does.
   await page.fill('#publish-channel', channel);
   await page.fill('#publish-data', '"first"');
   await page.click('#publish-submit');
@@ -130,7 +130,7 @@ test('a stream in the page yields messages and ends on abort', async (t) => {
     client.close();
     return seen;
   }, channel);
-  // Until the stream has caught the first of them its subscription may not be there yet.
+  // What is published before the stream has subscribed does not reach it.
   let ended = false;
   items.finally(() => (ended = true)).catch(() => {});
   for (let n = 0; !ended && n < 50; n++) await publish(channel, 'last');

@@ -85,6 +85,15 @@ test('a listener may leave, or close everything, while it is called', async () =
   assert.equal(w.clock.pending, 0);
 });
 
+test('a listener that leaves while it catches up asks for no more pages', async () => {
+  const w = world({ hub: { page: 1 } });
+  const { epoch } = w.publish('tickets', 1, 2, 3);
+  const abort = new AbortController();
+  w.client.subscribe('tickets', () => abort.abort(), { since: { epoch, offset: 0 }, signal: abort.signal });
+  await w.clock.advance(10);
+  assert.equal(commands(w, 'history').length, 0);
+});
+
 test('a message has what was published with it, and bytes are bytes', async () => {
   const w = world();
   const messages = [];
@@ -105,6 +114,14 @@ test('a publish before the connection waits for it, and is answered with a posit
   await w.clock.advance(10);
   assert.deepEqual(await published, { position: w.hub.channel('tickets').position, ack: 'stored' });
   assert.deepEqual(commands(w, 'publish'), [{ id: 1, publish: { channel: 'tickets', data: { id: 42 }, idempotency_key: 'k-1' } }]);
+});
+
+test('a publish at the moment of going live is sent once', async () => {
+  const w = world();
+  w.listen('tickets');
+  w.client.addEventListener('state', ({ detail }) => detail === 'live' && w.client.publish('tickets', 1));
+  await w.clock.advance(10);
+  assert.equal(commands(w, 'publish').length, 1);
 });
 
 test('what became of a publish is said as far as it is known', async () => {
@@ -197,6 +214,18 @@ test('a stream yields messages and gaps, and ends on abort', async () => {
   assert.deepEqual(items, [1, 2, 'lost', 3]);
 });
 
+test('an aborted stream ends at once, whatever is queued', async () => {
+  const w = world();
+  const abort = new AbortController();
+  const stream = w.client.stream('tickets', { signal: abort.signal });
+  await w.clock.advance(10);
+  w.publish('tickets', 1, 2);
+  await w.clock.advance(10);
+  assert.equal((await stream.next()).value.data, 1);
+  abort.abort();
+  assert.deepEqual(await stream.next(), { done: true, value: undefined });
+});
+
 test('breaking out of a stream unsubscribes', async () => {
   const w = world();
   const stream = w.client.stream('tickets');
@@ -247,6 +276,16 @@ test('the state says what one can rely on', async () => {
   w.client.close();
   const states = ['live', 'catching-up', 'live', 'degraded', 'live', 'offline', 'connecting', 'catching-up', 'live', 'offline'];
   assert.deepEqual(w.of('state'), states);
+});
+
+test('what was degraded on one connection is not taken to the next', async () => {
+  const w = world();
+  await w.clock.advance(10);
+  w.network.socket.push({ degraded: { component: 'redis' } });
+  assert.equal(w.client.state, 'degraded');
+  w.network.socket.cut();
+  await w.clock.advance(1000);
+  assert.equal(w.client.state, 'live');
 });
 
 test('a closed client refuses everything, and says why', async () => {

@@ -117,6 +117,29 @@ test('a token function that fails is asked again later', async () => {
   assert.deepEqual([w.client.state, codes(w)], ['live', ['token_failed']]);
 });
 
+test('a token that comes late opens no second socket', async () => {
+  const waiting = [];
+  const w = world({ token: () => new Promise((resolve) => waiting.push(resolve)) });
+  w.client.reconnect();
+  for (const resolve of waiting) resolve('token');
+  await w.clock.advance(10);
+  assert.deepEqual([w.network.sockets.length, w.client.state], [1, 'live']);
+});
+
+test('a program that reconnects as soon as it is offline has one connection', async () => {
+  for (const channels of [[], ['tickets']]) {
+    const w = world();
+    channels.forEach((channel) => w.listen(channel));
+    await w.clock.advance(10);
+    w.client.addEventListener('state', ({ detail }) => detail === 'offline' && w.client.reconnect());
+    w.network.socket.cut();
+    await w.clock.advance(1000);
+    assert.equal(w.network.sockets.length, 2);
+    const states = w.of('state').filter((state) => state !== 'catching-up');
+    assert.deepEqual(states, ['live', 'offline', 'connecting', 'live']);
+  }
+});
+
 test('silence is broken by a probe, and a probe without an answer ends the connection', async () => {
   const w = world();
   const seen = w.listen('tickets');

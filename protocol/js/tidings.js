@@ -39,7 +39,9 @@ class Tidings extends EventTarget {
 
   constructor(url, options) {
     super();
-    const { WebSocket, window } = globalThis;
+    const { WebSocket } = globalThis;
+    // A page's window or a worker's scope; Node has neither.
+    const window = globalThis.addEventListener ? globalThis : undefined;
     this.#options = { WebSocket, window, timers: TIMERS, random: Math.random, ...options };
     if (!this.#options.WebSocket) throw new TypeError('there is no WebSocket here; give one as options.WebSocket');
     this.#connection = new Connection(endpoint(url), this.#options, {

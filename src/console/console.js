@@ -29,7 +29,7 @@ class BreakableSocket extends WebSocket {
 
 const client = tidings(location.origin, { WebSocket: BreakableSocket });
 
-// ── Connection ─────────────────────────────────────────────────────────────────────────────────────────────────
+// Connection
 
 let connected = false;
 
@@ -74,7 +74,7 @@ client.addEventListener('error', ({ detail }) => {
 });
 $('cut').addEventListener('click', toggleCut);
 
-// ── Channels ───────────────────────────────────────────────────────────────────────────────────────────────────
+// Channels
 
 /** channel → the function that ends its subscription */
 const subscriptions = new Map();
@@ -130,7 +130,7 @@ $('subscribe').addEventListener('submit', (event) => {
 });
 addEventListener('hashchange', () => followAddress(channelsInAddress()));
 
-// ── Messages ───────────────────────────────────────────────────────────────────────────────────────────────────
+// Messages
 
 /** Lines that the next frame of the screen shows, newest first; a page in the background gets no frames. */
 let waiting = [];
@@ -194,7 +194,7 @@ function hex(byte) {
 
 $('clear').addEventListener('click', () => $('messages').replaceChildren());
 
-// ── Publishing ─────────────────────────────────────────────────────────────────────────────────────────────────
+// Publishing
 
 /** JSON if it parses, else text: the rule of a bare `curl -d`. */
 function parsed(text) {
@@ -227,7 +227,8 @@ function showCommand() {
   // curl reads a file where its data begins with @.
   const flag = text.startsWith('@') ? '--data-raw' : '-d';
   $('publish-kind').textContent = parsed(text).kind;
-  $('curl').textContent = `curl ${flag} ${quoted} ${location.origin}/v1/publish/${encodeURIComponent($('publish-channel').value)}`;
+  const url = `${location.origin}/v1/publish/${encodeURIComponent($('publish-channel').value)}`;
+  $('curl').textContent = `curl ${flag} ${quoted} ${url}`;
 }
 
 async function copyCommand() {
@@ -252,7 +253,7 @@ $('publish-data').addEventListener('keydown', (event) => {
 });
 $('copy-curl').addEventListener('click', copyCommand);
 
-// ── Counters ───────────────────────────────────────────────────────────────────────────────────────────────────
+// Counters
 
 function count(name) {
   counts[name]++;

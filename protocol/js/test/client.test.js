@@ -113,7 +113,8 @@ test('a publish before the connection waits for it, and is answered with a posit
   const published = w.client.publish('tickets', { id: 42 }, { idempotencyKey: 'k-1' });
   await w.clock.advance(10);
   assert.deepEqual(await published, { position: w.hub.channel('tickets').position, ack: 'stored' });
-  assert.deepEqual(commands(w, 'publish'), [{ id: 1, publish: { channel: 'tickets', data: { id: 42 }, idempotency_key: 'k-1' } }]);
+  const publish = { channel: 'tickets', data: { id: 42 }, idempotency_key: 'k-1' };
+  assert.deepEqual(commands(w, 'publish'), [{ id: 1, publish }]);
 });
 
 test('a publish at the moment of going live is sent once', async () => {
@@ -164,7 +165,7 @@ test('history is read apart from any subscription', async () => {
   await w.clock.advance(10);
   const { messages, position, more } = await history;
   assert.deepEqual(messages.map(({ data, offset, epoch: of }) => [data, offset, of]), [[2, 2, epoch]]);
-  assert.deepEqual([position, more], [{ epoch, offset: 3 }, true]);
+  assert.deepEqual([position, more], [{ epoch, offset: 2 }, true]);
 });
 
 test('a refused channel ends with an error, and the others go on', async () => {

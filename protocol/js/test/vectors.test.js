@@ -25,9 +25,8 @@ test('continuity has a case for every event, frame and effect', () => {
   const keys = (select) => new Set(cases.flatMap(({ steps }) => steps.flatMap(select)));
   const inputs = keys((step) => step.in.event ?? Object.keys(step.in)[0]);
   const effects = keys((step) => step.out.map((effect) => Object.keys(effect)[0]));
-  for (const input of ['connected', 'disconnected', 'retry', 'batch', 'subscribed', 'history', 'gap', 'continued', 'unsubscribed', 'error']) {
-    assert.ok(inputs.has(input), input);
-  }
+  const answers = ['batch', 'subscribed', 'history', 'gap', 'continued', 'unsubscribed', 'error'];
+  assert.deepEqual([...inputs].sort(), ['connected', 'disconnected', 'retry', ...answers].sort());
   assert.deepEqual([...effects].sort(), ['closed', 'deliver', 'gap', 'retry', 'send']);
   assert.ok(cases.length >= 25, `${cases.length} cases`);
 });
@@ -36,14 +35,21 @@ test('frames are named once, and each says what is expected of its reader', () =
   const names = frames.map(({ direction, name }) => `${direction}: ${name}`);
   assert.equal(new Set(names).size, names.length);
   for (const vector of frames) {
-    if (vector.valid) assert.equal(Object.keys(vector.frame).filter((key) => key !== 'id').length, 1, vector.name);
-    else assert.ok(vector.error && vector.direction === 'client' && (vector.text ?? vector.repeat) !== undefined, vector.name);
+    if (vector.valid) {
+      assert.equal(Object.keys(vector.frame).filter((key) => key !== 'id').length, 1, vector.name);
+    } else {
+      assert.equal(vector.direction, 'client', vector.name);
+      assert.ok(vector.error && (vector.text ?? vector.repeat) !== undefined, vector.name);
+    }
   }
 });
 
 test('every command that the client can send is in frames', () => {
-  const commands = new Set(frames.filter(({ valid, direction }) => valid && direction === 'client').flatMap(({ frame }) => Object.keys(frame)));
-  for (const command of ['connect', 'subscribe', 'unsubscribe', 'publish', 'history', 'ping']) assert.ok(commands.has(command), command);
+  const examples = frames.filter(({ valid, direction }) => valid && direction === 'client');
+  const commands = new Set(examples.flatMap(({ frame }) => Object.keys(frame)));
+  for (const command of ['connect', 'subscribe', 'unsubscribe', 'publish', 'history', 'ping']) {
+    assert.ok(commands.has(command), command);
+  }
 });
 
 /** Effects as the vectors have them: messages for people are free. */

@@ -38,10 +38,10 @@ export class Hub {
     this.sessions.delete(session);
   }
 
-  /** Publishes some data as one batch; `reaches(session)` may say that a session does not get it. */
-  publish(name, datas, reaches = () => true) {
+  /** Publishes `{data}`s or `{b64}`s as one batch; `reaches(session)` may say that a session does not get it. */
+  publish(name, contents, reaches = () => true) {
     const channel = this.channel(name);
-    const publications = datas.map((data) => channel.append(data));
+    const publications = contents.map((content) => channel.append(content));
     const frame = { batch: channel.batch(publications) };
     for (const session of this.sessions) if (session.wants(name) && reaches(session)) session.send(frame);
     return channel.position;
@@ -54,8 +54,9 @@ export class Hub {
     channel.fork(head - lost);
     for (const session of this.sessions) {
       if (!session.wants(name)) continue;
-      if (lost === 0) session.send({ continued: { channel: name, from: { epoch, offset: head }, position: channel.position } });
-      else session.send({ gap: { channel: name, reason: 'epoch', position: channel.position } });
+      const { position } = channel;
+      if (lost === 0) session.send({ continued: { channel: name, from: { epoch, offset: head }, position } });
+      else session.send({ gap: { channel: name, reason: 'epoch', position } });
     }
   }
 }
@@ -81,9 +82,9 @@ class Channel {
     return this.volatile ? null : { epoch: this.epoch, offset: this.head };
   }
 
-  append({ ...data }) {
+  append(content) {
     this.head++;
-    const publication = { ...data, time: this.hub.now(), offset: this.head };
+    const publication = { ...content, time: this.hub.now(), offset: this.head };
     this.log.push(publication);
     if (this.log.length > this.hub.historySize) this.log.shift();
     return publication;
@@ -150,9 +151,12 @@ class Session {
     const channel = this.hub.channel(name);
     const { position } = channel;
     this.subscriptions.set(name, false);
-    if (!since) return { subscribed: { channel: name, position } };
+    if (!since) return { subscribed: { channel: name, position, more: false, publications: [] } };
     const reason = channel.volatile ? 'lost' : channel.refusal(since);
-    if (reason) return [{ subscribed: { channel: name, position, recovered: false } }, { gap: { channel: name, reason, position } }];
+    if (reason) {
+      const subscribed = { channel: name, position, recovered: false, more: false, publications: [] };
+      return [{ subscribed }, { gap: { channel: name, reason, position } }];
+    }
     const { publications, more } = this.#page(channel.after(since.offset));
     this.subscriptions.set(name, more);
     return { subscribed: { channel: name, position, recovered: true, more, publications } };
@@ -167,11 +171,13 @@ class Session {
     const channel = this.hub.channel(name);
     const { publications, more } = this.#page(since ? channel.after(since.offset) : channel.log.slice(-limit), limit);
     if (!more && this.subscriptions.has(name)) this.subscriptions.set(name, false);
-    return { history: { publications, position: channel.position, more } };
+    const offset = publications.at(-1)?.offset ?? channel.head;
+    return { history: { publications, position: { epoch: channel.epoch, offset }, more } };
   }
 
   publish({ channel, data, b64, key }) {
-    return { published: { position: this.hub.publish(channel, [b64 === undefined ? { data, key } : { b64, key }]), ack: 'stored' } };
+    const content = b64 === undefined ? { data, key } : { b64, key };
+    return { published: { position: this.hub.publish(channel, [content]), ack: 'stored' } };
   }
 
   #page(publications, limit = Infinity) {

@@ -4,7 +4,8 @@ import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
 
-const BUILT = ['release', 'debug'].map((profile) => fileURLToPath(new URL(`../../../../target/${profile}/tidings`, import.meta.url)));
+const built = (profile) => fileURLToPath(new URL(`../../../../target/${profile}/tidings`, import.meta.url));
+const BUILT = ['release', 'debug'].map(built);
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const START_MS = 10_000;
 

@@ -23,6 +23,12 @@ const STEADY_MS = 5_000;
 
 const TOKEN_EXPIRED = 4401;
 
+/**
+ * With an id of its own a refused `connect` is told from other errors. It is no news: either the server needs no token, or it
+ * closes the connection and says why.
+ */
+const CONNECT_ID = 0;
+
 export class Connection {
   /** 'connecting', 'up' or 'offline'. */
   phase = 'offline';
@@ -84,7 +90,7 @@ export class Connection {
       if (opening !== this.#opening || this.#stopped) return;
       const socket = new this.#options.WebSocket(this.#url, [SUBPROTOCOL]);
       this.#socket = socket;
-      socket.onopen = () => token && this.send(JSON.stringify({ connect: { token } }));
+      socket.onopen = () => token && this.send(JSON.stringify({ id: CONNECT_ID, connect: { token } }));
       socket.onmessage = ({ data }) => this.#receive(data);
       socket.onclose = ({ code, reason }) => this.#closed(code, reason);
       socket.onerror = () => {}; // `close` follows and says more.

@@ -26,8 +26,8 @@ export class Continuity {
   #phase = Phase.Away;
   /** Whether the outstanding `subscribe` carried a position. */
   #resuming = false;
-  /** A resume failed; the server's `gap` with the reason is on its way. */
-  #gapOwed = false;
+  /** A resume failed: why, as far as it is known. The server's `gap` is on its way and knows better. */
+  #gapOwed = null;
   /** The connection broke while there was no position: nobody can say what was missed. */
   #missed = false;
   /** Where a hole was found and a resume asked to close it; the same place twice means that it cannot. */
@@ -87,11 +87,7 @@ export class Continuity {
     this.#phase = Phase.Live;
     this.#renewed = false;
     if (!this.#resuming) return this.#begin(position);
-    if (recovered !== true) {
-      this.#gapOwed = true;
-      this.#position = position;
-      return [];
-    }
+    if (recovered !== true) return this.#fail('lost', position);
     const { offset } = this.#position;
     const epoch = position?.epoch ?? this.#position.epoch;
     this.#position = { epoch, offset };
@@ -124,17 +120,8 @@ export class Continuity {
 
   #handleHistory({ position, publications, more, gap: reason }) {
     if (this.#phase !== Phase.Paging) return [];
-    const skipped = reason ? this.#skip(reason, position, publications) : [];
-    return [...skipped, ...this.#takePage(publications, position, more)];
-  }
-
-  /** A page goes on elsewhere than it was asked to, and says so. */
-  #skip(reason, { epoch, offset }, publications) {
-    this.#position = { epoch, offset: publications.length ? publications[0].offset - 1 : offset };
-    return [gap(reason, this.#position)];
-  }
-
-  #takePage(publications, position, more) {
+    // The server goes on behind the head, so what such a page still holds is part of the gap.
+    if (reason) return this.#fail(reason, position);
     if (position.epoch !== this.#position.epoch) return this.#repair();
     const before = this.#position.offset;
     const hole = publications.findIndex(({ offset }, i) => offset > (i ? publications[i - 1].offset : before) + 1);
@@ -152,7 +139,7 @@ export class Continuity {
     // Whether anything is lost is decided by the resume that is under way.
     if (this.#phase === Phase.Asking) return [];
     this.#phase = Phase.Live;
-    this.#gapOwed = false;
+    this.#gapOwed = null;
     // Offsets never go back within an epoch, so what is known stays known.
     const behind = position && position.epoch === this.#position?.epoch && position.offset < this.#position.offset;
     if (!behind) this.#position = position;
@@ -229,11 +216,19 @@ export class Continuity {
     return { send: { history: { channel: this.#channel, since: this.#position } } };
   }
 
-  /** The gap of a failed resume, where its reason did not come in time. */
+  #fail(reason, position) {
+    this.#phase = Phase.Live;
+    this.#gapOwed = reason;
+    this.#position = position;
+    return [];
+  }
+
+  /** The gap of a failed resume, where the server's own did not come in time. */
   #settleGap() {
     if (!this.#gapOwed) return [];
-    this.#gapOwed = false;
-    return [gap('lost', this.#position)];
+    const reason = this.#gapOwed;
+    this.#gapOwed = null;
+    return [gap(reason, this.#position)];
   }
 }
 

@@ -103,17 +103,24 @@ test('the token goes first, and a new one is fetched when it has expired', async
   w.network.socket.cut(4401, 'token_expired');
   await w.clock.advance(1000);
   const sent = w.network.sockets.map(({ received }) => received[0]);
-  assert.deepEqual(sent, ['token-1', 'token-1', 'token-2'].map((token) => ({ connect: { token } })));
+  assert.deepEqual(sent, ['token-1', 'token-1', 'token-2'].map((token) => ({ id: 0, connect: { token } })));
   assert.deepEqual(codes(w), []);
 });
 
 test('a token given as text is used, and final once it has expired', async () => {
   const w = world({ token: 'text' });
   await w.clock.advance(10);
-  assert.deepEqual(w.network.socket.received[0], { connect: { token: 'text' } });
+  assert.deepEqual(w.network.socket.received[0], { id: 0, connect: { token: 'text' } });
   w.network.socket.cut(4401, 'token_expired');
   await w.clock.advance(60_000);
   assert.deepEqual([w.network.sockets.length, codes(w)], [1, ['token_expired']]);
+});
+
+test('a server that needs no token is no error', async () => {
+  const w = world({ token: 'text' });
+  await w.clock.advance(10);
+  w.network.socket.push({ id: 0, error: { code: 'bad_request', message: 'use `refresh`', retryable: false } });
+  assert.deepEqual([w.client.state, codes(w)], ['live', []]);
 });
 
 test('a token function that fails is asked again later', async () => {

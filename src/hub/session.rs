@@ -277,6 +277,11 @@ impl Session {
         }
     }
 
+    /// Whether something is to be said.
+    pub fn has_transmits(&self) -> bool {
+        !self.transmits.is_empty()
+    }
+
     /// The next thing to say.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         let next = self.transmits.pop_front();

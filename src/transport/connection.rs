@@ -9,7 +9,7 @@
 //! Nothing is read from the peer, taken from the mailbox or asked of history while the outbox waits for the peer: a slow
 //! reader costs one write's worth of memory and its mailbox, whatever it sends and whatever is sent to it.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -69,10 +69,12 @@ enum Ended {
 
 impl<W: Wire> Connection<W> {
     /// Runs the connection to its end, and counts it. A defect ends this connection and no other.
-    pub(super) async fn run(self) {
+    ///
+    /// The state is boxed before the future is made: a future that moves it from one async function into the next keeps
+    /// a copy for each, and there are thousands of them.
+    pub(super) fn run(self) -> impl Future<Output = ()> {
         let metrics = self.metrics.clone();
-        metrics.opened(W::KIND);
-        let driver = Driver {
+        let mut driver = Box::new(Driver {
             session: self.session,
             wire: self.wire,
             mailbox: self.mailbox,
@@ -83,36 +85,47 @@ impl<W: Wire> Connection<W> {
             idle: Some(self.performer),
             busy: None,
             closed_with: None,
-        };
-        let code = match AssertUnwindSafe(driver.run()).catch_unwind().await {
-            Ok(code) => code,
-            Err(_) => {
-                error!("a connection ended by a defect");
-                metrics.panicked();
-                Some(CloseCode::Internal)
+        });
+        async move {
+            metrics.opened(W::KIND);
+            let ended = AssertUnwindSafe(driver.drive()).catch_unwind().await;
+            // What it was attached to ends now, not after the peer's answer to our close.
+            driver.idle = None;
+            driver.busy = None;
+            metrics.closed(W::KIND, driver.settle(&ended));
+            if let Ok(Ended::Said) = ended {
+                driver.wire.end().await;
             }
-        };
-        metrics.closed(W::KIND, code);
+        }
     }
 }
 
 impl<W: Wire> Driver<W> {
-    async fn run(mut self) -> Option<CloseCode> {
-        let ended = self.drive().await;
-        // What it was attached to ends now, not after the peer's answer to our close.
-        self.idle = None;
-        self.busy = None;
+    /// How the connection ended, for those who count: the code of the server's last word, if it had one.
+    fn settle(&self, ended: &std::thread::Result<Ended>) -> Option<CloseCode> {
         match ended {
-            Ended::Said => self.wire.end().await,
-            Ended::Gone => {}
-            Ended::Broken(error) => debug!(%error, "connection broke"),
+            Ok(Ended::Said | Ended::Gone) => self.closed_with,
+            Ok(Ended::Broken(error)) => {
+                debug!(%error, "connection broke");
+                self.closed_with
+            }
+            Err(_) => {
+                error!("a connection ended by a defect");
+                self.metrics.panicked();
+                Some(CloseCode::Internal)
+            }
         }
-        self.closed_with
     }
 
     async fn drive(&mut self) -> Ended {
         let timer = tokio::time::sleep_until(Instant::now());
         tokio::pin!(timer);
+        // What came with the handshake is in the decoder already, and no socket will announce it.
+        match self.receive() {
+            Ok(true) => {}
+            Ok(false) => return Ended::Gone,
+            Err(error) => return Ended::Broken(error),
+        }
         loop {
             let stuck_at = match self.pump() {
                 Ok(stuck_at) => stuck_at,

@@ -128,6 +128,6 @@ impl Wire for SseWire {
         }
     }
 
-    /// Dropping the sender ends the body.
-    async fn end(self) {}
+    /// Dropping the wire ends the body.
+    async fn end(&mut self) {}
 }

@@ -29,7 +29,8 @@ const FRAME_OVERHEAD_BYTES: usize = 4 * 1024;
 /// How long the peer may take to answer our close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Bytes read and thrown away while waiting for that answer, at most.
+/// Bytes read and thrown away while waiting for that answer, at once and in all.
+const LINGER_READ_BYTES: usize = 4 * 1024;
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
 /// A WebSocket after its handshake.
@@ -114,9 +115,9 @@ impl Wire for WebSocketWire {
 
     /// Waits a moment for the peer's close frame: a socket closed with unread bytes in it is reset, and a reset can
     /// overtake our last words.
-    async fn end(mut self) {
+    async fn end(&mut self) {
         let linger = async {
-            let mut scratch = [0; 512];
+            let mut scratch = vec![0; LINGER_READ_BYTES];
             let mut total = 0;
             self.stream.shutdown().await.ok();
             while total < LINGER_BYTES_MAX && self.stream.readable().await.is_ok() {

@@ -54,5 +54,5 @@ pub(super) trait Wire: Send + 'static {
     fn write(&mut self, outbox: &mut Outbox) -> io::Result<usize>;
 
     /// Ends the transport in good order, in bounded time.
-    fn end(self) -> impl Future<Output = ()> + Send;
+    fn end(&mut self) -> impl Future<Output = ()> + Send;
 }

@@ -1,0 +1,1 @@
+//! The hub's machines against naive models, over random histories.

@@ -113,7 +113,7 @@ fn blank_length(text: &str, before: Option<char>) -> usize {
     if text.starts_with('"') {
         return quoted_length(text, '"').unwrap_or(text.len());
     }
-    if text.starts_with('r') && !in_word || text.starts_with("br") && !in_word {
+    if !in_word && (text.starts_with('r') || text.starts_with("br")) {
         return raw_length(text).unwrap_or(0);
     }
     // A lifetime has no closing quote where a character has one.

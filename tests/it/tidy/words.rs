@@ -11,7 +11,8 @@ pub(super) fn says(line: &str, phrase: &str) -> bool {
     line.match_indices(phrase).any(|(index, _)| {
         let before = line[..index].chars().next_back();
         let after = line[index + phrase.len()..].chars().next();
-        !(before.is_some_and(is_word) && phrase.starts_with(is_word)) && !after.is_some_and(is_word)
+        let goes_on = before.is_some_and(is_word) && phrase.starts_with(is_word);
+        !goes_on && !after.is_some_and(is_word)
     })
 }
 

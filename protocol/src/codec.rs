@@ -84,7 +84,10 @@ fn decode_body(name: &str, body: &str) -> Result<Command, Problem> {
             let ReadBody { channel, since, limit } = body_of(name, body)?;
             Command::History(HistoryCommand { channel: channel_of(&channel)?, since, limit })
         }
-        "publish" => Command::Publish(publish_of(serde_json::from_str(body).map_err(|e| wrong(name, &e))?)?),
+        "publish" => {
+            let body: PublishBody<'_> = serde_json::from_str(body).map_err(|e| wrong(name, &e))?;
+            Command::Publish(publish_of(body, Code::BadFrame)?)
+        }
         "ping" => Command::Ping { c: body_of::<Ping>(name, body)?.c },
         _ => unreachable!("only names from COMMANDS come here, not {name}"),
     })
@@ -128,11 +131,21 @@ pub(crate) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     T::deserialize(field).map(Some)
 }
 
-fn publish_of(body: PublishBody<'_>) -> Result<PublishCommand, Problem> {
+/// Reads the JSON form of a publish, as a request's body holds it: the same fields as the command (R36).
+pub fn decode_publish(text: &str) -> Result<PublishCommand, Problem> {
+    let body: PublishBody<'_> = serde_json::from_str(text).map_err(|e| {
+        let code = if e.is_data() { Code::BadRequest } else { Code::InvalidJson };
+        Problem::new(code, format!("the publish cannot be read: {e}"))
+    })?;
+    publish_of(body, Code::BadRequest)
+}
+
+/// `unclear` is the code for a body that is well-formed and does not say what to publish.
+fn publish_of(body: PublishBody<'_>, unclear: Code) -> Result<PublishCommand, Problem> {
     let payload = match (body.data, body.b64) {
         (Some(data), None) => Payload::json(data.get().as_bytes()).map_err(Problem::from),
-        (None, Some(text)) => Payload::base64(&text).map_err(|e| bad_frame(e.to_string())),
-        _ => return Err(bad_frame("`publish` takes either `data` or `b64`")),
+        (None, Some(text)) => Payload::base64(&text).map_err(|e| Problem::new(unclear, e.to_string())),
+        _ => return Err(Problem::new(unclear, "a publish takes either `data` or `b64`")),
     };
     Ok(PublishCommand {
         channel: channel_of(&body.channel)?,

@@ -26,8 +26,8 @@ use crate::{
 pub struct Continuity {
     position: Option<Position>,
     phase: Phase,
-    /// A resume failed, and the `gap` with its reason is on its way.
-    gap_owed: bool,
+    /// A resume failed, and the `gap` that says so is on its way; the reason in case it never comes.
+    gap_owed: Option<GapReason>,
     /// The connection was cut while there was no position: nobody can say what was missed.
     missed: bool,
     /// Where a resume was asked to close a hole: the same place twice means that it cannot.
@@ -134,11 +134,7 @@ impl Continuity {
                     false => self.advance(position.offset),
                 }
             }
-            // The gap that follows names its reason.
-            (position, _) => {
-                self.gap_owed = true;
-                self.position = position.clone();
-            }
+            (position, _) => self.fail(GapReason::Lost, position.clone()),
         }
         reactions
     }
@@ -148,13 +144,12 @@ impl Continuity {
         if self.phase != Phase::Paging {
             return Vec::new();
         }
-        let mut reactions = Vec::new();
         if let Some(reason) = frame.gap {
-            let first = frame.publications.first().and_then(|publication| publication.offset);
-            let before = first.map_or(frame.position.offset, Offset::previous);
-            self.position = Some(frame.position.epoch.at(before));
-            reactions.push(Reaction::Gap(reason));
+            // The server goes on at the head, so what such a page still holds is part of the gap.
+            self.fail(reason, Some(frame.position.clone()));
+            return Vec::new();
         }
+        let mut reactions = Vec::new();
         self.take_page(frame, &mut reactions);
         reactions
     }
@@ -187,7 +182,7 @@ impl Continuity {
             return Vec::new();
         }
         self.phase = Phase::Live;
-        self.gap_owed = false;
+        self.gap_owed = None;
         // Offsets never go back within an epoch, so what is known stays known.
         let is_behind =
             |known: &Position, told: &Position| known.epoch == told.epoch && told.offset < known.offset;
@@ -307,10 +302,16 @@ impl Continuity {
         self.position.clone().map(Reaction::AskHistory)
     }
 
-    /// The gap of a failed resume whose reason did not come in time.
+    /// A resume failed: the `gap` frame that follows says so.
+    fn fail(&mut self, reason: GapReason, position: Option<Position>) {
+        self.phase = Phase::Live;
+        self.gap_owed = Some(reason);
+        self.position = position;
+    }
+
+    /// The gap of a failed resume, where its frame did not come in time.
     fn settle_gap(&mut self) -> Vec<Reaction> {
-        let owed = std::mem::take(&mut self.gap_owed);
-        owed.then_some(Reaction::Gap(GapReason::Lost)).into_iter().collect()
+        self.gap_owed.take().map(Reaction::Gap).into_iter().collect()
     }
 }
 

@@ -18,7 +18,6 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tidings_protocol::{CloseCode, Envelope, Frame};
-use tokio::time::Instant;
 use tracing::{debug, error, trace};
 
 use super::outbox::Outbox;
@@ -118,7 +117,7 @@ impl<W: Wire> Driver<W> {
     }
 
     async fn drive(&mut self) -> Ended {
-        let timer = tokio::time::sleep_until(Instant::now());
+        let timer = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(timer);
         // What came with the handshake is in the decoder already, and no socket will announce it.
         match self.receive() {

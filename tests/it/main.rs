@@ -1,1 +1,4 @@
 //! Tests against the whole of tidings.
+
+mod model;
+mod tidy;

@@ -35,6 +35,7 @@ struct Load {
     clients: u32,
     payload: usize,
     ticks: u32,
+    warm_up: u32,
 }
 
 /// One round's figures, in the order of [`TRANSPORTS`] and [`MESSAGES`].
@@ -66,7 +67,12 @@ pub fn floor(args: &FloorArgs, host: &Host) -> Result<FloorReport, LoadError> {
 }
 
 fn round(args: &FloorArgs, host: &Host, server: &Path) -> Result<Round, LoadError> {
-    let load = Load { clients: args.clients, payload: args.payload as usize, ticks: args.ticks };
+    let load = Load {
+        clients: args.clients,
+        payload: args.payload as usize,
+        ticks: args.ticks,
+        warm_up: args.warm_up,
+    };
     let subject = || Subject::start(host, server, &args.server_args);
     let mut round = Round::default();
     for messages in MESSAGES {
@@ -90,6 +96,7 @@ fn raw(load: &Load, host: &Host, messages: u32) -> Result<f64, LoadError> {
         ("--payload", load.payload as u32),
         ("--batch", messages),
         ("--ticks", load.ticks),
+        ("--warm-up", load.warm_up),
     ];
     let arguments: Vec<String> =
         options.iter().flat_map(|(name, value)| [(*name).to_owned(), value.to_string()]).collect();

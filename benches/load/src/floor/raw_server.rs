@@ -15,9 +15,6 @@ use crate::error::LoadError;
 use crate::process;
 use crate::websocket::{ACCEPT, Opcode, server_frame};
 
-/// Ticks before the measured ones: the sockets' first sends allocate.
-const WARM_UP_TICKS: u32 = 3;
-
 /// What the ticks cost.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct RawCost {
@@ -39,7 +36,7 @@ pub(crate) fn raw_server(args: &RawServerArgs) -> Result<(), LoadError> {
     let frames = server_frame(Opcode::Binary, &message).repeat(args.batch as usize);
     let mut start = String::new();
     io::stdin().read_line(&mut start).map_err(failed("read"))?;
-    let (cpu, full) = ticks(&sockets, &frames, args.ticks).map_err(failed("send"))?;
+    let (cpu, full) = ticks(&sockets, &frames, args).map_err(failed("send"))?;
     let deliveries = f64::from(args.ticks) * f64::from(args.batch) * f64::from(args.clients);
     let cost = RawCost { us_per_delivery: cpu.as_secs_f64() * 1e6 / deliveries, full };
     println!("{}", serde_json::to_string(&cost).expect("finite numbers"));
@@ -57,20 +54,21 @@ fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
         }
         length += read;
     }
-    write!(
-        socket,
+    // One segment, for each one counts among the 16 that the kernel acknowledges at once (see `FloorArgs::warm_up`).
+    let answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {ACCEPT}\r\n\r\n"
-    )?;
+    );
+    socket.write_all(answer.as_bytes())?;
     socket.set_nodelay(true)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
 
-/// CPU time of `count` ticks, and how many sends met a full buffer.
-fn ticks(sockets: &[TcpStream], frames: &[u8], count: u32) -> io::Result<(Duration, u64)> {
+/// CPU time of the measured ticks, and how many of their sends met a full buffer.
+fn ticks(sockets: &[TcpStream], frames: &[u8], args: &RawServerArgs) -> io::Result<(Duration, u64)> {
     let (mut full, mut cpu_before) = (0, Duration::ZERO);
-    for number in 0..WARM_UP_TICKS + count {
-        if number == WARM_UP_TICKS {
+    for number in 0..args.warm_up + args.ticks {
+        if number == args.warm_up {
             (full, cpu_before) = (0, process::own_cpu_time());
         }
         let start = Instant::now();

@@ -11,7 +11,6 @@ use crate::http::{Connection, Target, escape};
 use crate::link::Transport;
 use crate::process::Process;
 
-const WARM_UP_WINDOWS: u32 = 3;
 /// A subscriber's share is all there within some windows; a server that needs longer is not at a fixed pace.
 const QUIET_TIMEOUT: Duration = Duration::from_secs(20);
 /// The large message after which memory is measured again.
@@ -45,7 +44,7 @@ impl<'a> Subject<'a> {
     pub(super) fn cpu(&mut self, load: &Load, transport: Transport, channels: u32) -> Result<f64, LoadError> {
         let names: Vec<String> = (0..channels).map(|number| format!("floor-{number}")).collect();
         let mut sink = self.sink(load.clients, transport, &names)?;
-        self.windows(WARM_UP_WINDOWS, &names, load.payload)?;
+        self.windows(load.warm_up, &names, load.payload)?;
         let bytes_before = quiet(&mut sink)?;
         let cpu_before = self.process.cpu_time_exact()?;
         self.windows(load.ticks, &names, load.payload)?;
@@ -125,7 +124,7 @@ pub(super) fn sink_arguments(clients: u32, port: u16, transport: Transport) -> V
         .into()
 }
 
-/// Waits until nothing more arrives for two sweeps; returns the bytes that the sink has discarded.
+/// Waits until nothing more arrives for three sweeps; returns the bytes that the sink has discarded.
 fn quiet(sink: &mut Helper) -> Result<u64, LoadError> {
     let deadline = Instant::now() + QUIET_TIMEOUT;
     let (mut last, mut unchanged) = (None, 0);
@@ -134,7 +133,7 @@ fn quiet(sink: &mut Helper) -> Result<u64, LoadError> {
         let bytes: u64 =
             answer.parse().map_err(|_| LoadError::Peer(format!("the sink said {answer:?} for a number")))?;
         unchanged = if last == Some(bytes) { unchanged + 1 } else { 0 };
-        // A sweep is 50 ms; three of them outlast a window.
+        // Three sweeps outlast a window.
         if unchanged == 3 {
             return Ok(bytes);
         }

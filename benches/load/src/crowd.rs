@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::book::Position;
-use crate::check::{Arrival, Judge, Tally};
+use crate::check::{Arrival, Judge};
 use crate::clock::Clock;
 use crate::frame::{Frame, FrameError, FrameReader};
 use crate::frame_cache::FrameCache;
 use crate::latency::Latency;
 use crate::sse::Event;
+use crate::tally::Tally;
 
 /// Different complaints kept; each is counted.
 const COMPLAINTS_MAX: usize = 32;

@@ -1,7 +1,6 @@
 //! What the server says, decoded: JSON frames of a WebSocket and events of an SSE stream become one [`Frame`].
 //! Payloads are looked up in the publisher's [`Book`] here, once per distinct frame. It judges no order: that is check.rs.
 
-use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
 
 use serde::Deserialize;
@@ -9,6 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::book::{Book, Epoch, Identity, Position};
 use crate::sse::{Event, SseError};
+use crate::wire::{WireBatch, WireContinued, WireEvent, WireFrame, WireGap, WirePosition, WirePublication};
 
 /// A frame that breaks the protocol.
 #[derive(Debug, thiserror::Error)]
@@ -252,112 +252,6 @@ impl Span {
     }
 }
 
-/// One key names the frame; unknown keys are passed over.
-#[derive(Deserialize)]
-struct WireFrame<'a> {
-    hello: Option<serde::de::IgnoredAny>,
-    #[serde(borrow)]
-    batch: Option<WireBatch<'a>>,
-    #[serde(borrow)]
-    subscribed: Option<WireSubscribed<'a>>,
-    #[serde(borrow)]
-    history: Option<WireHistory<'a>>,
-    #[serde(borrow)]
-    gap: Option<WireGap<'a>>,
-    #[serde(borrow)]
-    continued: Option<WireContinued<'a>>,
-    #[serde(borrow)]
-    error: Option<WireError<'a>>,
-    #[serde(borrow)]
-    disconnect: Option<WireDisconnect<'a>>,
-}
-
-#[derive(Deserialize)]
-struct WirePosition<'a> {
-    epoch: &'a str,
-    offset: u64,
-}
-
-#[derive(Deserialize)]
-struct WirePublication<'a> {
-    #[serde(borrow)]
-    data: &'a RawValue,
-    offset: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct WireBatch<'a> {
-    channel: &'a str,
-    epoch: Option<&'a str>,
-    first: Option<u64>,
-    last: Option<u64>,
-    #[serde(borrow)]
-    publications: Vec<WirePublication<'a>>,
-}
-
-#[derive(Deserialize)]
-struct WireSubscribed<'a> {
-    channel: &'a str,
-    #[serde(borrow)]
-    position: Option<WirePosition<'a>>,
-    recovered: Option<bool>,
-    #[serde(default)]
-    more: bool,
-    #[serde(borrow, default)]
-    publications: Vec<WirePublication<'a>>,
-}
-
-#[derive(Deserialize)]
-struct WireHistory<'a> {
-    #[serde(borrow)]
-    publications: Vec<WirePublication<'a>>,
-    #[serde(borrow)]
-    position: Option<WirePosition<'a>>,
-    #[serde(default)]
-    more: bool,
-}
-
-#[derive(Deserialize)]
-struct WireGap<'a> {
-    #[serde(borrow)]
-    reason: Cow<'a, str>,
-    #[serde(borrow)]
-    position: Option<WirePosition<'a>>,
-}
-
-#[derive(Deserialize)]
-struct WireContinued<'a> {
-    #[serde(borrow)]
-    from: WirePosition<'a>,
-    #[serde(borrow)]
-    position: WirePosition<'a>,
-}
-
-#[derive(Deserialize)]
-struct WireError<'a> {
-    #[serde(borrow)]
-    code: Cow<'a, str>,
-    #[serde(borrow)]
-    message: Cow<'a, str>,
-}
-
-#[derive(Deserialize)]
-struct WireDisconnect<'a> {
-    code: u16,
-    #[serde(borrow)]
-    reason: Cow<'a, str>,
-}
-
-/// An SSE event's data.
-#[derive(Deserialize)]
-struct WireEvent<'a> {
-    channel: &'a str,
-    epoch: Option<&'a str>,
-    offset: Option<u64>,
-    #[serde(borrow)]
-    data: &'a RawValue,
-}
-
 impl From<WirePosition<'_>> for Position {
     fn from(wire: WirePosition<'_>) -> Self {
         Position { epoch: wire.epoch.into(), offset: wire.offset }
@@ -373,5 +267,108 @@ impl From<WireGap<'_>> for Frame {
 impl From<WireContinued<'_>> for Frame {
     fn from(wire: WireContinued<'_>) -> Self {
         Frame::Continued { from: wire.from.into(), position: wire.position.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader() -> (FrameReader, String) {
+        let mut book = Book::new("r1".into(), vec!["bench".into()]);
+        let (_, payload) = book.write(0, 5, 0);
+        (FrameReader::new(Arc::new(Mutex::new(book))), payload)
+    }
+
+    fn at(offset: u64) -> Position {
+        Position { epoch: "e1".into(), offset }
+    }
+
+    fn batch(range: &str, publications: &str) -> Result<Frame, FrameError> {
+        let text = format!(
+            r#"{{"batch":{{"channel":"bench","epoch":"e1",{range},"publications":[{publications}],"later":true}}}}"#
+        );
+        reader().0.message(0, text.as_bytes())
+    }
+
+    fn offsets(frame: Frame) -> Vec<u64> {
+        let Frame::Batch(batch) = frame else { panic!("a batch was sent") };
+        batch.publications.iter().map(|publication| publication.position.as_ref().unwrap().offset).collect()
+    }
+
+    #[test]
+    fn omitted_offsets_are_counted_from_the_first() {
+        let frame = batch(r#""first":8,"last":9"#, r#"{"data":1,"time":2},{"data":2,"time":2}"#).unwrap();
+        assert_eq!(offsets(frame), [8, 9]);
+        let frame = batch(r#""first":8"#, r#"{"data":1},{"data":2}"#).unwrap();
+        assert_eq!(offsets(frame), [8, 9]);
+    }
+
+    #[test]
+    fn merged_batches_name_the_offsets_that_are_left() {
+        let frame =
+            batch(r#""first":8,"last":12"#, r#"{"data":1,"offset":9},{"data":2,"offset":12}"#).unwrap();
+        assert_eq!(offsets(frame), [9, 12]);
+    }
+
+    #[test]
+    fn offsets_that_do_not_fit_their_range_are_refused() {
+        for (range, publications) in [
+            (r#""first":8,"last":10"#, r#"{"data":1},{"data":2}"#),
+            (r#""first":8,"last":7"#, ""),
+            (r#""first":8,"last":9"#, r#"{"data":1,"offset":9},{"data":2,"offset":8}"#),
+            (r#""first":8,"last":9"#, r#"{"data":1,"offset":8},{"data":2}"#),
+            (r#""first":8,"last":9"#, r#"{"data":1,"offset":7},{"data":2,"offset":9}"#),
+        ] {
+            let refused = batch(range, publications);
+            assert!(
+                matches!(refused, Err(FrameError::BadRange { .. })),
+                "{range} {publications}: {refused:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_event_is_a_batch_of_one() {
+        let (reader, payload) = reader();
+        let data = format!(r#"{{"channel":"bench","epoch":"e1","offset":8,"data":{payload}}}"#);
+        let frame = reader.event(&Event { data: Some(data), ..Event::default() }).unwrap();
+        let identity = Identity::Genuine { sequence: 1, sent: 5 };
+        let expected = Batch {
+            channel: 0,
+            span: Some(Span { epoch: "e1".into(), first: 8, last: 8 }),
+            publications: vec![Publication { position: Some(at(8)), identity }],
+        };
+        assert_eq!(frame, Frame::Batch(expected));
+    }
+
+    #[test]
+    fn a_channel_without_history_has_no_positions() {
+        let (reader, payload) = reader();
+        let text = format!(r#"{{"batch":{{"channel":"bench","publications":[{{"data":{payload}}}]}}}}"#);
+        let Frame::Batch(batch) = reader.message(0, text.as_bytes()).unwrap() else {
+            panic!("a batch was sent")
+        };
+        assert_eq!((batch.span, &batch.publications[0].position), (None, &None));
+    }
+
+    #[test]
+    fn gaps_read_the_same_on_both_transports() {
+        let body = r#"{"channel":"bench","reason":"trimmed","position":{"epoch":"e1","offset":8}}"#;
+        let event = Event { name: Some("gap".into()), data: Some(body.into()), id: None };
+        let expected = Frame::Gap { reason: "trimmed".into(), position: Some(at(8)) };
+        assert_eq!(reader().0.event(&event).unwrap(), expected);
+        assert_eq!(reader().0.message(0, format!(r#"{{"gap":{body}}}"#).as_bytes()).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_no_frame_of_ours_is_refused_or_passed_over() {
+        let read = |text: &str| reader().0.message(0, text.as_bytes());
+        assert!(matches!(read("{"), Err(FrameError::Json { .. })));
+        assert!(matches!(
+            read(r#"{"batch":{"channel":"other","publications":[]}}"#),
+            Err(FrameError::UnknownChannel(_))
+        ));
+        assert_eq!(read(r#"{"degraded":{"component":"redis"}}"#).unwrap(), Frame::Other);
     }
 }

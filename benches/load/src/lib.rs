@@ -9,6 +9,7 @@
 
 mod book;
 mod check;
+mod chunked;
 mod cli;
 mod clock;
 mod crowd;
@@ -26,7 +27,9 @@ mod random;
 mod report;
 mod sse;
 mod subscriber;
+mod tally;
 mod websocket;
+mod wire;
 
 pub use cli::{Command, FanoutArgs, FloorArgs, Host, RawServerArgs, RawSinkArgs, run};
 pub use error::LoadError;

@@ -7,8 +7,9 @@ use serde_json::json;
 
 use crate::book::Position;
 use crate::check::Judge;
+use crate::chunked::Chunked;
 use crate::crowd::{Crowd, Reaction};
-use crate::http::{Chunked, Head, Target, escape};
+use crate::http::{Head, Target, escape};
 use crate::sse::Splitter;
 use crate::websocket::{self, Decoder, Message, Opcode, client_frame};
 

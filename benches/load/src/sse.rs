@@ -90,7 +90,7 @@ impl Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Chunked;
+    use crate::chunked::Chunked;
 
     fn blocks(stream: &[u8], split: usize) -> Vec<String> {
         let (mut splitter, mut seen) = (Splitter::default(), Vec::new());

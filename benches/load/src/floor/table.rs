@@ -83,9 +83,9 @@ impl fmt::Display for FloorReport {
             "CPU µs per delivery, {} subscribers, {} bytes, windows of 100 ms; median (range) of {} rounds",
             self.clients, self.payload, self.rounds
         )?;
-        writeln!(f, "{:<32}{:<22}{:<22}ratio", "", "floor", "ours")?;
+        writeln!(f, "{:<36}{:<22}{:<22}ratio", "", "floor", "ours")?;
         for row in &self.cpu {
-            writeln!(f, "{:<32}{:<22}{:<22}{}", row.what, row.floor_us, row.ours_us, row.ratio)?;
+            writeln!(f, "{:<36}{:<22}{:<22}{}", row.what, row.floor_us, row.ours_us, row.ratio)?;
         }
         if self.memory.is_empty() {
             return Ok(());
@@ -96,9 +96,9 @@ impl fmt::Display for FloorReport {
             self.connections / 10,
             self.connections
         )?;
-        writeln!(f, "{:<32}{:<22}after 16 KiB", "", "idle")?;
+        writeln!(f, "{:<36}{:<22}after 16 KiB", "", "idle")?;
         for row in &self.memory {
-            writeln!(f, "{:<32}{:<22}{}", row.what, row.idle_kib, row.after_large_kib)?;
+            writeln!(f, "{:<36}{:<22}{}", row.what, row.idle_kib, row.after_large_kib)?;
         }
         Ok(())
     }

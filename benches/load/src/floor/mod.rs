@@ -46,7 +46,7 @@ struct Round {
     memory: Vec<Memory>,
 }
 
-/// Measures everything `rounds` times. Blocks, for some 90 s a round with the defaults.
+/// Measures everything `rounds` times. Blocks, for about a minute a round with the defaults.
 ///
 /// # Errors
 /// When a server or a sink could not do its part, or deliveries are missing.

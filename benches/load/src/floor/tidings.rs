@@ -16,13 +16,12 @@ const QUIET_TIMEOUT: Duration = Duration::from_secs(20);
 /// The large message after which memory is measured again.
 const LARGE_BYTES: usize = 16 * 1024;
 
-/// A running server with a publisher connected.
+/// A running server.
 pub(super) struct Subject<'a> {
     host: &'a Host,
     server: Server,
     process: Process,
     target: Target,
-    connection: Connection,
 }
 
 /// Resident memory per connection, in KiB.
@@ -36,12 +35,11 @@ impl<'a> Subject<'a> {
     pub(super) fn start(host: &'a Host, program: &Path, arguments: &[String]) -> Result<Self, LoadError> {
         let server = Server::start(program, arguments)?;
         let target = Target::parse(&format!("http://127.0.0.1:{}", server.port()), None)?;
-        let connection = Connection::open(&target).map_err(LoadError::io("connect the publisher"))?;
-        Ok(Subject { host, process: server.process()?, server, target, connection })
+        Ok(Subject { host, process: server.process()?, server, target })
     }
 
     /// CPU microseconds per delivery with `channels` messages a window, each on a channel of its own.
-    pub(super) fn cpu(&mut self, load: &Load, transport: Transport, channels: u32) -> Result<f64, LoadError> {
+    pub(super) fn cpu(&self, load: &Load, transport: Transport, channels: u32) -> Result<f64, LoadError> {
         let names: Vec<String> = (0..channels).map(|number| format!("floor-{number}")).collect();
         let mut sink = self.sink(load.clients, transport, &names)?;
         self.windows(load.warm_up, &names, load.payload)?;
@@ -56,18 +54,18 @@ impl<'a> Subject<'a> {
     }
 
     /// Memory per connection: the slope from a tenth of `connections` to all of them.
-    pub(super) fn memory(&mut self, connections: u32, transport: Transport) -> Result<Memory, LoadError> {
+    pub(super) fn memory(&self, connections: u32, transport: Transport) -> Result<Memory, LoadError> {
         let names = ["floor-0".to_owned()];
         let first = connections / 10;
         let added = connections - first;
         let mut first_sink = self.sink(first, transport, &names)?;
-        self.publish(&names[0], LARGE_BYTES)?;
+        self.publish(&mut self.connection()?, &names[0], LARGE_BYTES)?;
         demand(quiet(&mut first_sink)?, u64::from(first) * LARGE_BYTES as u64)?;
         let base = self.process.resident_kib()?;
         let mut second_sink = self.sink(added, transport, &names)?;
         quiet(&mut second_sink)?;
         let idle = self.process.resident_kib()?;
-        self.publish(&names[0], LARGE_BYTES)?;
+        self.publish(&mut self.connection()?, &names[0], LARGE_BYTES)?;
         demand(quiet(&mut second_sink)?, u64::from(added) * LARGE_BYTES as u64)?;
         let after = self.process.resident_kib()?;
         let slope = |kib: u64| (kib as f64 - base as f64) / f64::from(added);
@@ -83,12 +81,18 @@ impl<'a> Subject<'a> {
         sink.line().map(|_| sink)
     }
 
-    fn windows(&mut self, count: u32, channels: &[String], bytes: usize) -> Result<(), LoadError> {
+    /// A connection to publish on. Made when it is needed: a server closes one that says nothing while a sink connects.
+    fn connection(&self) -> Result<Connection, LoadError> {
+        Connection::open(&self.target).map_err(LoadError::io("connect the publisher"))
+    }
+
+    fn windows(&self, count: u32, channels: &[String], bytes: usize) -> Result<(), LoadError> {
+        let mut connection = self.connection()?;
         let start = Instant::now();
         for number in 0..count {
             std::thread::sleep((WINDOW * number).saturating_sub(start.elapsed()));
             for channel in channels {
-                self.publish(channel, bytes)?;
+                self.publish(&mut connection, channel, bytes)?;
             }
         }
         // The last window has to pass too: what was published in it may leave at its end.
@@ -97,12 +101,12 @@ impl<'a> Subject<'a> {
     }
 
     /// Publishes a JSON text of `bytes` bytes, quotes included.
-    fn publish(&mut self, channel: &str, bytes: usize) -> Result<(), LoadError> {
+    fn publish(&self, connection: &mut Connection, channel: &str, bytes: usize) -> Result<(), LoadError> {
         let body = format!("\"{}\"", "a".repeat(bytes.saturating_sub(2)));
         let path = format!("/v1/publish/{}", escape(channel));
         let request =
             self.target.request("POST", &path, "content-type: application/json\r\n", body.as_bytes());
-        let response = self.connection.exchange(&request).map_err(LoadError::io("publish"))?;
+        let response = connection.exchange(&request).map_err(LoadError::io("publish"))?;
         match response.status {
             200 => Ok(()),
             status => Err(LoadError::Peer(format!(

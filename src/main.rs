@@ -59,7 +59,8 @@ async fn main() -> std::io::Result<ExitCode> {
         Command::Config(args) => config::run(args, &sources, out, err),
         Command::Check => config::check(&sources, out, err),
         Command::Bench { command } => {
-            let host = tidings_load::Host { prefix: vec!["bench".into()], server: std::env::current_exe().ok() };
+            let host =
+                tidings_load::Host { prefix: vec!["bench".into()], server: std::env::current_exe().ok() };
             return Ok(tidings_load::run(command, &host));
         }
     }?;

@@ -12,6 +12,9 @@ use crate::dialect::{cursor, sse};
 use crate::hub::{Format, Session, Transmit};
 use crate::observe::TransportKind;
 
+/// A write this small goes out as one chunk: copying it costs less than the frames that hyper puts around each.
+const JOINED_BYTES_MAX: usize = 4 * 1024;
+
 /// A stream of events.
 pub(super) struct SseWire {
     pipe: PipeWriter,
@@ -85,6 +88,11 @@ impl Wire for SseWire {
         self.pipe.write(|chunks| {
             outbox.swap(chunks);
             bytes = chunks.iter().map(Bytes::len).sum();
+            if chunks.len() > 1 && bytes <= JOINED_BYTES_MAX {
+                let joined = chunks.make_contiguous().concat();
+                chunks.clear();
+                chunks.push_back(joined.into());
+            }
         });
         Ok(bytes)
     }

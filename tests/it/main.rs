@@ -1,1 +1,3 @@
 //! Tests against the whole of tidings.
+
+mod simulation;

@@ -1,3 +1,58 @@
-//! The `tidings` binary.
+//! The `tidings` binary: a server, and the commands to talk to one.
 
-fn main() {}
+use std::io::{stderr, stdout};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tidings::cli::config::{self, ConfigArgs};
+use tidings::cli::serve::{self, Mode};
+use tidings::config::{FlagValue, Sources};
+
+/// A real-time pub/sub event server
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    /// Configuration file
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address to listen on
+    #[arg(long, global = true, value_name = "ADDR")]
+    listen: Option<String>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a server for development: open to this machine only (the default)
+    Dev,
+    /// Start a server; refuses to start without credentials
+    Serve,
+    Config(ConfigArgs),
+    /// Find every mistake in the configuration
+    Check,
+}
+
+#[tokio::main]
+async fn main() -> std::io::Result<ExitCode> {
+    let cli = Cli::parse();
+    let command = cli.command.unwrap_or(Command::Dev);
+    let listen = cli.listen.map(|value| FlagValue { key: "server.listen", value, name: "--listen" });
+    let sources = Sources {
+        file: cli.config,
+        env: std::env::vars_os()
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+            .collect(),
+        flags: listen.into_iter().collect(),
+        dev: matches!(command, Command::Dev),
+    };
+    let (out, err) = (&mut stdout(), &mut stderr());
+    let exit = match &command {
+        Command::Dev => serve::run(Mode::Dev, &sources, err).await,
+        Command::Serve => serve::run(Mode::Serve, &sources, err).await,
+        Command::Config(args) => config::run(args, &sources, out, err),
+        Command::Check => config::check(&sources, out, err),
+    }?;
+    Ok(exit.into())
+}

@@ -84,7 +84,10 @@ fn decode_body(name: &str, body: &str) -> Result<Command, Problem> {
             let ReadBody { channel, since, limit } = body_of(name, body)?;
             Command::History(HistoryCommand { channel: channel_of(&channel)?, since, limit })
         }
-        "publish" => Command::Publish(publish_of(serde_json::from_str(body).map_err(|e| wrong(name, &e))?)?),
+        "publish" => {
+            let body: PublishBody<'_> = serde_json::from_str(body).map_err(|e| wrong(name, &e))?;
+            Command::Publish(publish_of(body, Code::BadFrame)?)
+        }
         "ping" => Command::Ping { c: body_of::<Ping>(name, body)?.c },
         _ => unreachable!("only names from COMMANDS come here, not {name}"),
     })
@@ -111,7 +114,7 @@ struct ReadBody {
 #[derive(Deserialize)]
 struct PublishBody<'a> {
     channel: String,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     data: Option<&'a RawValue>,
     b64: Option<Cow<'a, str>>,
     key: Option<Arc<str>>,
@@ -121,15 +124,32 @@ struct PublishBody<'a> {
     ack: Ack,
 }
 
-fn publish_of(body: PublishBody<'_>) -> Result<PublishCommand, Problem> {
+/// A field that is there, `null` included: `null` is data like any other.
+pub(crate) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    field: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(field).map(Some)
+}
+
+/// Reads the JSON form of a publish, as a request's body holds it: the same fields as the command (R36).
+pub fn decode_publish(text: &str) -> Result<PublishCommand, Problem> {
+    let body: PublishBody<'_> = serde_json::from_str(text).map_err(|e| {
+        let code = if e.is_data() { Code::BadRequest } else { Code::InvalidJson };
+        Problem::new(code, format!("the publish cannot be read: {e}"))
+    })?;
+    publish_of(body, Code::BadRequest)
+}
+
+/// `unclear` is the code for a body that is well-formed and does not say what to publish.
+fn publish_of(body: PublishBody<'_>, unclear: Code) -> Result<PublishCommand, Problem> {
     let payload = match (body.data, body.b64) {
-        (Some(data), None) => Payload::json(data.get().as_bytes()),
-        (None, Some(text)) => Payload::base64(&text),
-        _ => return Err(bad_frame("`publish` takes either `data` or `b64`")),
+        (Some(data), None) => Payload::json(data.get().as_bytes()).map_err(Problem::from),
+        (None, Some(text)) => Payload::base64(&text).map_err(|e| Problem::new(unclear, e.to_string())),
+        _ => return Err(Problem::new(unclear, "a publish takes either `data` or `b64`")),
     };
     Ok(PublishCommand {
         channel: channel_of(&body.channel)?,
-        payload: payload.map_err(Problem::from)?,
+        payload: payload?,
         key: body.key,
         id: body.id,
         idempotency_key: body.idempotency_key,
@@ -374,6 +394,7 @@ mod tests {
             r#"{"id":2,"unsubscribe":{"channel":"tickets"}}"#,
             r#"{"id":3,"publish":{"channel":"room:7","data":{"a": [1.0]},"key":"k","id":"i","idempotency_key":"x","ack":"none"}}"#,
             r#"{"id":3,"publish":{"channel":"room:7","b64":"AP8H"}}"#,
+            r#"{"id":3,"publish":{"channel":"room:7","data":null}}"#,
             r#"{"id":9007199254740991,"history":{"channel":"tickets","limit":100}}"#,
             r#"{"id":5,"presence":{"channel":"room:7"}}"#,
             r#"{"ping":{"c":123456}}"#,
@@ -403,7 +424,7 @@ mod tests {
             (r#"{"id":1,"subscribe":{"channel":"a","since":"x"}}"#, Some(1), Code::BadFrame),
             (r#"{"id":1,"publish":{"channel":"a"}}"#, Some(1), Code::BadFrame),
             (r#"{"id":1,"publish":{"channel":"a","data":1e999}}"#, Some(1), Code::NumberOutOfRange),
-            (r#"{"id":1,"publish":{"channel":"a","b64":"?"}}"#, Some(1), Code::BadRequest),
+            (r#"{"id":1,"publish":{"channel":"a","b64":"?"}}"#, Some(1), Code::BadFrame),
             (r#"{"id":1,"publish":{"channel":"a","data":1,"ack":"perhaps"}}"#, Some(1), Code::BadFrame),
             (r#"{"id":1,"ping":{"c":1}} "#, Some(1), Code::BadFrame),
         ] {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Channel, Payload, Position};
+use crate::{Channel, Code, Payload, Position, Problem};
 
 /// How much must be known before a publish is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -79,6 +79,30 @@ pub struct PublishCommand {
     pub idempotency_key: Option<Arc<str>>,
     /// What must be known before the reply.
     pub ack: Ack,
+}
+
+impl PublishCommand {
+    /// The most bytes of an id, a key or an idempotency key.
+    pub const NAME_BYTES_MAX: usize = 255;
+
+    /// Whether the publish is within the limits (R23).
+    pub fn check(&self, message_bytes_max: usize) -> Result<(), Problem> {
+        let bytes = self.payload.as_bytes().len();
+        if bytes > message_bytes_max {
+            let message = format!("the data has {bytes} bytes, the limit is {message_bytes_max}");
+            return Err(Problem::new(Code::TooLarge, message));
+        }
+        let names = [("id", &self.id), ("key", &self.key), ("idempotency_key", &self.idempotency_key)];
+        for (field, name) in names {
+            let length = name.as_ref().map_or(1, |name| name.len());
+            if !(1..=Self::NAME_BYTES_MAX).contains(&length) {
+                let message =
+                    format!("`{field}` has 1 to {} bytes, this one has {length}", Self::NAME_BYTES_MAX);
+                return Err(Problem::new(Code::BadRequest, message));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Reads what a channel keeps: after `since`, or the newest.

@@ -13,9 +13,9 @@ mod publication;
 
 pub use channel::{Channel, ChannelInvalid};
 pub use code::{CloseCode, Code, Problem};
-pub use codec::{CommandRefused, decode_command, decode_frame, encode_command, encode_frame};
+pub use codec::{CommandRefused, decode_command, decode_frame, decode_publish, encode_command, encode_frame};
 pub use command::{Ack, Command, HistoryCommand, PublishCommand, SubscribeCommand};
-pub use continuity::{Continuity, Reaction};
+pub use continuity::{Continuity, Outstanding, Reaction};
 pub use frame::{
     BatchFrame, ContinuedFrame, DisconnectFrame, Envelope, ErrorFrame, Frame, GapFrame, GapReason,
     HelloFrame, HistoryFrame, PublishedFrame, RefreshedFrame, SubscribedFrame, UnsubscribedFrame,

@@ -169,6 +169,7 @@ impl<'de> Deserialize<'de> for Publication {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         struct Fields {
+            #[serde(default, deserialize_with = "crate::codec::present")]
             data: Option<Box<RawValue>>,
             b64: Option<String>,
             #[serde(default)]
@@ -285,6 +286,15 @@ mod tests {
         assert_eq!(read.payload.as_bytes(), [0, 255, 7]);
         assert!(serde_json::from_str::<Publication>(r#"{"b64":"AP8"}"#).is_err());
         assert!(serde_json::from_str::<Publication>(r#"{"time":1}"#).is_err());
+    }
+
+    #[test]
+    fn null_is_data() {
+        let text = r#"{"data":null,"time":1}"#;
+        let read: Publication = serde_json::from_str(text).unwrap();
+        assert_eq!(read.payload.as_bytes(), b"null");
+        assert_eq!(serde_json::to_string(&read).unwrap(), text);
+        assert!(serde_json::from_str::<Publication>(r#"{"data":null,"b64":"AA==","time":1}"#).is_err());
     }
 
     #[test]

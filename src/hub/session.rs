@@ -70,7 +70,7 @@ pub struct Session {
     grant: Grant,
     subscriptions: IndexMap<Channel, Subscription>,
     liveness: Liveness,
-    commands: VecDeque<(Option<u64>, Command)>,
+    commands: VecDeque<(Option<u64>, Result<Command, Problem>)>,
     /// Subscriptions whose history must be read.
     behind: VecDeque<Channel>,
     /// Channels that the grant no longer covers.
@@ -144,7 +144,7 @@ impl Session {
         self.greet_after = channels.len();
         self.cursor_lost = cursor_lost;
         for (channel, since) in channels {
-            self.commands.push_back((None, Command::Subscribe(SubscribeCommand { channel, since })));
+            self.commands.push_back((None, Ok(Command::Subscribe(SubscribeCommand { channel, since }))));
         }
         self
     }
@@ -154,7 +154,8 @@ impl Session {
         self.grant = grant;
         self.greet();
         for channel in self.grant.channels.clone() {
-            self.commands.push_back((None, Command::Subscribe(SubscribeCommand { channel, since: None })));
+            self.commands
+                .push_back((None, Ok(Command::Subscribe(SubscribeCommand { channel, since: None }))));
         }
     }
 
@@ -200,13 +201,13 @@ impl Session {
     pub fn handle_command(&mut self, id: Option<u64>, command: Command) {
         match command {
             Command::Ping { c } => self.say(id, Frame::Pong { c }),
-            command => self.commands.push_back((id, command)),
+            command => self.commands.push_back((id, Ok(command))),
         }
     }
 
-    /// Something came that is no command; the session survives.
+    /// Something came that is no command; the session survives, and its answer keeps the order too.
     pub fn handle_refused(&mut self, refused: CommandRefused) {
-        self.refuse(refused.id, refused.problem);
+        self.commands.push_back((refused.id, Err(refused.problem)));
     }
 
     /// A batch came out of the mailbox.
@@ -277,6 +278,11 @@ impl Session {
         }
     }
 
+    /// Whether something is to be said.
+    pub fn has_transmits(&self) -> bool {
+        !self.transmits.is_empty()
+    }
+
     /// The next thing to say.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         let next = self.transmits.pop_front();
@@ -300,7 +306,7 @@ impl Session {
                 return back_fill;
             }
             let (id, command) = self.commands.pop_front()?;
-            match self.begin(id, command) {
+            match command.and_then(|command| self.begin(id, command)) {
                 Ok(action) => return Some(action),
                 Err(problem) => self.refuse(id, problem),
             }

@@ -1,3 +1,5 @@
 //! Tests against the whole of tidings.
 
+mod model;
 mod simulation;
+mod tidy;

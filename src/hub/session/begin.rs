@@ -73,11 +73,7 @@ impl Session {
 
     fn begin_publish(&self, publish: PublishCommand) -> Result<Action, Problem> {
         self.demand(self.grant.may_publish(&publish.channel), &publish.channel, "publish to")?;
-        let (bytes, bytes_max) = (publish.payload.as_bytes().len(), self.config.message_bytes_max);
-        if bytes > bytes_max {
-            let message = format!("the data has {bytes} bytes, the limit is {bytes_max}");
-            return Err(Problem::new(Code::TooLarge, message));
-        }
+        publish.check(self.config.message_bytes_max)?;
         Ok(Action::Publish(publish))
     }
 

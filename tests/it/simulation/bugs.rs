@@ -25,8 +25,8 @@ pub(crate) enum Bug {
     DropOnFullQueue,
     /// A stream's cursor is written before what it covers.
     CursorTooEarly,
-    /// The client forgets its position at a reconnect, but not that it had one.
-    PositionForgotten,
+    /// The client does not tell of gaps.
+    GapSwallowed,
 }
 
 impl Bug {
@@ -42,6 +42,6 @@ impl Bug {
         (Bug::LostWakeUp, Kind::Behind),
         (Bug::DropOnFullQueue, Kind::Jump),
         (Bug::CursorTooEarly, Kind::Jump),
-        (Bug::PositionForgotten, Kind::Jump),
+        (Bug::GapSwallowed, Kind::Jump),
     ];
 }

@@ -115,7 +115,7 @@ impl Client {
     pub(crate) fn handle_gone(&mut self, context: &mut Context) {
         self.session = None;
         if let Kind::Socket(client) = &mut self.kind {
-            client.handle_gone();
+            client.handle_gone(context);
         }
         context.soon(0, 1_000, Plan::Connect(self.id));
     }

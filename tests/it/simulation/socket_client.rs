@@ -1,8 +1,8 @@
 //! A WebSocket client: the real `Continuity` for every channel, and the commands that it asks for.
 
 use tidings_protocol::{
-    Ack, Command, Continuity, Envelope, Frame, HistoryCommand, Position, PublishCommand, Reaction,
-    SubscribeCommand, SubscribedFrame,
+    Ack, Command, Continuity, Envelope, ErrorFrame, Frame, HistoryCommand, Offset, Outstanding, Position,
+    PublishCommand, Reaction, SubscribeCommand, SubscribedFrame,
 };
 
 use super::bugs::Bug;
@@ -32,8 +32,6 @@ struct Held {
     phase: Phase,
     /// The history command that is out.
     history: Option<u64>,
-    /// History that was refused and must be asked for again.
-    refused: Option<Position>,
     has_begun: bool,
 }
 
@@ -57,7 +55,6 @@ impl SocketClient {
             continuity: Continuity::new(),
             phase: Phase::Wanted,
             history: None,
-            refused: None,
             has_begun: false,
         };
         SocketClient {
@@ -90,13 +87,15 @@ impl SocketClient {
     }
 
     /// The connection is gone; everything starts again on the next one.
-    pub(crate) fn handle_gone(&mut self) {
+    pub(crate) fn handle_gone(&mut self, context: &mut Context) {
         self.is_greeted = false;
         self.publishing = None;
         self.author.doubt();
-        for held in &mut self.held {
+        for index in 0..self.held.len() {
+            let reactions = self.held[index].continuity.disconnected();
+            self.react(index, reactions, context);
+            let held = &mut self.held[index];
             held.history = None;
-            held.refused = None;
             held.phase = match held.phase {
                 Phase::Away | Phase::Leaving(_) => Phase::Away,
                 Phase::Wanted | Phase::Subscribing(_) | Phase::On => Phase::Wanted,
@@ -136,7 +135,7 @@ impl SocketClient {
                 self.continue_with(channel, context, |continuity| continuity.history(&frame));
             }
             Frame::Published(frame) => self.published(id, Outcome::Stored(frame.position), context),
-            Frame::Error(_) => self.refused(id, context),
+            Frame::Error(frame) => self.refused(id, &frame, context),
             Frame::Continued(_) | Frame::Refreshed(_) | Frame::Pong { .. } | Frame::Disconnect(_) => {}
         }
     }
@@ -145,11 +144,16 @@ impl SocketClient {
         let answers = |held: &&mut Held| id.is_some_and(|id| held.phase == Phase::Subscribing(id));
         let Some(held) = self.held.iter_mut().find(answers) else { return };
         held.phase = Phase::On;
-        if !std::mem::replace(&mut held.has_begun, true) {
-            let (client, channel) = (self.id, held.channel);
-            context.record(Event::Began { client, channel, position: frame.position.clone() });
+        let (client, channel) = (self.id, held.channel);
+        match (&frame.position, std::mem::replace(&mut held.has_begun, true)) {
+            (position, false) => {
+                context.record(Event::Began { client, channel, position: position.clone() });
+            }
+            (Some(position), true) if held.continuity.position().is_none() => {
+                context.record(Event::Resumed { client, channel, position: position.clone() });
+            }
+            (_, true) => {}
         }
-        let channel = held.channel;
         self.continue_with(channel, context, |continuity| continuity.subscribed(frame));
     }
 
@@ -170,18 +174,17 @@ impl SocketClient {
     }
 
     /// A command was refused: asked again after a while.
-    fn refused(&mut self, id: Option<u64>, context: &mut Context) {
+    fn refused(&mut self, id: Option<u64>, frame: &ErrorFrame, context: &mut Context) {
         self.published(id, Outcome::Refused, context);
         for held in &mut self.held {
-            if id.is_some_and(|id| held.phase == Phase::Subscribing(id)) {
-                held.phase = Phase::Wanted;
-            }
-            if id.is_some() && held.history == id {
-                held.history = None;
-                held.refused = held.continuity.position().cloned();
+            let subscribes = id.is_some_and(|id| held.phase == Phase::Subscribing(id));
+            let reads = id.is_some() && held.history == id;
+            if subscribes || reads {
+                assert!(frame.retryable, "nothing here is forbidden: {frame:?}");
+                (held.phase, held.history) = (if reads { Phase::On } else { Phase::Wanted }, None);
+                context.soon(50, 300, Plan::AskAgain(self.id));
             }
         }
-        context.soon(50, 300, Plan::AskAgain(self.id));
     }
 
     fn continue_with(
@@ -192,41 +195,53 @@ impl SocketClient {
     ) {
         let Some(index) = self.held.iter().position(|held| held.channel == channel) else { return };
         // What comes while another subscription is on its way belongs to the one before it.
-        if self.held[index].phase != Phase::On {
-            return;
-        }
-        for reaction in step(&mut self.held[index].continuity) {
-            self.react(index, reaction, context);
+        if self.held[index].phase == Phase::On {
+            let reactions = step(&mut self.held[index].continuity);
+            self.react(index, reactions, context);
         }
     }
 
-    fn react(&mut self, index: usize, reaction: Reaction, context: &mut Context) {
+    fn react(&mut self, index: usize, reactions: Vec<Reaction>, context: &mut Context) {
         let (client, channel) = (self.id, self.held[index].channel);
-        let position = self.held[index].continuity.position().cloned();
-        match reaction {
-            Reaction::Deliver(publication) => {
-                let position = position.zip(publication.offset).map(|(now, offset)| now.epoch.at(offset));
-                let publish = PublishId::of(&publication.payload);
-                context.record(Event::Delivered { client, channel, position, publish });
-            }
-            Reaction::Gap(reason) => context.record(Event::Gap { client, channel, reason, position }),
-            Reaction::AskHistory(since) => {
-                let channel = context.spec(channel).channel.clone();
-                let history = HistoryCommand { channel, since: Some(since), limit: None };
-                self.held[index].history = Some(self.send(Command::History(history)));
-            }
-            Reaction::Resubscribe(_) => {
-                let channel = context.spec(channel).channel.clone();
-                self.send(Command::Unsubscribe { channel });
-                self.subscribe(index, context);
+        let now = self.held[index].continuity.position().cloned();
+        let at = |offset: Option<Offset>| now.as_ref().zip(offset).map(|(now, offset)| now.epoch.at(offset));
+        let mut reactions = reactions.into_iter().peekable();
+        while let Some(reaction) = reactions.next() {
+            match reaction {
+                Reaction::Deliver(publication) => {
+                    let publish = PublishId::of(&publication.payload);
+                    let position = at(publication.offset);
+                    context.record(Event::Delivered { client, channel, position, publish });
+                }
+                Reaction::Gap(_) if context.has_bug(Bug::GapSwallowed) => {}
+                Reaction::Gap(reason) => {
+                    // A gap ends before what is delivered next; without that, where the channel stands now.
+                    let position = match reactions.peek() {
+                        Some(Reaction::Deliver(next)) => at(next.offset.map(Offset::previous)),
+                        _ => now.clone(),
+                    };
+                    context.record(Event::Gap { client, channel, reason, position });
+                }
+                Reaction::AskHistory(_) => self.ask_history(index, context),
+                Reaction::Resubscribe(_) => {
+                    let channel = context.spec(channel).channel.clone();
+                    self.send(Command::Unsubscribe { channel });
+                    self.subscribe(index, context);
+                }
             }
         }
+    }
+
+    fn ask_history(&mut self, index: usize, context: &Context) {
+        let held = &self.held[index];
+        let (channel, since) = (context.spec(held.channel).channel.clone(), held.continuity.position().cloned());
+        let id = self.send(Command::History(HistoryCommand { channel, since, limit: None }));
+        self.held[index].history = Some(id);
     }
 
     fn subscribe(&mut self, index: usize, context: &Context) {
         let channel = context.spec(self.held[index].channel).channel.clone();
-        let forgets = context.has_bug(Bug::PositionForgotten);
-        let since = self.held[index].continuity.position().filter(|_| !forgets).cloned();
+        let since = self.held[index].continuity.position().cloned();
         let id = self.send(Command::Subscribe(SubscribeCommand { channel, since }));
         self.held[index].phase = Phase::Subscribing(id);
     }
@@ -240,11 +255,12 @@ impl SocketClient {
             return;
         }
         for index in 0..self.held.len() {
-            if self.held[index].phase == Phase::Wanted {
-                self.subscribe(index, context);
-            }
-            if let Some(since) = self.held[index].refused.take() {
-                self.react(index, Reaction::AskHistory(since), context);
+            let held = &self.held[index];
+            let pages = held.continuity.outstanding() == Some(Outstanding::History);
+            match held.phase {
+                Phase::Wanted => self.subscribe(index, context),
+                Phase::On if pages && held.history.is_none() => self.ask_history(index, context),
+                _ => {}
             }
         }
         self.publish(context);
@@ -276,8 +292,10 @@ impl SocketClient {
         }
         let channel = context.spec(self.held[index].channel).channel.clone();
         let id = self.send(Command::Unsubscribe { channel });
+        let reactions = self.held[index].continuity.disconnected();
+        self.react(index, reactions, context);
         let held = &mut self.held[index];
-        (held.phase, held.history, held.refused) = (Phase::Leaving(id), None, None);
+        (held.phase, held.history) = (Phase::Leaving(id), None);
         if context.random.chance(300) {
             held.continuity = Continuity::new();
             held.has_begun = false;
@@ -295,7 +313,7 @@ impl SocketClient {
     /// How far each subscription got; nowhere, where there is none that should be.
     pub(crate) fn positions(&self) -> Vec<(ChannelId, Option<Position>)> {
         let position = |held: &Held| match held.phase {
-            Phase::On if held.history.is_none() => held.continuity.position().cloned(),
+            Phase::On if held.continuity.outstanding().is_none() => held.continuity.position().cloned(),
             _ => None,
         };
         self.held.iter().map(|held| (held.channel, position(held))).collect()

@@ -23,6 +23,8 @@ pub(crate) struct View {
     volatile_next: usize,
     volatile_seen: BTreeSet<usize>,
     last_gap: Option<Time>,
+    /// The last gap did not say where it ends.
+    gap_is_open: bool,
 }
 
 /// What was seen of one epoch.
@@ -57,6 +59,7 @@ impl View {
             volatile_next: 0,
             volatile_seen: BTreeSet::new(),
             last_gap: None,
+            gap_is_open: false,
         };
         if let Some(position) = position {
             view.excuse(&position.epoch.at(Offset(0)), position.offset);
@@ -77,6 +80,7 @@ impl View {
 
     /// The client comes back with this position: what follows it may come again.
     pub(crate) fn resume(&mut self, position: &Position) -> Result<(), Wrong> {
+        self.close_gap(position);
         let Some(at) = self.position.replace(position.clone()) else { return Ok(()) };
         self.authors.clear();
         if at.epoch == position.epoch && at.offset < position.offset {
@@ -87,6 +91,7 @@ impl View {
 
     /// A publication must follow the one before.
     pub(crate) fn deliver(&mut self, position: &Position) -> Result<(), Wrong> {
+        self.close_gap(&position.epoch.at(position.offset.previous()));
         let seen = self.epochs.entry(position.epoch.to_string()).or_default();
         seen.offsets.insert(position.offset);
         let Some(at) = self.position.replace(position.clone()) else { return Ok(()) };
@@ -126,7 +131,14 @@ impl View {
     /// The client was told that what lies between its position and this one is lost.
     pub(crate) fn gap(&mut self, time: Time, position: Option<&Position>) {
         self.last_gap = Some(time);
-        let Some(position) = position else { return };
+        self.gap_is_open = true;
+        position.into_iter().for_each(|position| self.close_gap(position));
+    }
+
+    fn close_gap(&mut self, position: &Position) {
+        if !std::mem::take(&mut self.gap_is_open) {
+            return;
+        }
         if let Some(at) = self.position.replace(position.clone()) {
             if at.epoch == position.epoch {
                 return self.excuse(&at, position.offset);

@@ -1,0 +1,187 @@
+/**
+ * A model of the server: channels with history and lineage, and sessions that resume from them.
+ *
+ * Without sockets and without time, so that tests can put either around it, and any fault in between.
+ */
+const HELLO = {
+  ping_interval_ms: 25_000,
+  timeout_ms: 60_000,
+  batch_ms: 100,
+  lease_ms: 15_000,
+  message_bytes_max: 1_000_000,
+};
+
+export class Hub {
+  channels = new Map();
+  sessions = new Set();
+  #nextSession = 1;
+
+  /** `historySize` publications are kept, `page` fit in a frame; channels that start with `volatile` keep none. */
+  constructor({ historySize = 1000, page = 100, now = () => Date.now() } = {}) {
+    Object.assign(this, { historySize, page, now });
+  }
+
+  channel(name) {
+    if (!this.channels.has(name)) this.channels.set(name, new Channel(name, this));
+    return this.channels.get(name);
+  }
+
+  /** A session whose frames go to `send(frame)`; it says hello at once. */
+  attach(send) {
+    const session = new Session(this, send, `s-${this.#nextSession++}`);
+    this.sessions.add(session);
+    session.send({ hello: { session: session.name, ...HELLO } });
+    return session;
+  }
+
+  detach(session) {
+    this.sessions.delete(session);
+  }
+
+  /** Publishes `{data}`s or `{b64}`s as one batch; `reaches(session)` may say that a session does not get it. */
+  publish(name, contents, reaches = () => true) {
+    const channel = this.channel(name);
+    const publications = contents.map((content) => channel.append(content));
+    const frame = { batch: channel.batch(publications) };
+    for (const session of this.sessions) if (session.wants(name) && reaches(session)) session.send(frame);
+    return channel.position;
+  }
+
+  /** A new epoch that keeps everything up to `lost` before the head; sessions at or below the fork go on. */
+  failover(name, lost) {
+    const channel = this.channel(name);
+    const { epoch, head } = channel;
+    channel.fork(head - lost);
+    for (const session of this.sessions) {
+      if (!session.wants(name)) continue;
+      const { position } = channel;
+      if (lost === 0) session.send({ continued: { channel: name, from: { epoch, offset: head }, position } });
+      else session.send({ gap: { channel: name, reason: 'epoch', position } });
+    }
+  }
+}
+
+class Channel {
+  head = 0;
+  log = [];
+  #generation = 1;
+  /** epoch → the offset up to which it goes on in the present one. */
+  #continues = new Map();
+
+  constructor(name, hub) {
+    this.name = name;
+    this.hub = hub;
+    this.volatile = name.startsWith('volatile');
+  }
+
+  get epoch() {
+    return `${this.#generation}-${this.name}`;
+  }
+
+  get position() {
+    return this.volatile ? null : { epoch: this.epoch, offset: this.head };
+  }
+
+  append(content) {
+    this.head++;
+    const publication = { ...content, time: this.hub.now(), offset: this.head };
+    this.log.push(publication);
+    if (this.log.length > this.hub.historySize) this.log.shift();
+    return publication;
+  }
+
+  batch(publications) {
+    if (this.volatile) return { channel: this.name, publications: publications.map(({ offset, ...rest }) => rest) };
+    const [first, last] = [publications[0].offset, publications.at(-1).offset];
+    return { channel: this.name, epoch: this.epoch, first, last, publications };
+  }
+
+  fork(offset) {
+    for (const [epoch, end] of this.#continues) this.#continues.set(epoch, Math.min(end, offset));
+    this.#continues.set(this.epoch, offset);
+    this.#generation++;
+    this.head = offset;
+    this.log = this.log.filter((publication) => publication.offset <= offset);
+  }
+
+  /** Why `since` cannot be resumed; undefined where it can. */
+  refusal({ epoch, offset }) {
+    const end = epoch === this.epoch ? this.head : this.#continues.get(epoch);
+    if (end === undefined || offset > end) return epoch === this.epoch ? 'lost' : 'epoch';
+    const oldest = this.log[0]?.offset ?? this.head + 1;
+    return offset + 1 < oldest ? 'trimmed' : undefined;
+  }
+
+  after(offset) {
+    return this.log.filter((publication) => publication.offset > offset);
+  }
+}
+
+class Session {
+  /** channel → whether it still pages through history. */
+  subscriptions = new Map();
+
+  constructor(hub, send, name) {
+    Object.assign(this, { hub, send, name });
+  }
+
+  wants(channel) {
+    return this.subscriptions.get(channel) === false;
+  }
+
+  handle(text) {
+    const { id, ...command } = JSON.parse(text);
+    const [[name, body]] = Object.entries(command);
+    const reply = this[name]?.(body) ?? { error: { code: 'unknown_command', message: name, retryable: false } };
+    const frames = Array.isArray(reply) ? reply : [reply];
+    for (const [i, frame] of frames.entries()) this.send(i === 0 && id !== undefined ? { id, ...frame } : frame);
+  }
+
+  connect() {
+    return [];
+  }
+
+  ping({ c }) {
+    return { pong: { c } };
+  }
+
+  subscribe({ channel: name, since }) {
+    if (this.subscriptions.has(name)) return { error: { code: 'already_subscribed', message: name, retryable: false } };
+    if (name.startsWith('secret')) return { error: { code: 'channel_not_allowed', message: name, retryable: false } };
+    const channel = this.hub.channel(name);
+    const { position } = channel;
+    this.subscriptions.set(name, false);
+    if (!since) return { subscribed: { channel: name, position, more: false, publications: [] } };
+    const reason = channel.volatile ? 'lost' : channel.refusal(since);
+    if (reason) {
+      const subscribed = { channel: name, position, recovered: false, more: false, publications: [] };
+      return [{ subscribed }, { gap: { channel: name, reason, position } }];
+    }
+    const { publications, more } = this.#page(channel.after(since.offset));
+    this.subscriptions.set(name, more);
+    return { subscribed: { channel: name, position, recovered: true, more, publications } };
+  }
+
+  unsubscribe({ channel }) {
+    this.subscriptions.delete(channel);
+    return { unsubscribed: { channel } };
+  }
+
+  history({ channel: name, since, limit = 1000 }) {
+    const channel = this.hub.channel(name);
+    const { publications, more } = this.#page(since ? channel.after(since.offset) : channel.log.slice(-limit), limit);
+    if (!more && this.subscriptions.has(name)) this.subscriptions.set(name, false);
+    const offset = publications.at(-1)?.offset ?? channel.head;
+    return { history: { publications, position: { epoch: channel.epoch, offset }, more } };
+  }
+
+  publish({ channel, data, b64, key }) {
+    const content = b64 === undefined ? { data, key } : { b64, key };
+    return { published: { position: this.hub.publish(channel, [content]), ack: 'stored' } };
+  }
+
+  #page(publications, limit = Infinity) {
+    const size = Math.min(this.hub.page, limit);
+    return { publications: publications.slice(0, size), more: publications.length > size };
+  }
+}

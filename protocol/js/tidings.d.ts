@@ -1,0 +1,125 @@
+/** A place in a channel. Epochs are opaque: only equality means anything. */
+export interface Position {
+  readonly epoch: string;
+  readonly offset: number;
+}
+
+/** A publication as listeners get it. */
+export interface Message<T = unknown> {
+  readonly channel: string;
+  /** JSON as it was published, or a `Uint8Array` where bytes were. */
+  readonly data: T;
+  /** 1 for a channel's first; undefined on a channel without history. */
+  readonly offset?: number;
+  readonly epoch?: string;
+  /** When it was published, in ms since 1970. */
+  readonly time?: number;
+  readonly id?: string;
+  readonly key?: string;
+  readonly gap?: undefined;
+}
+
+export type GapReason = 'trimmed' | 'epoch' | 'lost' | 'overflow' | 'cursor';
+
+/** Something is lost; the next message follows `position`, which is null where nobody knows it. */
+export interface Gap {
+  readonly reason: GapReason | (string & {});
+  readonly position: Position | null;
+}
+
+/** What stands in a stream where messages are missing. */
+export interface GapItem {
+  readonly channel: string;
+  readonly gap: Gap;
+}
+
+export type State = 'connecting' | 'live' | 'catching-up' | 'degraded' | 'offline';
+
+/** The body of the server's `hello`. */
+export interface Session {
+  readonly session: string;
+  readonly ping_interval_ms: number;
+  readonly timeout_ms: number;
+  readonly batch_ms: number;
+  readonly lease_ms: number;
+  readonly message_bytes_max: number;
+  readonly [field: string]: unknown;
+}
+
+export interface Published {
+  readonly position: Position | null;
+  readonly ack: string;
+}
+
+export interface History<T = unknown> {
+  readonly messages: Message<T>[];
+  readonly position: Position | null;
+  /** Whether there is more after the last message. */
+  readonly more: boolean;
+}
+
+/** An error that says what a program can do about it. */
+export declare class TidingsError extends Error {
+  constructor(code: string, message: string, retryable?: boolean, cause?: unknown);
+  /** The server's slug, or `not_connected`, `outcome_unknown`, `connection_failed`, `token_failed`, `bad_frame`, `closed`. */
+  readonly code: string;
+  /** Whether the same call may succeed later. */
+  readonly retryable: boolean;
+  /** The channel that ended, where this is why. */
+  readonly channel?: string;
+}
+
+export interface Options {
+  /** Sent as the `connect` command. A function is asked before the first connection and when its token has expired. */
+  token?: string | (() => string | Promise<string>);
+  /** The WebSocket class; the global one by default. */
+  WebSocket?: new (url: string, protocols?: string[]) => unknown;
+}
+
+export interface SubscribeOptions {
+  /** Everything after this position; counts for the first listener of a channel. */
+  since?: Position | string | null;
+  onGap?: (gap: Gap) => void;
+  /** Ends the subscription when aborted. */
+  signal?: AbortSignal;
+}
+
+export interface Events {
+  state: CustomEvent<State>;
+  gap: CustomEvent<Gap & { readonly channel: string }>;
+  /** A `TidingsError`, or whatever a callback threw. */
+  error: CustomEvent<unknown>;
+}
+
+export interface Tidings extends EventTarget {
+  readonly state: State;
+  readonly session: Session | null;
+  /** Calls `fn` for every publication, in order; returns the function that ends it. */
+  subscribe<T = unknown>(channel: string, fn: (message: Message<T>) => void, options?: SubscribeOptions): () => void;
+  /** Ends on abort and on `close()`; throws a `TidingsError` when the server refuses or removes the channel. */
+  stream<T = unknown>(
+    channel: string,
+    options?: { since?: Position | string | null; signal?: AbortSignal },
+  ): AsyncIterableIterator<Message<T> | GapItem>;
+  /** Rejects with the server's error, `not_connected` (surely not sent) or `outcome_unknown` (sent, never answered). */
+  publish(channel: string, data: unknown, options?: { key?: string; idempotencyKey?: string }): Promise<Published>;
+  history<T = unknown>(channel: string, options?: { since?: Position | string | null; limit?: number }): Promise<History<T>>;
+  /** The position up to which messages were handed out; null where there is none. */
+  position(channel: string): Position | null;
+  /** Connects anew at once. */
+  reconnect(): void;
+  close(): void;
+  addEventListener<K extends keyof Events>(
+    type: K,
+    listener: (event: Events[K]) => void,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+}
+
+/** Connects to the tidings server at `url`: http, https, ws or wss, with or without a path. */
+export declare function tidings(url: string | URL, options?: Options): Tidings;

@@ -1,0 +1,295 @@
+/**
+ * The tidings client: subscribes to channels, keeps their positions, reconnects and resumes, and never hides a gap.
+ *
+ * It joins the parts: `connection.js` (socket, token, backoff), `continuity.js` (a machine for each channel),
+ * `requests.js` (replies), `stream.js` (async iteration).
+ */
+import { Connection } from './connection.js';
+import { Continuity } from './continuity.js';
+import { encodeData, messageFrom } from './data.js';
+import { backoff } from './backoff.js';
+import { TidingsError } from './errors.js';
+import { positionFrom } from './position.js';
+import { Requests } from './requests.js';
+import { Stream } from './stream.js';
+
+export { TidingsError };
+
+/** Wrapped, because a browser's timers refuse to be called as methods of another object. */
+const TIMERS = {
+  now: () => Date.now(),
+  setTimeout: (then, ms) => setTimeout(then, ms),
+  clearTimeout: (timer) => clearTimeout(timer),
+};
+
+/** Connects to the tidings server at `url` (http, https, ws or wss). Throws a TypeError where `url` is none. */
+export function tidings(url, options = {}) {
+  return new Tidings(url, options);
+}
+
+class Tidings extends EventTarget {
+  #options;
+  #connection;
+  #requests;
+  /** name → {name, continuity, listeners, pending, attempt, timer} */
+  #channels = new Map();
+  #degraded = new Set();
+  #state;
+  #ended = new AbortController();
+
+  constructor(url, options) {
+    super();
+    const { WebSocket } = globalThis;
+    // A page's window or a worker's scope; Node has neither.
+    const window = globalThis.addEventListener ? globalThis : undefined;
+    this.#options = { WebSocket, window, timers: TIMERS, random: Math.random, ...options };
+    if (!this.#options.WebSocket) throw new TypeError('there is no WebSocket here; give one as options.WebSocket');
+    this.#connection = new Connection(endpoint(url), this.#options, {
+      up: () => this.#up(),
+      down: () => this.#down(),
+      frame: (frame) => this.#handle(frame),
+      phase: () => this.#refreshState(),
+      error: (error) => this.#report(error),
+    });
+    this.#requests = new Requests(this.#connection, this.#options.timers);
+    this.#connection.open();
+    this.#watchWindow();
+  }
+
+  /** 'connecting', 'live', 'catching-up', 'degraded' or 'offline'. */
+  get state() {
+    return this.#state;
+  }
+
+  /** What the server said in its last `hello`; null before the first. */
+  get session() {
+    return this.#connection.hello;
+  }
+
+  /**
+   * Calls `fn(message)` for every publication on `channel`, in order. Returns the function that ends it.
+   *
+   * `since` counts for the first listener of a channel, as all listeners share one subscription.
+   */
+  subscribe(channel, fn, { since, onGap, signal } = {}) {
+    if (typeof fn !== 'function') throw new TypeError('subscribe(channel, fn): fn is not a function');
+    return this.#listen(channel, { message: fn, gap: onGap, end: () => {} }, since, signal);
+  }
+
+  /** The channel's messages as an async iterator; items with `gap` stand where something is missing. */
+  stream(channel, { since, signal } = {}) {
+    let off = () => {};
+    const stream = new Stream(channel, () => off());
+    const listener = {
+      message: (message) => stream.push(message),
+      gap: (gap) => stream.push({ channel, gap }),
+      end: (error) => stream.end(error),
+    };
+    off = this.#listen(channel, listener, since, signal);
+    return stream;
+  }
+
+  /** Publishes; a promise of `{position, ack}`. Bytes go as they are, all else as JSON. */
+  async publish(channel, data, { key, idempotencyKey } = {}) {
+    const publish = { channel, ...encodeData(data), key, idempotency_key: idempotencyKey };
+    return (await this.#ask({ publish })).published;
+  }
+
+  /** What the channel has kept, ascending: a promise of `{messages, position, more}`. */
+  async history(channel, { since, limit } = {}) {
+    const history = { channel, since: positionFrom(since) ?? undefined, limit };
+    const { publications, position, more } = (await this.#ask({ history })).history;
+    const epoch = position?.epoch;
+    const messages = publications.map((publication) => messageFrom(channel, { epoch, ...publication }));
+    return { messages, position, more: more === true };
+  }
+
+  /** The position up to which messages were handed out; null where there is none. */
+  position(channel) {
+    return this.#channels.get(channel)?.continuity.position ?? null;
+  }
+
+  /** Connects anew at once: drops the socket, or cuts the wait for the next one short. */
+  reconnect() {
+    this.#connection.open();
+  }
+
+  /** Ends everything: subscriptions, streams, requests, the socket. */
+  close() {
+    this.#ended.abort();
+    for (const channel of [...this.#channels.values()]) this.#end(channel);
+    this.#connection.close();
+    this.#requests.close('the client was closed');
+  }
+
+  async #ask(command) {
+    if (this.#ended.signal.aborted) throw closedError();
+    return this.#requests.ask(command);
+  }
+
+  #listen(name, listener, since, signal) {
+    if (typeof name !== 'string' || !name) throw new TypeError(`not a channel name: ${JSON.stringify(name)}`);
+    if (this.#ended.signal.aborted) throw closedError();
+    if (signal?.aborted) {
+      listener.end();
+      return () => {};
+    }
+    const channel = this.#channels.get(name) ?? this.#open(name, positionFrom(since));
+    channel.listeners.add(listener);
+    const off = () => {
+      signal?.removeEventListener('abort', off);
+      this.#leave(channel, listener);
+    };
+    signal?.addEventListener('abort', off);
+    return off;
+  }
+
+  #open(name, since) {
+    const channel = { name, continuity: new Continuity(name, since), listeners: new Set(), attempt: 0 };
+    this.#channels.set(name, channel);
+    if (this.#connection.phase === 'up') this.#carryOut(channel, channel.continuity.connected());
+    return channel;
+  }
+
+  #leave(channel, listener) {
+    if (!channel.listeners.delete(listener)) return;
+    listener.end();
+    if (channel.listeners.size || !this.#holds(channel)) return;
+    this.#end(channel);
+    if (this.#connection.phase === 'up') this.#requests.tell({ unsubscribe: { channel: channel.name } }, () => {});
+  }
+
+  #end(channel, error) {
+    this.#channels.delete(channel.name);
+    this.#options.timers.clearTimeout(channel.timer);
+    for (const listener of channel.listeners) listener.end(error);
+    channel.listeners.clear();
+    this.#refreshState();
+  }
+
+  #holds(channel) {
+    return this.#channels.get(channel.name) === channel;
+  }
+
+  #up() {
+    for (const channel of [...this.#channels.values()]) this.#carryOut(channel, channel.continuity.connected());
+    this.#requests.up();
+  }
+
+  #down() {
+    this.#degraded.clear();
+    this.#requests.down();
+    for (const channel of [...this.#channels.values()]) {
+      this.#options.timers.clearTimeout(channel.timer);
+      this.#carryOut(channel, channel.continuity.disconnected());
+    }
+  }
+
+  #handle(frame) {
+    if (frame.id !== undefined && this.#requests.settle(frame)) return;
+    const body = frame.batch ?? frame.gap ?? frame.continued ?? frame.unsubscribed;
+    const channel = this.#channels.get(body?.channel);
+    if (channel && frame.id === undefined) this.#carryOut(channel, channel.continuity.handle(frame));
+    if (frame.degraded) this.#degraded.add(frame.degraded.component);
+    if (frame.restored) this.#degraded.delete(frame.restored.component);
+    if (frame.error && frame.id === undefined) this.#report(TidingsError.from(frame.error));
+    this.#refreshState();
+  }
+
+  #carryOut(channel, effects) {
+    for (const effect of effects) {
+      // A listener may have left, or closed everything, while it was called.
+      if (!this.#holds(channel)) return;
+      if (effect.deliver) this.#deliver(channel, effect.deliver);
+      else if (effect.gap) this.#tellGap(channel, effect.gap);
+      else if (effect.send) this.#send(channel, effect.send);
+      else if (effect.retry) this.#retryLater(channel);
+      else this.#closed(channel, effect.closed);
+    }
+    this.#refreshState();
+  }
+
+  #deliver(channel, publication) {
+    const message = messageFrom(channel.name, publication);
+    for (const listener of channel.listeners) this.#call(listener.message, message);
+  }
+
+  #tellGap(channel, { reason, position }) {
+    for (const listener of channel.listeners) this.#call(listener.gap, { reason, position });
+    this.#emit('gap', { channel: channel.name, reason, position });
+  }
+
+  #send(channel, command) {
+    if (this.#connection.phase !== 'up') return;
+    const id = this.#requests.tell(command, (frame) => {
+      if (channel.pending !== id || !this.#holds(channel)) return;
+      if (!frame.error) channel.attempt = 0;
+      this.#carryOut(channel, channel.continuity.handle(frame));
+    });
+    // Only the answer to the newest command counts.
+    channel.pending = id;
+  }
+
+  #retryLater(channel) {
+    const { timers, random } = this.#options;
+    const again = () => this.#carryOut(channel, channel.continuity.retry());
+    channel.timer = timers.setTimeout(again, backoff(channel.attempt++, random));
+  }
+
+  #closed(channel, { code, message }) {
+    const error = new TidingsError(code, `channel ${channel.name}: ${message}`);
+    error.channel = channel.name;
+    this.#end(channel, error);
+    this.#report(error);
+  }
+
+  /** A callback that throws is its owner's bug: it is shown, and everybody else is served. */
+  #call(fn, argument) {
+    try {
+      fn?.(argument);
+    } catch (error) {
+      globalThis.reportError?.(error);
+      this.#report(error);
+    }
+  }
+
+  #refreshState() {
+    const { phase } = this.#connection;
+    const catchingUp = () => [...this.#channels.values()].some(({ continuity }) => continuity.catchingUp);
+    const state = phase !== 'up' ? phase : this.#degraded.size ? 'degraded' : catchingUp() ? 'catching-up' : 'live';
+    if (state === this.#state) return;
+    this.#state = state;
+    this.#emit('state', state);
+  }
+
+  #report(error) {
+    this.#emit('error', error);
+  }
+
+  #emit(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+
+  #watchWindow() {
+    const { window } = this.#options;
+    const { signal } = this.#ended;
+    window?.addEventListener('online', () => this.#connection.check(), { signal });
+    // A page that comes back from the back/forward cache has lost its socket without being told.
+    window?.addEventListener('pageshow', (event) => event.persisted && this.#connection.open(), { signal });
+  }
+}
+
+function closedError() {
+  return new TidingsError('closed', 'this client was closed; make a new one');
+}
+
+/** The WebSocket address of the server at `url`. */
+function endpoint(url) {
+  const address = new URL(url, globalThis.location?.href);
+  if (!/^(https?|wss?):$/.test(address.protocol)) throw new TypeError(`not an http or ws address: ${url}`);
+  address.protocol = address.protocol.replace('http', 'ws');
+  // The address of the endpoint itself is accepted too.
+  if (!address.pathname.endsWith('/ws')) address.pathname = `${address.pathname.replace(/\/$/, '')}/ws`;
+  address.hash = '';
+  return address.href;
+}

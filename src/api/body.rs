@@ -1,0 +1,29 @@
+//! Request bodies, within bounds of size and time.
+
+use axum::extract::Request;
+use axum::http::header::CONTENT_ENCODING;
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tidings_protocol::{Code, Problem};
+
+use crate::instance::Instance;
+
+/// The whole body, at most `bytes_max` of it.
+pub async fn read_body(instance: &Instance, request: Request, bytes_max: usize) -> Result<Bytes, Problem> {
+    if request.headers().contains_key(CONTENT_ENCODING) {
+        return Err(Problem::new(
+            Code::UnsupportedMediaType,
+            "a body is sent as it is, without Content-Encoding",
+        ));
+    }
+    let body = Limited::new(request.into_body(), bytes_max).collect();
+    let patience = instance.config.server.timeout;
+    let too_slow = |_| Problem::new(Code::BadRequest, format!("the body did not come within {patience:?}"));
+    match tokio::time::timeout(patience, body).await.map_err(too_slow)? {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(Problem::new(Code::TooLarge, format!("the body has more than {bytes_max} bytes")))
+        }
+        Err(error) => Err(Problem::new(Code::BadRequest, format!("the body broke off: {error}"))),
+    }
+}

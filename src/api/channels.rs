@@ -1,0 +1,87 @@
+//! What channels there are, and what they hold.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
+use serde::{Deserialize, Serialize};
+use tidings_protocol::{Channel, Code, HistoryFrame, Position, Problem};
+
+use super::ApiError;
+use super::publish::authenticate;
+use crate::hub::PageLimit;
+use crate::instance::Instance;
+
+/// Channels that one answer lists at most.
+const CHANNELS_LISTED_MAX: usize = 1_000;
+
+/// `GET /v1/channels`
+#[derive(Debug, Serialize)]
+pub(super) struct ChannelList {
+    channels: Vec<ChannelState>,
+}
+
+#[derive(Debug, Serialize)]
+struct ChannelState {
+    channel: Channel,
+    position: Option<Position>,
+    subscribers: usize,
+}
+
+/// Channels with history or with subscribers on this instance, at most 1,000 of each.
+pub(super) async fn list(
+    State(instance): State<Arc<Instance>>,
+    headers: HeaderMap,
+) -> Result<Json<ChannelList>, ApiError> {
+    if !authenticate(&instance, &headers)?.admin {
+        return Err(Code::OperationNotAllowed.into());
+    }
+    let (held, subscribed) = instance.node.channels(CHANNELS_LISTED_MAX).await?;
+    let mut channels: Vec<ChannelState> = held
+        .into_iter()
+        .map(|(channel, head)| ChannelState { channel, position: Some(head), subscribers: 0 })
+        .collect();
+    channels.sort_by(|a, b| a.channel.cmp(&b.channel));
+    for (channel, subscribers) in subscribed {
+        match channels.binary_search_by(|known| known.channel.cmp(&channel)) {
+            Ok(index) => channels[index].subscribers = subscribers,
+            Err(index) => channels.insert(index, ChannelState { channel, position: None, subscribers }),
+        }
+    }
+    Ok(Json(ChannelList { channels }))
+}
+
+/// The options of a history request.
+#[derive(Debug, Deserialize)]
+pub(super) struct HistoryQuery {
+    since: Option<String>,
+    limit: Option<usize>,
+}
+
+/// `GET /v1/channels/{channel}/history?since=&limit=`
+pub(super) async fn history(
+    State(instance): State<Arc<Instance>>,
+    Path(channel): Path<String>,
+    Query(query): Query<HistoryQuery>,
+    headers: HeaderMap,
+) -> Result<Json<HistoryFrame>, ApiError> {
+    let grant = authenticate(&instance, &headers)?;
+    let channel = Channel::parse(&channel).map_err(|e| Problem::new(Code::ChannelInvalid, e.to_string()))?;
+    if !grant.may_read_history(&channel) {
+        let message = format!("the credential does not allow to read the history of {channel}");
+        return Err(Problem::new(Code::ChannelNotAllowed, message).into());
+    }
+    let since = query.since.as_deref().map(str::parse::<Position>).transpose();
+    let since = since.map_err(|e| Problem::new(Code::BadRequest, format!("`since`: {e}")))?;
+    let most = instance.websocket.page;
+    let limit =
+        PageLimit { publications: query.limit.unwrap_or(most.publications).min(most.publications), ..most };
+    let page = instance.node.history(channel, since, limit).await?;
+    Ok(Json(HistoryFrame {
+        position: page.end(),
+        more: page.more(),
+        gap: page.gap,
+        publications: page.publications,
+    }))
+}

@@ -1,0 +1,44 @@
+//! Probes and numbers for operators.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use tidings_protocol::Code;
+
+use super::ApiError;
+use crate::instance::Instance;
+use crate::observe::Phase;
+
+/// `GET /livez`: the runtime answers, and nothing else is asked of it.
+pub(super) async fn livez() -> &'static str {
+    "ok\n"
+}
+
+/// `GET /readyz`: whether new work should come here.
+pub(super) async fn readyz(State(instance): State<Arc<Instance>>) -> Result<&'static str, ApiError> {
+    let full = instance.node.connections() >= instance.config.limits.connections_max;
+    match instance.health.phase() {
+        Phase::Ready if full => Err(Code::Overloaded.into()),
+        Phase::Ready => Ok("ok\n"),
+        Phase::Starting | Phase::Draining => Err(Code::Draining.into()),
+    }
+}
+
+/// `GET /health`: every component; 503 if any of them is degraded.
+pub(super) async fn health(State(instance): State<Arc<Instance>>) -> Response {
+    let connections_max = instance.config.limits.connections_max;
+    let report =
+        instance.health.report(instance.node.broker_name(), instance.node.connections(), connections_max);
+    let status = if report.status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(report)).into_response()
+}
+
+/// `GET /metrics`
+pub(super) async fn metrics(State(instance): State<Arc<Instance>>) -> impl IntoResponse {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(CONTENT_TYPE, kind)], instance.metrics.encode())
+}

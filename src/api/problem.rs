@@ -1,0 +1,63 @@
+//! Errors as RFC 9457 has them.
+
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tidings_protocol::{Code, Problem};
+
+/// Seconds after which a refused request may be worth another try.
+const RETRY_AFTER_SECONDS: &str = "1";
+
+/// A problem on its way to becoming a response.
+#[derive(Debug)]
+pub struct ApiError(pub Problem);
+
+/// The body of an error.
+#[derive(Debug, Serialize)]
+pub(super) struct ProblemBody {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    code: Code,
+    detail: String,
+    retryable: bool,
+}
+
+impl From<&Problem> for ProblemBody {
+    fn from(problem: &Problem) -> Self {
+        let Problem { code, message } = problem;
+        ProblemBody {
+            kind: format!("urn:tidings:error:{code}"),
+            title: code.meaning(),
+            status: code.status(),
+            code: *code,
+            detail: message.to_string(),
+            retryable: code.retryable(),
+        }
+    }
+}
+
+impl<T: Into<Problem>> From<T> for ApiError {
+    fn from(problem: T) -> Self {
+        ApiError(problem.into())
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body =
+            serde_json::to_vec(&ProblemBody::from(&self.0)).expect("a problem is strings and a number");
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        }
+        // The middleware counts by code.
+        response.extensions_mut().insert(self.0.code);
+        response
+    }
+}

@@ -1,0 +1,298 @@
+//! Publishing over HTTP: a raw body, a JSON object, or many of them.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_TYPE, HeaderMap};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tidings_protocol::{
+    Ack, Channel, Code, Payload, Problem, PublishCommand, PublishedFrame, decode_publish,
+};
+
+use super::problem::ProblemBody;
+use super::{ApiError, read_body};
+use crate::hub::Grant;
+use crate::instance::Instance;
+use crate::transport::bearer;
+
+/// What a publish may have around its data, in a JSON body.
+const ENVELOPE_BYTES: usize = 4 * 1024;
+
+/// How much longer data can be as base64 or with every character escaped, in a JSON body.
+const ESCAPED_FACTOR: usize = 6;
+
+/// What the caller of the API may do.
+pub(super) fn authenticate(instance: &Instance, headers: &HeaderMap) -> Result<Grant, Problem> {
+    match bearer(headers) {
+        Some(token) => instance.authenticator.authenticate(token, instance.now()),
+        None => instance.authenticator.anonymous().ok_or_else(|| {
+            Problem::new(Code::Unauthorized, "send `Authorization: Bearer` with an API key or a token")
+        }),
+    }
+}
+
+/// `POST /v1/publish/{channel}`: the body is the data.
+pub(super) async fn publish_body(
+    State(instance): State<Arc<Instance>>,
+    Path(channel): Path<String>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let grant = authenticate(&instance, request.headers())?;
+    let channel = Channel::parse(&channel).map_err(|e| Problem::new(Code::ChannelInvalid, e.to_string()))?;
+    let options = Options::read(request.uri().query(), request.headers())?;
+    let kind = BodyKind::of(request.headers())?;
+    let body = read_body(&instance, request, instance.config.limits.message_bytes_max).await?;
+    let payload = kind.payload(&body)?;
+    let Options { id, key, idempotency_key, ack } = options;
+    let command = PublishCommand { channel, payload, key, id, idempotency_key, ack };
+    answer(publish(&instance, &grant, command).await)
+}
+
+/// `POST /v1/publish`: the body is a JSON object with the channel, the data and the options.
+pub(super) async fn publish_json(
+    State(instance): State<Arc<Instance>>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let grant = authenticate(&instance, request.headers())?;
+    let options = Options::read(request.uri().query(), request.headers())?;
+    let bytes_max = instance.config.limits.message_bytes_max * ESCAPED_FACTOR + ENVELOPE_BYTES;
+    let body = read_body(&instance, request, bytes_max).await?;
+    let mut command = decode_publish(utf8(&body)?)?;
+    command.idempotency_key = command.idempotency_key.or(options.idempotency_key);
+    answer(publish(&instance, &grant, command).await)
+}
+
+/// `POST /v1/batch`: a JSON array or a line each; a result for each, in order.
+pub(super) async fn publish_batch(
+    State(instance): State<Arc<Instance>>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    #[derive(Serialize)]
+    struct Results {
+        results: Vec<ItemResult>,
+    }
+    let grant = authenticate(&instance, request.headers())?;
+    let options = Options::read(request.uri().query(), request.headers())?;
+    let body = read_body(&instance, request, instance.config.limits.request_bytes_max).await?;
+    let items = split(utf8(&body)?, instance.config.limits.request_items_max)?;
+    let mut results = Vec::with_capacity(items.len());
+    for (index, item) in items.into_iter().enumerate() {
+        let key = options.idempotency_key.as_ref().map(|key| format!("{key}#{index}").into());
+        let published = match decode_publish(item) {
+            Ok(mut command) => {
+                command.idempotency_key = command.idempotency_key.or(key);
+                publish(&instance, &grant, command).await
+            }
+            Err(problem) => Err(problem),
+        };
+        results.push(match published {
+            Ok(published) => ItemResult::Published(published),
+            Err(problem) => ItemResult::Refused { error: ProblemBody::from(&problem) },
+        });
+    }
+    Ok(axum::Json(Results { results }).into_response())
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ItemResult {
+    Published(PublishedFrame),
+    Refused { error: ProblemBody },
+}
+
+/// The items of a batch, unread.
+fn split(text: &str, items_max: usize) -> Result<Vec<&str>, Problem> {
+    let items: Vec<&str> = match text.trim_start().starts_with('[') {
+        true => {
+            let items: Vec<&RawValue> = serde_json::from_str(text)
+                .map_err(|e| Problem::new(Code::InvalidJson, format!("the body is no JSON array: {e}")))?;
+            items.into_iter().map(RawValue::get).collect()
+        }
+        // One more than may be is enough to know.
+        false => text.lines().filter(|line| !line.trim().is_empty()).take(items_max + 1).collect(),
+    };
+    match items.len() {
+        0 => Err(Problem::new(
+            Code::BadRequest,
+            "the body holds nothing to publish: a JSON array, or one object a line",
+        )),
+        count if count > items_max => {
+            Err(Problem::new(Code::TooManyItems, format!("a request holds at most {items_max} items")))
+        }
+        _ => Ok(items),
+    }
+}
+
+async fn publish(
+    instance: &Instance,
+    grant: &Grant,
+    command: PublishCommand,
+) -> Result<PublishedFrame, Problem> {
+    if !grant.may_publish(&command.channel) {
+        let message = format!("the credential does not allow to publish to {}", command.channel);
+        return Err(Problem::new(Code::ChannelNotAllowed, message));
+    }
+    command.check(instance.config.limits.message_bytes_max)?;
+    let asked = command.ack;
+    let published = instance.node.publish(command).await?;
+    instance.metrics.published();
+    Ok(match asked {
+        Ack::None => PublishedFrame { position: None, ack: Ack::None },
+        Ack::Stored | Ack::Replicated => PublishedFrame { position: published.position, ack: published.ack },
+    })
+}
+
+fn answer(published: Result<PublishedFrame, Problem>) -> Result<Response, ApiError> {
+    let published = published?;
+    let status = if published.ack == Ack::None { StatusCode::ACCEPTED } else { StatusCode::OK };
+    Ok((status, axum::Json(published)).into_response())
+}
+
+fn utf8(body: &[u8]) -> Result<&str, Problem> {
+    std::str::from_utf8(body).map_err(|e| {
+        Problem::new(Code::InvalidUtf8, format!("the body is not UTF-8 at byte {}", e.valid_up_to()))
+    })
+}
+
+/// What a request says beside its body: in the query, or in headers.
+#[derive(Debug, Default)]
+struct Options {
+    id: Option<Arc<str>>,
+    key: Option<Arc<str>>,
+    idempotency_key: Option<Arc<str>>,
+    ack: Ack,
+}
+
+impl Options {
+    fn read(query: Option<&str>, headers: &HeaderMap) -> Result<Options, Problem> {
+        let mut options = Options::default();
+        for (option, header) in [
+            ("id", "tidings-id"),
+            ("key", "tidings-key"),
+            ("idempotency_key", "idempotency-key"),
+            ("ack", "tidings-ack"),
+        ] {
+            if let Some(value) = headers.get(header) {
+                let value = value.to_str();
+                let value = value.map_err(|_| {
+                    Problem::new(Code::BadRequest, format!("header {header} is not ASCII text"))
+                })?;
+                options.set(option, value)?;
+            }
+        }
+        for (option, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+            options.set(&option, &value)?;
+        }
+        Ok(options)
+    }
+
+    fn set(&mut self, option: &str, value: &str) -> Result<(), Problem> {
+        match option {
+            "id" => self.id = Some(value.into()),
+            "key" => self.key = Some(value.into()),
+            "idempotency_key" => self.idempotency_key = Some(value.into()),
+            "ack" => {
+                self.ack = match value {
+                    "none" => Ack::None,
+                    "stored" => Ack::Stored,
+                    "replicated" => Ack::Replicated,
+                    _ => {
+                        let message = format!("ack is none, stored or replicated, not {value:?}");
+                        return Err(Problem::new(Code::BadRequest, message));
+                    }
+                }
+            }
+            // Other names belong to later versions, or to whoever is in between.
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// How a raw body is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BodyKind {
+    Json,
+    Text,
+    Bytes,
+    /// JSON if it parses, else text: what a bare `curl -d` sends.
+    Guess,
+}
+
+impl BodyKind {
+    fn of(headers: &HeaderMap) -> Result<BodyKind, Problem> {
+        let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(BodyKind::Guess) };
+        let value = value.to_str().unwrap_or("?");
+        let kind = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match kind.as_str() {
+            "application/json" => Ok(BodyKind::Json),
+            "application/octet-stream" => Ok(BodyKind::Bytes),
+            "application/x-www-form-urlencoded" | "" => Ok(BodyKind::Guess),
+            kind if kind.starts_with("text/") => Ok(BodyKind::Text),
+            kind if kind.ends_with("+json") => Ok(BodyKind::Json),
+            kind => {
+                let shown: String = kind.chars().take(60).collect();
+                let message = format!(
+                    "a body of type {shown:?} cannot be published: use application/json, text/plain or application/octet-stream"
+                );
+                Err(Problem::new(Code::UnsupportedMediaType, message))
+            }
+        }
+    }
+
+    fn payload(self, body: &bytes::Bytes) -> Result<Payload, Problem> {
+        Ok(match self {
+            BodyKind::Json => Payload::json(body)?,
+            BodyKind::Text => Payload::text(body)?,
+            BodyKind::Bytes => Payload::Binary(body.clone()),
+            BodyKind::Guess => Payload::json(body).or_else(|_| Payload::text(body))?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(content_type: &str) -> Option<BodyKind> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, content_type.parse().unwrap());
+        BodyKind::of(&headers).ok()
+    }
+
+    #[test]
+    fn the_content_type_says_how_a_body_is_read() {
+        for (content_type, expected) in [
+            ("application/json", Some(BodyKind::Json)),
+            ("application/JSON; charset=utf-8", Some(BodyKind::Json)),
+            ("application/vnd.api+json", Some(BodyKind::Json)),
+            ("text/plain", Some(BodyKind::Text)),
+            ("application/octet-stream", Some(BodyKind::Bytes)),
+            ("application/x-www-form-urlencoded", Some(BodyKind::Guess)),
+            ("multipart/form-data", None),
+            ("image/png", None),
+        ] {
+            assert_eq!(kind(content_type), expected, "{content_type}");
+        }
+        assert_eq!(BodyKind::of(&HeaderMap::new()).unwrap(), BodyKind::Guess);
+    }
+
+    #[test]
+    fn a_batch_is_an_array_or_lines() {
+        assert_eq!(split("[{\"a\":1}, 2]", 2).unwrap(), ["{\"a\":1}", "2"]);
+        assert_eq!(split("{\"a\":1}\n\n2\n", 2).unwrap(), ["{\"a\":1}", "2"]);
+        for (text, items_max, code) in [
+            ("", 2, Code::BadRequest),
+            ("[]", 2, Code::BadRequest),
+            ("\n\n", 2, Code::BadRequest),
+            ("[1,2,3]", 2, Code::TooManyItems),
+            ("1\n2\n3", 2, Code::TooManyItems),
+            ("[1,", 2, Code::InvalidJson),
+        ] {
+            assert_eq!(split(text, items_max).unwrap_err().code, code, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The broker of a single instance: everything in this process's memory, gone with it.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::future::{BoxFuture, FutureExt, ready};
+use tidings_protocol::{Ack, Channel, Position, PublishCommand};
+use tokio::sync::mpsc;
+
+use super::{Broker, BrokerError, BrokerEvent, Store, StoreLimits, Stored};
+use crate::clock::Clock;
+use crate::config::{Namespace, Namespaces};
+use crate::hub::{Page, PageLimit, Published, Retention};
+
+/// How long a publish waits for room among the announcements before it is refused: what an outage may take (P10).
+const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often old publications are swept out of channels that nobody touches.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Keeps and announces in one process.
+pub struct MemoryBroker {
+    store: Arc<Mutex<Store>>,
+    namespaces: Namespaces,
+    events: mpsc::Sender<BrokerEvent>,
+    clock: Clock,
+}
+
+impl MemoryBroker {
+    /// A broker that announces on `events`. `seed` tells the epochs of this start from those of any other.
+    pub fn start(
+        limits: StoreLimits,
+        namespaces: Namespaces,
+        events: mpsc::Sender<BrokerEvent>,
+        clock: Clock,
+        seed: &str,
+    ) -> Self {
+        let store = Arc::new(Mutex::new(Store::new(limits, seed)));
+        tokio::spawn(sweep(Arc::downgrade(&store), clock));
+        MemoryBroker { store, namespaces, events, clock }
+    }
+
+    async fn store_and_announce(&self, command: PublishCommand) -> Result<Published, BrokerError> {
+        if command.ack == Ack::Replicated {
+            return Err(BrokerError::AckNotPossible);
+        }
+        // Room for the announcement comes first: then nothing that is stored can fail to be announced.
+        let room = tokio::time::timeout(ANNOUNCE_TIMEOUT, self.events.reserve()).await;
+        let room = room.map_err(|_| BrokerError::Overloaded)?.map_err(|_| BrokerError::Unavailable)?;
+        let channel = command.channel.clone();
+        let retention = retention(self.namespaces.of(channel.as_str()));
+        let mut store = self.store.lock().expect("no publish panics while it holds the store");
+        match store.publish(command, &retention, self.clock.unix_ms(), self.clock.now())? {
+            Stored::New { published, epoch, publication } => {
+                // Still under the lock: announcements have the order of offsets.
+                room.send(BrokerEvent::Publication { channel, epoch, publication });
+                Ok(published)
+            }
+            Stored::Repeated(published) => Ok(published),
+        }
+    }
+
+    fn read(
+        &self,
+        channel: &Channel,
+        since: Option<&Position>,
+        limit: PageLimit,
+    ) -> Result<Option<Page>, BrokerError> {
+        let retention = retention(self.namespaces.of(channel.as_str()));
+        let mut store = self.store.lock().expect("no publish panics while it holds the store");
+        store.read(channel, &retention, since, limit, self.clock.now())
+    }
+}
+
+/// What a namespace keeps, as the streams want to know it.
+fn retention(namespace: &Namespace) -> Retention {
+    Retention {
+        publications_max: namespace.history_size,
+        bytes_max: namespace.history_bytes,
+        age_max: namespace.history_age,
+    }
+}
+
+async fn sweep(store: std::sync::Weak<Mutex<Store>>, clock: Clock) {
+    let mut interval = tokio::time::interval(SWEEP_INTERVAL);
+    loop {
+        interval.tick().await;
+        let Some(store) = store.upgrade() else { return };
+        store.lock().expect("no publish panics while it holds the store").expire(clock.now());
+    }
+}
+
+impl Broker for MemoryBroker {
+    fn publish(&self, command: PublishCommand) -> BoxFuture<'_, Result<Published, BrokerError>> {
+        self.store_and_announce(command).boxed()
+    }
+
+    fn history(
+        &self,
+        channel: Channel,
+        since: Option<Position>,
+        limit: PageLimit,
+    ) -> BoxFuture<'_, Result<Option<Page>, BrokerError>> {
+        ready(self.read(&channel, since.as_ref(), limit)).boxed()
+    }
+
+    /// Everything is announced to the one node there is.
+    fn listen(&self, _: &Channel) -> BoxFuture<'_, Result<(), BrokerError>> {
+        ready(Ok(())).boxed()
+    }
+
+    fn unlisten(&self, _: &Channel) -> BoxFuture<'_, ()> {
+        ready(()).boxed()
+    }
+
+    fn channels(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>> {
+        let store = self.store.lock().expect("no publish panics while it holds the store");
+        let channels = store.channels().take(limit).map(|(channel, head)| (channel.clone(), head));
+        ready(Ok(channels.collect())).boxed()
+    }
+
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+}

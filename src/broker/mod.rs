@@ -1,0 +1,104 @@
+//! The broker stores what is published, gives it positions, and tells every node that listens.
+//!
+//! # Contract
+//! - `publish` is one atomic step: the key is looked up, the next offset taken, the publication stored and announced.
+//!   Two publishes of a channel are announced in the order of their offsets.
+//! - An announcement may be lost; whoever loses one says [`BrokerEvent::Lost`] as soon as it knows.
+//! - `history` never returns less than what was acknowledged before it was called, or says why (a gap, a new epoch).
+//! - An error says whether the publication is surely not stored ([`BrokerError::Unavailable`] and the refusals) or perhaps
+//!   ([`BrokerError::OutcomeUnknown`]).
+
+mod memory;
+mod store;
+
+pub use memory::MemoryBroker;
+pub use store::{Store, StoreLimits, Stored};
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use tidings_protocol::{Channel, Code, Epoch, Position, Problem, Publication, PublishCommand};
+
+use crate::hub::{Page, PageLimit, Published};
+
+/// Stores and announces publications. See the module for what an implementation promises.
+pub trait Broker: Send + Sync {
+    /// Stores and announces a publication; a repeated idempotency key gets the first answer again.
+    fn publish(&self, command: PublishCommand) -> BoxFuture<'_, Result<Published, BrokerError>>;
+
+    /// What the channel holds after `since`; `None` for a volatile channel.
+    fn history(
+        &self,
+        channel: Channel,
+        since: Option<Position>,
+        limit: PageLimit,
+    ) -> BoxFuture<'_, Result<Option<Page>, BrokerError>>;
+
+    /// From the moment this returns, what is published on the channel is announced here.
+    fn listen(&self, channel: &Channel) -> BoxFuture<'_, Result<(), BrokerError>>;
+
+    /// Announcements of the channel are no longer needed.
+    fn unlisten(&self, channel: &Channel) -> BoxFuture<'_, ()>;
+
+    /// Channels that hold something, with their heads, in no particular order; at most `limit`.
+    fn channels(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>>;
+
+    /// What the broker is called in health reports.
+    fn name(&self) -> &'static str;
+}
+
+/// What a broker announces.
+#[derive(Clone, Debug)]
+pub enum BrokerEvent {
+    /// A publication, in the order of the channel.
+    Publication {
+        /// Where.
+        channel: Channel,
+        /// The numbering that its offset belongs to; `None` for a volatile channel.
+        epoch: Option<Epoch>,
+        /// What.
+        publication: Arc<Publication>,
+    },
+    /// Announcements of this channel may have been lost.
+    Lost(Channel),
+}
+
+/// Why a broker did not do what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BrokerError {
+    /// Surely nothing was stored: the broker cannot be reached.
+    #[error("the broker cannot be reached; nothing was stored: try again later")]
+    Unavailable,
+    /// Surely nothing was stored: those who announce are behind.
+    #[error("more was published than can be announced; nothing was stored: slow down and try again")]
+    Overloaded,
+    /// Perhaps it was stored.
+    #[error("the broker did not answer in time; a retry with the same idempotency key is safe")]
+    OutcomeUnknown,
+    /// The asked level of acknowledgement does not exist here.
+    #[error("ack \"replicated\" needs a broker with replicas: ask for \"stored\"")]
+    AckNotPossible,
+    /// The idempotency key was used for other data.
+    #[error("the idempotency key was used for other data on this channel: use a new key")]
+    IdempotencyMismatch,
+    /// No more channels can exist.
+    #[error("limits.channels_max channels are in use: publish on an existing one, or raise the limit")]
+    TooManyChannels,
+    /// No more idempotency keys can be remembered.
+    #[error("limits.idempotency_keys_max keys are remembered: publish without a key, or later")]
+    TooManyKeys,
+}
+
+impl From<BrokerError> for Problem {
+    fn from(error: BrokerError) -> Problem {
+        let code = match error {
+            BrokerError::Unavailable => Code::BrokerUnavailable,
+            BrokerError::Overloaded => Code::Overloaded,
+            BrokerError::OutcomeUnknown => Code::OutcomeUnknown,
+            BrokerError::AckNotPossible => Code::AckNotPossible,
+            BrokerError::IdempotencyMismatch => Code::IdempotencyMismatch,
+            BrokerError::TooManyChannels | BrokerError::TooManyKeys => Code::LimitReached,
+        };
+        Problem::new(code, error.to_string())
+    }
+}

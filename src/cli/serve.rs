@@ -1,0 +1,131 @@
+//! `tidings dev` and `tidings serve`: a server in the foreground.
+
+use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+use super::config::{Exit, report};
+use crate::config::{Config, LogConfig, LogFormat, Sources};
+use crate::server::{Server, StartError};
+
+/// How a server starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Open to this machine, closed to everything else.
+    Dev,
+    /// As configured, and only with credentials.
+    Serve,
+}
+
+/// Runs a server until it is told to end.
+pub async fn run(mode: Mode, sources: &Sources, err: &mut dyn Write) -> io::Result<Exit> {
+    let config = match Config::load(sources) {
+        Ok(loaded) => loaded.config,
+        Err(problems) => return report(&problems, err),
+    };
+    let (problems, exit) = match mode {
+        Mode::Dev => (config.problems_for_dev(), Exit::Usage),
+        Mode::Serve => (config.problems_for_serve(), Exit::Config),
+    };
+    if !problems.is_empty() {
+        writeln!(err, "{problems}")?;
+        return Ok(exit);
+    }
+    start_log(&config.log);
+    raise_descriptor_limit();
+    let mut signals = Signals::new()?;
+    match Server::start(config, mode == Mode::Dev).await {
+        Ok(server) => {
+            if mode == Mode::Dev {
+                write!(err, "{}", banner(server.address(), io::stderr().is_terminal()))?;
+            }
+            serve(server, &mut signals).await;
+            Ok(Exit::Ok)
+        }
+        Err(error) => refuse(&error, err),
+    }
+}
+
+fn refuse(error: &StartError, err: &mut dyn Write) -> io::Result<Exit> {
+    writeln!(err, "tidings: {error}")?;
+    if let StartError::Listen { error, .. } = error
+        && error.kind() == io::ErrorKind::AddrInUse
+    {
+        writeln!(
+            err,
+            "another program listens there: choose another with --listen, or port 0 for any free one"
+        )?;
+    }
+    Ok(Exit::Runtime)
+}
+
+/// Until the first signal the server serves, until the second it drains.
+async fn serve(server: Server, signals: &mut Signals) {
+    signals.next().await;
+    tokio::select! {
+        () = server.drain() => {}
+        () = signals.next() => info!("second signal: ending at once"),
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn start_log(config: &LogConfig) {
+    let filter = EnvFilter::new(&config.filter);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let text = match config.format {
+        LogFormat::Auto => io::stderr().is_terminal(),
+        LogFormat::Text => true,
+        LogFormat::Json => false,
+    };
+    // A test that runs two servers in one process keeps its first log.
+    let started = if text { log.compact().try_init() } else { log.json().try_init() };
+    drop(started);
+}
+
+/// A descriptor for every connection: the soft limit is for programs that use select(2), which this one does not.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open descriptors stays as it is");
+    }
+}
+
+/// What a newcomer sees first: where everything is, and what to try.
+fn banner(address: SocketAddr, colour: bool) -> String {
+    let (bold, dim, end) = if colour { ("\x1b[1m", "\x1b[2m", "\x1b[0m") } else { ("", "", "") };
+    let version = env!("CARGO_PKG_VERSION");
+    format!(
+        "\n  {bold}tidings {version}{end} · dev mode · memory broker · {dim}loopback only, open access, NOT for production{end}
+  ├─ Live page   {bold}http://{address}/{end}           subscribe, publish, watch it arrive
+  ├─ WebSocket   ws://{address}/ws
+  ├─ SSE         http://{address}/sse?channel=tickets
+  ├─ HTTP API    http://{address}/v1/publish/{{channel}}
+  └─ Metrics     http://{address}/metrics    health /livez /readyz /health
+  Try it:  tidings sub tickets        curl -d '{{\"id\":42}}' http://{address}/v1/publish/tickets\n\n"
+    )
+}

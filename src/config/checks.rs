@@ -1,0 +1,59 @@
+//! What no key can check alone: keys that must fit each other, and what each way of running asks for.
+
+use super::Config;
+use super::origin::{Origin, Origins};
+use super::problem::{Problem, Problems};
+
+impl Config {
+    /// Keys that contradict each other, at the place of the one that is easier to change.
+    pub(crate) fn check_across(&self, origins: &Origins, problems: &mut Problems) {
+        let mut contradiction = |names: [&str; 2], why: &str| {
+            // A default is never to blame alone.
+            let set = names.into_iter().map(|name| origins.of(name)).find(|origin| origin.layer() > 0);
+            let message = format!("{} must be {why} {}", names[0], names[1]);
+            problems.push(Problem::new(set.unwrap_or(Origin::Default), message));
+        };
+        if self.server.timeout <= self.server.ping_interval {
+            contradiction(["server.timeout", "server.ping_interval"], "more than");
+        }
+        if self.limits.request_bytes_max < self.limits.message_bytes_max {
+            contradiction(["limits.request_bytes_max", "limits.message_bytes_max"], "at least");
+        }
+        for (index, key) in self.api_keys.iter().enumerate() {
+            let earlier = &self.api_keys[..index];
+            if earlier.iter().any(|other| other.name == key.name) {
+                let message = format!("name: another API key is called {:?}", key.name);
+                problems.push(Problem::new(origins.of(&format!("api_key[{index}].name")), message));
+            }
+            if let Some(other) = earlier.iter().find(|other| other.hash == key.hash) {
+                let message = format!("hash: the API key {:?} is this very key", other.name);
+                problems.push(Problem::new(origins.of(&format!("api_key[{index}].hash")), message));
+            }
+        }
+    }
+
+    /// What keeps `tidings serve` from starting; empty if nothing does.
+    pub fn problems_for_serve(&self) -> Problems {
+        let mut problems = Problems::default();
+        if self.auth.hmac_secret.is_none() && self.api_keys.is_empty() {
+            let message = "no credential is configured, so nobody could connect or publish";
+            let hint = "add [auth] hmac_secret_file or an [[api_key]]; or try it out with `tidings dev`";
+            problems.push(Problem::new(Origin::Default, message).with_hint(Some(hint.to_owned())));
+        }
+        problems
+    }
+
+    /// What keeps `tidings dev` from starting; empty if nothing does.
+    pub fn problems_for_dev(&self) -> Problems {
+        let mut problems = Problems::default();
+        if !self.server.listen.ip().is_loopback() {
+            let message = format!(
+                "server.listen is {}, but dev mode is open to whoever reaches it",
+                self.server.listen
+            );
+            let hint = format!("listen on 127.0.0.1:{}, or use `tidings serve`", self.server.listen.port());
+            problems.push(Problem::new(Origin::Default, message).with_hint(Some(hint)));
+        }
+        problems
+    }
+}

@@ -1,0 +1,114 @@
+//! `[limits]`: every bound of the process, and what happens at it.
+//!
+//! The first line of a limit's doc says what is counted, the rest what happens at the limit: `Limits::table` gives both.
+
+use std::time::Duration;
+
+use super::kind::{Count, Size};
+use super::section::section;
+
+section! {
+    /// Every queue, map, loop and body has its bound here.
+    pub struct Limits: Single "limits" {
+        /// Connections at once, on this instance.
+        /// Further ones are turned away with 503 overloaded and told when to come back.
+        connections_max: usize as Count = 20_000 in 1 to 10_000_000;
+        /// New connections per second, on this instance.
+        /// Above it, and above the burst, they are turned away with 503 overloaded and told when to come back.
+        connections_per_second: usize as Count = 500 in 1 to 1_000_000;
+        /// New connections that may come at once after a quiet time.
+        /// Further ones are admitted at connections_per_second.
+        connections_burst: usize as Count = 1_000 in 1 to 1_000_000;
+        /// Channels that one connection is subscribed to.
+        /// A further subscribe fails with limit_reached; the connection goes on.
+        channels_per_connection: usize as Count = 128 in 1 to 1_000_000;
+        /// Commands of one connection that wait for their answer.
+        /// Further ones are not read from the socket until an answer is out.
+        commands_pending_max: usize as Count = 64 in 1 to 10_000;
+        /// Bytes of data in one publication.
+        /// More: HTTP 413 too_large, on a socket the error too_large, or close 1009 where the frame itself is over it by 4 KiB.
+        message_bytes_max: usize as Size = 1_000_000 in 1 to "64MiB";
+        /// Fragments of one WebSocket message.
+        /// More: close 1008.
+        fragments_max: usize as Count = 64 in 1 to 10_000;
+        /// Bytes that wait for one connection, behind the frame that is being written.
+        /// Over it they are forgotten and read again from history, or a volatile channel says gap(overflow).
+        mailbox_bytes: usize as Size = "256KiB" in 1 to "64MiB";
+        /// Publications in one batch.
+        /// The batch is sealed early and the next one begins.
+        batch_publications_max: usize as Count = 512 in 1 to 65_536;
+        /// Bytes of data in one batch.
+        /// The batch is sealed early and the next one begins; a larger publication is a batch of its own.
+        batch_bytes_max: usize as Size = "256KiB" in 1 to "64MiB";
+        /// Bytes of one HTTP request's header.
+        /// More: 431, and the connection is closed.
+        header_bytes_max: usize as Size = "8KiB" in "8KiB" to "1MiB";
+        /// Fields in one HTTP request's header.
+        /// More: 431, and the connection is closed.
+        headers_max: usize as Count = 64 in 1 to 1_000;
+        /// Publications, events or checks in one HTTP request.
+        /// More: 413 too_many_items, and none of them is done.
+        request_items_max: usize as Count = 1_000 in 1 to 100_000;
+        /// Bytes of the body of one HTTP request that holds several items.
+        /// More: 413 too_large, and none of them is done.
+        request_bytes_max: usize as Size = "8MiB" in 1 to "1GiB";
+        /// Publications in one page of history.
+        /// A request for more gets so many, and is told that there are more.
+        history_page_max: usize as Count = 1_000 in 1 to 100_000;
+        /// Bytes of history that all channels together keep in this process.
+        /// The channels that were published to longest ago forget theirs; who resumes there is told gap(trimmed).
+        history_total_bytes: usize as Size = "1GiB" in 1 to "1024GiB";
+        /// Channels that exist at once: with subscribers, or with history.
+        /// A subscribe or publish to a further one fails with limit_reached.
+        channels_max: usize as Count = 100_000 in 1 to 100_000_000;
+        /// Idempotency keys that are remembered at once.
+        /// The oldest is forgotten before its window is over; a retry under it is a new publication.
+        idempotency_keys_max: usize as Count = 1_000_000 in 1 to 100_000_000;
+        /// Time for which an idempotency key is remembered.
+        /// A retry after it is a new publication.
+        idempotency_window: Duration = "10m" in "100ms" to "1day";
+        /// Bytes of one token or API key.
+        /// More: 401 unauthorized, and it is not looked into.
+        token_bytes_max: usize as Size = "8KiB" in 1 to "64KiB";
+    }
+}
+
+/// One limit, as documentation lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitRow {
+    /// The key in `[limits]`.
+    pub name: &'static str,
+    /// As it is written in a file.
+    pub default: &'static str,
+    /// What is counted.
+    pub counts: &'static str,
+    /// What happens at the limit.
+    pub at_the_limit: String,
+}
+
+impl Limits {
+    /// Every limit, in the order in which a file shows them.
+    pub fn table() -> Vec<LimitRow> {
+        let keys = Limits::SECTION.keys.iter();
+        keys.filter_map(|key| {
+            let (counts, rest) = key.doc.split_first()?;
+            let at_the_limit = rest.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
+            Some(LimitRow { name: key.name, default: key.default?, counts: counts.trim(), at_the_limit })
+        })
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_has_a_default_and_says_what_happens_at_it() {
+        let table = Limits::table();
+        assert_eq!(table.len(), Limits::SECTION.keys.len());
+        for row in table {
+            assert!(row.counts.ends_with('.') && row.at_the_limit.ends_with('.'), "{row:?}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The grammar of what configuration names: namespaces, patterns of channels, patterns of tags.
+
+use super::kind::{Fault, Form, Kind, quoted, text, unexpected};
+use super::raw::Raw;
+
+/// The most bytes of a channel name, and so of a namespace's.
+const CHANNEL_BYTES_MAX: usize = 255;
+const TAG_BYTES_MAX: usize = 256;
+
+/// Whether `name` can be the text before a channel's first `:`.
+pub(crate) fn is_namespace(name: &str) -> bool {
+    (1..=CHANNEL_BYTES_MAX).contains(&name.len()) && name.bytes().all(|byte| byte != b':' && in_channel(byte))
+}
+
+fn in_channel(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"_-=@,.;:/~!+".contains(&byte)
+}
+
+fn in_tag(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !b"\",*".contains(&byte)
+}
+
+/// Channels: an exact name, or a beginning that ends in `*`.
+pub(crate) struct Pattern;
+
+impl Kind for Pattern {
+    type Value = String;
+    const EXPECTED: &'static str = "a channel name, or the beginning of one and a `*`";
+    const FORM: Form = Form::Text;
+
+    fn parse(raw: &Raw) -> Result<String, Fault> {
+        let text = text::<Pattern>(raw)?;
+        let name = text.strip_suffix('*').unwrap_or(text);
+        let legal = name.len() <= CHANNEL_BYTES_MAX && name.bytes().all(in_channel);
+        if text.is_empty() || !legal {
+            return Err(unexpected::<Pattern>(raw));
+        }
+        Ok(text.to_owned())
+    }
+
+    fn show(pattern: &String) -> Option<String> {
+        Some(quoted(pattern))
+    }
+}
+
+/// Tags: an exact one, a subtree `a:b:*`, or all of them `*`.
+pub(crate) struct TagPattern;
+
+impl Kind for TagPattern {
+    type Value = String;
+    const EXPECTED: &'static str = "a tag, a subtree such as \"ticket:*\", or \"*\"";
+    const FORM: Form = Form::Text;
+
+    fn parse(raw: &Raw) -> Result<String, Fault> {
+        let text = text::<TagPattern>(raw)?;
+        let tag = text.strip_suffix(":*").unwrap_or(text);
+        let legal = (1..=TAG_BYTES_MAX).contains(&tag.len()) && tag.bytes().all(in_tag);
+        if text != "*" && !legal {
+            return Err(unexpected::<TagPattern>(raw));
+        }
+        Ok(text.to_owned())
+    }
+
+    fn show(pattern: &String) -> Option<String> {
+        Some(quoted(pattern))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check<K: Kind>(accepted: &[&str], refused: &[&str]) {
+        for text in accepted {
+            assert!(K::parse(&Raw::text(*text)).is_ok(), "{text}");
+        }
+        for text in refused {
+            assert!(K::parse(&Raw::text(*text)).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn channel_patterns_are_names_or_end_in_one_star() {
+        check::<Pattern>(&["tickets", "room:*", "*", "a*"], &["", "a*b", "**", "*a", "$sys", "a b", "é"]);
+        check::<Pattern>(&[&"a".repeat(255)], &[&"a".repeat(256)]);
+    }
+
+    #[test]
+    fn tag_patterns_end_at_a_segment() {
+        check::<TagPattern>(
+            &["ticket:42", "ticket:*", "*"],
+            &["", ":*", "tick*", "a,b", "a b", "a\"b", "*:a"],
+        );
+    }
+
+    #[test]
+    fn a_namespace_has_no_colon() {
+        assert!(is_namespace("chat") && is_namespace("a.b") && is_namespace("A"));
+        assert!(!is_namespace("") && !is_namespace("a:b") && !is_namespace("$a") && !is_namespace("a b"));
+    }
+}

@@ -1,0 +1,5 @@
+//! How things are said to a client: batches and frames as bytes. Pure functions; the transports move what they return.
+
+pub mod cursor;
+pub mod native;
+pub mod sse;

@@ -1,0 +1,98 @@
+//! What all requests and connections of one running instance share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tidings_protocol::HelloFrame;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::{Authenticator, Now, Origins};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::hub::{CatchUp, Heartbeat, PageLimit, SessionConfig};
+use crate::node::Node;
+use crate::observe::{Health, Metrics};
+
+/// How long a session waits before it asks for history again that could not be read.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What a recovery or history frame may have around its publications, in bytes.
+const PAGE_OVERHEAD_BYTES: usize = 2_048;
+
+/// One running instance.
+pub struct Instance {
+    /// The configuration in effect.
+    pub config: Config,
+    /// Tells one start from another: part of epochs and session names.
+    pub seed: String,
+    /// Hub and broker.
+    pub node: Arc<Node>,
+    /// Who may do what.
+    pub authenticator: Arc<Authenticator>,
+    /// Whose pages may talk to us.
+    pub origins: Origins,
+    /// The clock.
+    pub clock: Clock,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Where the server is in its life.
+    pub health: Health,
+    /// How WebSocket sessions behave.
+    pub websocket: Arc<SessionConfig>,
+    /// How SSE sessions behave.
+    pub sse: Arc<SessionConfig>,
+    /// Every task that serves a peer.
+    pub tasks: TaskTracker,
+    /// Cancelled when requests must come to their end.
+    pub stopping: CancellationToken,
+    /// Feeds `jitter`.
+    pub dice: AtomicU64,
+}
+
+impl Instance {
+    /// The moment, for credentials.
+    pub fn now(&self) -> Now {
+        Now { time: self.clock.now(), unix: self.clock.unix_ms() / 1_000 }
+    }
+
+    /// A number from 0 to 1, evenly spread over successive calls: for pauses that must not coincide. It is no secret.
+    pub fn jitter(&self) -> f64 {
+        // The golden ratio's multiples fill the unit interval evenly (Weyl's equidistribution).
+        (self.dice.fetch_add(1, Ordering::Relaxed) as f64 * 0.618_033_988_749_895).fract()
+    }
+}
+
+/// How the sessions of WebSockets behave.
+pub fn websocket_sessions(config: &Config) -> SessionConfig {
+    let server = &config.server;
+    let limits = &config.limits;
+    SessionConfig {
+        hello: HelloFrame {
+            session: String::new(),
+            ping_interval_ms: server.ping_interval.as_millis() as u64,
+            timeout_ms: server.timeout.as_millis() as u64,
+            batch_ms: config.namespaces.of("").batch_window.as_millis() as u64,
+            message_bytes_max: limits.message_bytes_max,
+        },
+        catch_up: CatchUp::ByClient,
+        heartbeat: Heartbeat { interval: server.ping_interval, timeout: Some(server.timeout) },
+        hello_timeout: server.hello_timeout,
+        retry_after: RETRY_AFTER,
+        channels_max: limits.channels_per_connection,
+        commands_max: limits.commands_pending_max,
+        message_bytes_max: limits.message_bytes_max,
+        waiting_bytes_max: limits.mailbox_bytes,
+        page: PageLimit {
+            publications: limits.history_page_max,
+            bytes: limits.message_bytes_max + PAGE_OVERHEAD_BYTES,
+        },
+    }
+}
+
+/// How the sessions of SSE streams behave: as those of WebSockets, but that their clients never speak.
+pub fn sse_sessions(config: &Config) -> SessionConfig {
+    let heartbeat = Heartbeat { interval: config.server.ping_interval, timeout: None };
+    SessionConfig { catch_up: CatchUp::ByServer, heartbeat, ..websocket_sessions(config) }
+}

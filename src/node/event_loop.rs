@@ -1,0 +1,154 @@
+//! The one loop that owns the hub: commands of connections and events of the broker go in, batches go into mailboxes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tidings_protocol::Channel;
+use tokio::sync::{mpsc, oneshot};
+
+use super::SharedMailbox;
+use crate::broker::BrokerEvent;
+use crate::clock::Clock;
+use crate::hub::{BatchRules, Hub, Sealed, SessionId, Time, Wake};
+use crate::observe::Metrics;
+
+/// Events taken in before the windows are looked at again: a busy broker must not hold up a tick.
+const EVENTS_PER_ROUND: usize = 1_024;
+
+/// What connections ask of the hub.
+pub(super) enum NodeCommand {
+    /// Deliver the channel into this mailbox. The answer says whether it is the first to want it.
+    Attach {
+        channel: Channel,
+        session: SessionId,
+        mailbox: Arc<SharedMailbox>,
+        rules: Arc<BatchRules>,
+        done: oneshot::Sender<bool>,
+    },
+    /// Stop delivering. The answer says whether nobody is left.
+    Detach { channel: Channel, session: SessionId, done: oneshot::Sender<bool> },
+    /// Deliver what waits for its window now.
+    Flush { done: oneshot::Sender<()> },
+    /// The channels with subscribers here, at most `limit`.
+    Channels { limit: usize, done: oneshot::Sender<Vec<(Channel, usize)>> },
+}
+
+pub(super) struct EventLoop {
+    pub(super) hub: Hub<Arc<SharedMailbox>>,
+    pub(super) commands: mpsc::Receiver<NodeCommand>,
+    pub(super) events: mpsc::Receiver<BrokerEvent>,
+    pub(super) clock: Clock,
+    pub(super) metrics: Arc<Metrics>,
+    /// Mailboxes to wake when everything of this round is in: one wake-up, hence one write, for all of it.
+    pub(super) wakes: Vec<Arc<SharedMailbox>>,
+    /// Mailboxes that hold leading batches until a moment.
+    pub(super) owed: BTreeMap<Time, Vec<Arc<SharedMailbox>>>,
+}
+
+impl EventLoop {
+    /// Runs until the node and the broker are gone.
+    pub(super) async fn run(mut self) {
+        let mut events = Vec::with_capacity(EVENTS_PER_ROUND);
+        loop {
+            let next_due = self.next_due().map(|due| self.clock.instant(due));
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(command) => self.handle_command(command),
+                    None => return,
+                },
+                count = self.events.recv_many(&mut events, EVENTS_PER_ROUND), if !self.events.is_closed() => {
+                    self.metrics.broker_events(count);
+                    for event in events.drain(..) {
+                        self.handle_event(event);
+                    }
+                },
+                () = sleep_until(next_due) => {}
+            }
+            self.handle_due();
+            for mailbox in self.wakes.drain(..) {
+                mailbox.wake();
+            }
+        }
+    }
+
+    fn next_due(&self) -> Option<Time> {
+        let owed = self.owed.first_key_value().map(|(due, _)| *due);
+        [self.hub.next_due(), owed].into_iter().flatten().min()
+    }
+
+    fn handle_command(&mut self, command: NodeCommand) {
+        // Whoever asked may be gone by now; then nobody needs the answer.
+        match command {
+            NodeCommand::Attach { channel, session, mailbox, rules, done } => {
+                let first = self.hub.attach(&channel, session, mailbox, &rules);
+                done.send(first).ok();
+            }
+            NodeCommand::Detach { channel, session, done } => {
+                done.send(self.hub.detach(&channel, session)).ok();
+            }
+            NodeCommand::Flush { done } => {
+                let sealed = self.hub.seal_all(self.clock.now());
+                self.deliver(sealed);
+                done.send(()).ok();
+            }
+            NodeCommand::Channels { limit, done } => {
+                let channels =
+                    self.hub.channels().take(limit).map(|(channel, count)| (channel.clone(), count));
+                done.send(channels.collect()).ok();
+            }
+        }
+    }
+
+    fn handle_event(&mut self, event: BrokerEvent) {
+        match event {
+            BrokerEvent::Publication { channel, epoch, publication } => {
+                let sealed = self.hub.publish(&channel, epoch, publication, self.clock.now());
+                self.deliver(sealed);
+            }
+            BrokerEvent::Lost(channel) => {
+                self.metrics.lost();
+                let Self { hub, wakes, .. } = self;
+                for mailbox in hub.subscribers(&channel) {
+                    if mailbox.with(|inside| inside.forget(&channel)) == Wake::Now {
+                        wakes.push(mailbox.clone());
+                    }
+                }
+            }
+        }
+    }
+
+    fn handle_due(&mut self) {
+        let now = self.clock.now();
+        let sealed = self.hub.seal_due(now);
+        self.deliver(sealed);
+        while let Some(entry) = self.owed.first_entry().filter(|entry| *entry.key() <= now) {
+            for mailbox in entry.remove() {
+                if mailbox.with(|inside| inside.call()) == Wake::Now {
+                    self.wakes.push(mailbox);
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self, sealed: Vec<Sealed>) {
+        let now = self.clock.now();
+        let Self { hub, wakes, owed, metrics, .. } = self;
+        for Sealed { batch, urgency } in sealed {
+            metrics.sealed(&batch);
+            for mailbox in hub.subscribers(&batch.channel) {
+                match mailbox.with(|inside| inside.offer(&batch, urgency, now)) {
+                    Wake::Now => wakes.push(mailbox.clone()),
+                    Wake::At(time) => owed.entry(time).or_default().push(mailbox.clone()),
+                    Wake::No => {}
+                }
+            }
+        }
+    }
+}
+
+async fn sleep_until(due: Option<tokio::time::Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}

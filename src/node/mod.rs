@@ -1,0 +1,253 @@
+//! The node joins hub and broker: one instance as its connections and its HTTP requests see it.
+//!
+//! It does not know how a subscriber is connected, nor how the broker stores.
+
+mod event_loop;
+mod mailbox;
+
+pub use mailbox::SharedMailbox;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use tidings_protocol::{Channel, Code, Position, Problem, PublishCommand};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::ablation::{Safeguard, ablated};
+use crate::broker::{Broker, BrokerEvent};
+use crate::clock::Clock;
+use crate::config::{BatchMode, Limits, Namespace, Namespaces};
+use crate::hub::{BatchRules, Close, Hub, Page, PageLimit, Published, SessionId, Wake};
+use crate::observe::Metrics;
+use event_loop::{EventLoop, NodeCommand};
+
+/// Commands that wait for the event loop; a connection that finds no room waits.
+const COMMANDS_MAX: usize = 4_096;
+
+/// Announcements that wait for the event loop; a broker that finds no room waits or says that it lost one.
+pub const EVENTS_MAX: usize = 65_536;
+
+/// One instance.
+pub struct Node {
+    broker: Arc<dyn Broker>,
+    commands: mpsc::Sender<NodeCommand>,
+    namespaces: Namespaces,
+    rules: HashMap<Arc<str>, Arc<BatchRules>>,
+    connections: DashMap<SessionId, Arc<SharedMailbox>>,
+    next_session: AtomicU64,
+    refuses_publishes: AtomicBool,
+}
+
+impl Node {
+    /// Joins a broker and the receiving end of its announcements; runs until dropped.
+    pub fn start(
+        broker: Arc<dyn Broker>,
+        events: mpsc::Receiver<BrokerEvent>,
+        namespaces: Namespaces,
+        limits: &Limits,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Node> {
+        let (sender, commands) = mpsc::channel(COMMANDS_MAX);
+        let event_loop = EventLoop {
+            hub: Hub::default(),
+            commands,
+            events,
+            clock,
+            metrics,
+            wakes: Vec::new(),
+            owed: Default::default(),
+        };
+        tokio::spawn(event_loop.run());
+        let rules =
+            namespaces.iter().map(|ns| (ns.name.clone(), Arc::new(batch_rules(ns, limits)))).collect();
+        Arc::new(Node {
+            broker,
+            commands: sender,
+            namespaces,
+            rules,
+            connections: DashMap::new(),
+            next_session: AtomicU64::new(1),
+            refuses_publishes: AtomicBool::new(false),
+        })
+    }
+
+    /// Registers a connection, which from now on can be told to close. Dropping the [`Member`] takes all of it back.
+    pub fn enter(self: &Arc<Self>, mailbox: Arc<SharedMailbox>) -> Member {
+        let session = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
+        self.connections.insert(session, mailbox.clone());
+        Member { node: self.clone(), session, mailbox, channels: Vec::new() }
+    }
+
+    /// Publishes, unless this instance is about to end.
+    pub async fn publish(&self, command: PublishCommand) -> Result<Published, Problem> {
+        if self.refuses_publishes.load(Ordering::Acquire) {
+            return Err(Code::Draining.into());
+        }
+        Ok(self.broker.publish(command).await?)
+    }
+
+    /// What the channel holds after `since`.
+    pub async fn history(
+        &self,
+        channel: Channel,
+        since: Option<Position>,
+        limit: PageLimit,
+    ) -> Result<Page, Problem> {
+        let page = self.broker.history(channel, since, limit).await?;
+        page.ok_or_else(|| Code::HistoryDisabled.into())
+    }
+
+    /// Channels with subscribers here or with history, at most `limit` of each kind.
+    pub async fn channels(
+        &self,
+        limit: usize,
+    ) -> Result<(Vec<(Channel, Position)>, Vec<(Channel, usize)>), Problem> {
+        let held = self.broker.channels(limit).await?;
+        Ok((held, self.ask(|done| NodeCommand::Channels { limit, done }).await?))
+    }
+
+    /// The number of connections.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// What the broker is called.
+    pub fn broker_name(&self) -> &'static str {
+        self.broker.name()
+    }
+
+    /// Refuses publishes from now on, and delivers all that was accepted before.
+    pub async fn stop_publishing(&self) -> Result<(), Problem> {
+        self.refuses_publishes.store(true, Ordering::Release);
+        self.ask(|done| NodeCommand::Flush { done }).await
+    }
+
+    /// Connections as they are now, to be closed one by one.
+    pub fn sessions(&self) -> Vec<SessionId> {
+        self.connections.iter().map(|entry| *entry.key()).collect()
+    }
+
+    /// Tells a connection to end after what it has to deliver.
+    pub fn close(&self, session: SessionId, close: Close) {
+        let mailbox = self.connections.get(&session).map(|entry| entry.value().clone());
+        if let Some(mailbox) = mailbox
+            && mailbox.with(|inside| inside.close(close)) == Wake::Now
+        {
+            mailbox.wake();
+        }
+    }
+
+    async fn attach(&self, channel: &Channel, member: &Member) -> Result<(), Problem> {
+        let (session, mailbox) = (member.session, member.mailbox.clone());
+        let rules = self.rules[&self.namespaces.of(channel.as_str()).name].clone();
+        let channel = channel.clone();
+        let attach = |done| NodeCommand::Attach { channel: channel.clone(), session, mailbox, rules, done };
+        if self.ask(attach).await? {
+            self.broker.listen(&channel).await?;
+        }
+        Ok(())
+    }
+
+    async fn detach(&self, channel: &Channel, session: SessionId) {
+        let detach = |done| NodeCommand::Detach { channel: channel.clone(), session, done };
+        if self.ask(detach).await == Ok(true) {
+            self.broker.unlisten(channel).await;
+        }
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> NodeCommand) -> Result<T, Problem> {
+        let (done, answer) = oneshot::channel();
+        let gone = |_| Problem::new(Code::Draining, "the event loop has ended");
+        self.commands.send(command(done)).await.map_err(|_| Problem::from(Code::Draining))?;
+        answer.await.map_err(gone)
+    }
+}
+
+fn batch_rules(namespace: &Namespace, limits: &Limits) -> BatchRules {
+    BatchRules {
+        window: match namespace.batch_mode {
+            BatchMode::All => Some(namespace.batch_window),
+            BatchMode::Immediate => None,
+        },
+        leading: namespace.leading,
+        publications_max: limits.batch_publications_max,
+        bytes_max: limits.batch_bytes_max,
+    }
+}
+
+/// A connection's place in the node: what it is attached to ends with it, whatever ends it.
+pub struct Member {
+    node: Arc<Node>,
+    session: SessionId,
+    mailbox: Arc<SharedMailbox>,
+    channels: Vec<Channel>,
+}
+
+impl Member {
+    /// The connection's name in this process.
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// Attaches to a channel, then reads what it holds after `since`; `None` for a volatile channel.
+    pub async fn join(
+        &mut self,
+        channel: Channel,
+        since: Option<Position>,
+        limit: PageLimit,
+    ) -> Result<Option<Page>, Problem> {
+        let joined = self.attach_and_read(&channel, since, limit).await;
+        if joined.is_err() {
+            self.leave(&channel).await;
+        }
+        joined
+    }
+
+    async fn attach_and_read(
+        &mut self,
+        channel: &Channel,
+        since: Option<Position>,
+        limit: PageLimit,
+    ) -> Result<Option<Page>, Problem> {
+        let broker = self.node.broker.clone();
+        let history = || broker.history(channel.clone(), since.clone(), limit);
+        if ablated(Safeguard::ListenBeforeRead) {
+            let page = history().await?;
+            self.attach(channel).await?;
+            return Ok(page);
+        }
+        // Listen before reading history: a publication between the two is then seen twice, never missed.
+        self.attach(channel).await?;
+        Ok(history().await?)
+    }
+
+    /// Detaches from a channel.
+    pub async fn leave(&mut self, channel: &Channel) {
+        self.channels.retain(|attached| attached != channel);
+        self.node.detach(channel, self.session).await;
+    }
+
+    async fn attach(&mut self, channel: &Channel) -> Result<(), Problem> {
+        self.channels.push(channel.clone());
+        self.node.attach(channel, self).await
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.node.connections.remove(&self.session);
+        let (node, session, channels) = (self.node.clone(), self.session, std::mem::take(&mut self.channels));
+        if channels.is_empty() {
+            return;
+        }
+        // Dropping happens in a task, also when that task panicked; detaching may have to wait for room.
+        tokio::spawn(async move {
+            for channel in channels {
+                node.detach(&channel, session).await;
+            }
+        });
+    }
+}

@@ -1,0 +1,7 @@
+//! What operators see of a running server: numbers at `/metrics`, the state of its parts at `/health`.
+
+mod health;
+mod metrics;
+
+pub use health::{Health, HealthReport, Phase};
+pub use metrics::{Metrics, TransportKind};

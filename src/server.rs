@@ -1,0 +1,160 @@
+//! A server: the parts of an instance, built and joined; then the socket; then the orderly end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tidings_protocol::CloseCode;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::api;
+use crate::auth::{Authenticator, Origins};
+use crate::broker::{MemoryBroker, StoreLimits};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::hub::Close;
+use crate::instance::{Instance, sse_sessions, websocket_sessions};
+use crate::node::{EVENTS_MAX, Node};
+use crate::observe::{Health, Metrics, Phase};
+use crate::transport;
+
+/// Connections are closed at least this far apart, so that a short list does not take the whole spread.
+const CLOSE_SPACING_MAX: Duration = Duration::from_millis(1);
+
+/// How long after the last close connections and requests may still take to end.
+const END_TIMEOUT: Duration = Duration::from_secs(12);
+
+/// How long a client should wait before it comes back is spread over this.
+const COME_BACK_SPREAD: Duration = Duration::from_secs(2);
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// The machine gives no random bytes.
+    #[error("the machine gives no random bytes: {0}")]
+    Random(String),
+    /// An API key has a pattern outside the grammar.
+    #[error("[[api_key]]: {0:?}")]
+    Pattern(crate::hub::PatternInvalid),
+}
+
+/// A server that listens.
+pub struct Server {
+    instance: Arc<Instance>,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Builds the parts and listens. `dev` lets everybody of this machine in.
+    pub async fn start(config: Config, dev: bool) -> Result<Server, StartError> {
+        let address = config.server.listen;
+        let listener =
+            TcpListener::bind(address).await.map_err(|error| StartError::Listen { address, error })?;
+        let address = listener.local_addr().map_err(|error| StartError::Listen { address, error })?;
+        let instance = Arc::new(build(config, dev)?);
+        let accept = transport::accept(listener, api::router(instance.clone()), instance.clone());
+        tokio::spawn(accept);
+        instance.health.set(Phase::Ready);
+        info!(%address, "ready");
+        Ok(Server { instance, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends in good order: says so, lets balancers notice, delivers what was accepted, then closes connections one by
+    /// one. Returns when everything has ended or its time is over. Whoever drops the future ends at once.
+    pub async fn drain(self) {
+        let Server { instance, .. } = self;
+        let server = &instance.config.server;
+        instance.health.set(Phase::Draining);
+        info!(delay = ?server.drain_delay, connections = instance.node.connections(), "draining");
+        tokio::time::sleep(server.drain_delay).await;
+        if let Err(problem) = instance.node.stop_publishing().await {
+            warn!(%problem, "not everything accepted could be delivered");
+        }
+        close_connections(&instance).await;
+        instance.stopping.cancel();
+        instance.tasks.close();
+        match tokio::time::timeout(END_TIMEOUT, instance.tasks.wait()).await {
+            Ok(()) => info!("drained"),
+            Err(_) => warn!(left = instance.tasks.len(), "ended with connections still open"),
+        }
+    }
+}
+
+/// Closes evenly over the configured time, so that those who come back elsewhere do not come together.
+async fn close_connections(instance: &Instance) {
+    let sessions = instance.node.sessions();
+    let spread = instance.config.server.drain_spread;
+    let spacing = spread.checked_div(sessions.len() as u32).unwrap_or_default().min(CLOSE_SPACING_MAX);
+    let mut ticks = tokio::time::interval(spacing.max(Duration::from_nanos(1)));
+    for session in sessions {
+        ticks.tick().await;
+        let after = COME_BACK_SPREAD.mul_f64(instance.jitter());
+        let close =
+            Close { code: CloseCode::Restart, message: "the server restarts".to_owned(), after: Some(after) };
+        instance.node.close(session, close);
+    }
+}
+
+fn build(config: Config, dev: bool) -> Result<Instance, StartError> {
+    let clock = Clock::start();
+    let seed = seed()?;
+    let metrics = Arc::new(Metrics::new());
+    let (events, announced) = mpsc::channel(EVENTS_MAX);
+    let limits = StoreLimits {
+        channels_max: config.limits.channels_max,
+        bytes_max: config.limits.history_total_bytes,
+        keys_max: config.limits.idempotency_keys_max,
+        key_age: config.limits.idempotency_window,
+    };
+    let broker = MemoryBroker::start(limits, config.namespaces.clone(), events, clock, &seed);
+    let node = Node::start(
+        Arc::new(broker),
+        announced,
+        config.namespaces.clone(),
+        &config.limits,
+        clock,
+        metrics.clone(),
+    );
+    let allowed = config.server.allowed_origins.iter().map(|origin| origin.as_str().to_owned());
+    Ok(Instance {
+        node,
+        authenticator: Arc::new(Authenticator::new(&config, dev).map_err(StartError::Pattern)?),
+        origins: Origins::new(allowed.collect(), dev),
+        clock,
+        metrics,
+        health: Health::default(),
+        websocket: Arc::new(websocket_sessions(&config)),
+        sse: Arc::new(sse_sessions(&config)),
+        tasks: TaskTracker::new(),
+        stopping: CancellationToken::new(),
+        dice: AtomicU64::new(1),
+        seed,
+        config,
+    })
+}
+
+/// Five characters that tell this start from any other: 30 bits.
+fn seed() -> Result<String, StartError> {
+    const ALPHABET: &[u8; 32] = b"abcdefghijkmnopqrstuvwxyz2345678";
+    let mut random = [0; 6];
+    getrandom::fill(&mut random).map_err(|error| StartError::Random(error.to_string()))?;
+    Ok(random.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect())
+}

@@ -1,0 +1,86 @@
+//! The accept loop: sockets become HTTP connections, within bounds, until the server stops.
+//!
+//! axum's own `serve` waits for ever for a request's head and forgets upgraded sockets; this loop does neither.
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+use tracing::{debug, warn};
+
+use crate::instance::Instance;
+
+/// How long to wait when the process has no descriptors left: existing connections go on meanwhile.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the kernel may hold of what a peer has not read. Left alone it grows to 4 MiB for each stalled socket; what does
+/// not fit waits in the mailbox, where it is counted.
+const SEND_BUFFER_BYTES: usize = 128 * 1024;
+
+/// Accepts until the instance stops.
+pub async fn accept(listener: TcpListener, router: Router, instance: Arc<Instance>) {
+    let http = http(&instance);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = instance.stopping.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let serve = serve(stream, http.clone(), router.clone(), instance.clone());
+                instance.tasks.spawn(serve);
+            }
+            Err(error) if is_exhausted(&error) => {
+                warn!(%error, "no descriptors left: not accepting for a moment");
+                tokio::time::sleep(EXHAUSTED_PAUSE).await;
+            }
+            Err(error) => debug!(%error, "a peer left before it was accepted"),
+        }
+    }
+}
+
+fn http(instance: &Instance) -> http1::Builder {
+    let (server, limits) = (&instance.config.server, &instance.config.limits);
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new());
+    http.header_read_timeout(server.header_timeout);
+    http.max_buf_size(limits.header_bytes_max);
+    http.max_headers(limits.headers_max);
+    http
+}
+
+async fn serve(stream: TcpStream, http: http1::Builder, router: Router, instance: Arc<Instance>) {
+    stream.set_nodelay(true).ok();
+    SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES).ok();
+    let service = TowerToHyperService::new(router);
+    let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let mut connection = pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = instance.stopping.cancelled() => {
+            // A request that is under way is answered; then the connection ends.
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        debug!(%error, "an HTTP connection ended");
+    }
+}
+
+fn is_exhausted(error: &io::Error) -> bool {
+    let exhausted = [
+        rustix::io::Errno::MFILE,
+        rustix::io::Errno::NFILE,
+        rustix::io::Errno::NOBUFS,
+        rustix::io::Errno::NOMEM,
+    ];
+    exhausted.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}

@@ -1,0 +1,80 @@
+//! Who a peer is, and whether there is room for it, before it becomes a connection.
+
+use hyper::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, ORIGIN, SEC_WEBSOCKET_PROTOCOL};
+use tidings_protocol::{Code, Problem};
+
+use crate::hub::Grant;
+use crate::instance::Instance;
+use crate::observe::Phase;
+
+/// The cookie that may hold a token.
+const COOKIE_NAME: &str = "tidings_token";
+
+/// What a subprotocol starts with that carries a token.
+const BEARER_PROTOCOL: &str = "bearer.";
+
+/// Whether another connection can be taken.
+pub(super) fn admit(instance: &Instance) -> Result<(), Problem> {
+    if instance.health.phase() != Phase::Ready {
+        return Err(Code::Draining.into());
+    }
+    if instance.node.connections() >= instance.config.limits.connections_max {
+        let message = "this instance has limits.connections_max connections: try again later or elsewhere";
+        return Err(Problem::new(Code::Overloaded, message));
+    }
+    Ok(())
+}
+
+/// What the peer may do by the credential that came with its request; `None` if none came and one is demanded.
+pub(super) fn grant_of(instance: &Instance, headers: &HeaderMap) -> Result<Option<Grant>, Problem> {
+    let token = bearer(headers).or_else(|| subprotocol_token(headers)).or_else(|| cookie(instance, headers));
+    match token {
+        Some(token) => instance.authenticator.authenticate(token, instance.now()).map(Some),
+        None => Ok(instance.authenticator.anonymous()),
+    }
+}
+
+/// The token of `Authorization: Bearer`.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+/// The subprotocols that the client offers.
+pub(super) fn subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
+}
+
+fn subprotocol_token(headers: &HeaderMap) -> Option<&str> {
+    subprotocols(headers).find_map(|protocol| protocol.strip_prefix(BEARER_PROTOCOL))
+}
+
+/// A browser sends cookies whoever's page asks, so one counts only where the page is known: of this origin, or listed.
+fn cookie<'a>(instance: &Instance, headers: &'a HeaderMap) -> Option<&'a str> {
+    const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let same_origin = text(SEC_FETCH_SITE) == Some("same-origin");
+    if !same_origin && !text(ORIGIN).is_some_and(|origin| instance.origins.allows(origin)) {
+        return None;
+    }
+    let cookies = headers.get_all(COOKIE).into_iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(name, _)| *name == COOKIE_NAME).map(|(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_found_in_the_header_and_among_the_subprotocols() {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, "bearer abc".parse().unwrap());
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, "tidings.v1.json, bearer.x.y.z".parse().unwrap());
+        assert_eq!(bearer(&headers), Some("abc"));
+        assert_eq!(subprotocol_token(&headers), Some("x.y.z"));
+        headers.insert(AUTHORIZATION, "Basic abc".parse().unwrap());
+        assert_eq!(bearer(&headers), None);
+    }
+}

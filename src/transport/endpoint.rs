@@ -1,0 +1,241 @@
+//! The HTTP side of the transports: requests that become connections.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL,
+};
+use axum::http::{Response, StatusCode};
+use axum::response::IntoResponse;
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use tidings_protocol::{Channel, Code, Position, Problem, SUBPROTOCOL_JSON};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::handshake::server::create_response;
+use tracing::debug;
+
+use super::admission::{admit, grant_of, subprotocols};
+use super::connection::Connection;
+use super::performer::Performer;
+use super::sse::{self, SseWire};
+use super::websocket::WebSocketWire;
+use super::wire::Wire;
+use crate::api::{ApiError, read_body};
+use crate::dialect;
+use crate::dialect::cursor::{self, Cursor};
+use crate::hub::{Grant, Session, SessionConfig, SessionId};
+use crate::instance::Instance;
+use crate::node::{Member, SharedMailbox};
+
+/// `GET /ws`
+pub async fn websocket(
+    State(instance): State<Arc<Instance>>,
+    request: Request,
+) -> Result<Response<Body>, ApiError> {
+    admit(&instance)?;
+    let (mut parts, _) = request.into_parts();
+    let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
+    let request = axum::http::Request::from_parts(parts, ());
+    let not_websocket =
+        |why: String| Problem::new(Code::BadRequest, format!("no WebSocket handshake: {why}"));
+    let response = create_response(&request).map_err(|error| not_websocket(error.to_string()))?;
+    let upgrade = upgrade.ok_or_else(|| not_websocket("the connection cannot be upgraded".to_owned()))?;
+    let grant = grant_of(&instance, request.headers())?;
+
+    let mut response = response.map(|()| Body::empty());
+    if subprotocols(request.headers()).any(|offered| offered == SUBPROTOCOL_JSON) {
+        response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL_JSON));
+    }
+    let tasks = instance.tasks.clone();
+    tasks.spawn(async move {
+        match upgrade.await {
+            Ok(upgraded) => take_over(instance, upgraded, grant),
+            Err(error) => debug!(%error, "upgrade failed"),
+        }
+    });
+    Ok(response)
+}
+
+/// Takes the bare socket out of hyper's hands and gives it a task of its own: a fresh one, which does not keep the memory
+/// that the handshake took.
+fn take_over(instance: Arc<Instance>, upgraded: hyper::upgrade::Upgraded, grant: Option<Grant>) {
+    let parts = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => parts,
+        Err(_) => return debug!("the upgraded connection is no TCP socket"),
+    };
+    let limits = &instance.config.limits;
+    let wire = WebSocketWire::new(parts.io.into_inner(), &parts.read_buf, limits.message_bytes_max);
+    let config = instance.websocket.clone();
+    open(&instance, config, grant, wire, |session| session);
+}
+
+/// Starts the task of a connection.
+fn open<W: Wire>(
+    instance: &Arc<Instance>,
+    config: Arc<SessionConfig>,
+    grant: Option<Grant>,
+    wire: W,
+    prepare: impl FnOnce(Session) -> Session,
+) {
+    let mailbox = Arc::new(SharedMailbox::new(instance.config.limits.mailbox_bytes));
+    let member: Member = instance.node.enter(mailbox.clone());
+    let SessionId(number) = member.session();
+    let name = format!("{}-{number}", instance.seed);
+    let session = Session::new(config, name, grant, instance.jitter(), instance.clock.now());
+    let connection = Connection {
+        session: prepare(session),
+        wire,
+        mailbox,
+        performer: Performer {
+            node: instance.node.clone(),
+            member,
+            authenticator: instance.authenticator.clone(),
+            metrics: instance.metrics.clone(),
+            clock: instance.clock,
+        },
+        clock: instance.clock,
+        metrics: instance.metrics.clone(),
+        write_timeout: instance.config.server.write_timeout,
+    };
+    instance.tasks.spawn(connection.run());
+}
+
+/// What a stream is asked for.
+#[derive(Debug, Default)]
+struct StreamRequest {
+    channels: Vec<(Channel, Option<Position>)>,
+    raw: bool,
+    cursor: Option<String>,
+}
+
+/// `GET /sse?channel=a&channel=b`
+pub async fn sse_get(
+    State(instance): State<Arc<Instance>>,
+    request: Request,
+) -> Result<Response<Body>, ApiError> {
+    let mut wanted = StreamRequest::default();
+    for (name, value) in form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()) {
+        match &*name {
+            "channel" => wanted.channels.push((channel(&value)?, None)),
+            "raw" => wanted.raw = matches!(&*value, "1" | "true"),
+            "last_event_id" => wanted.cursor = Some(value.into_owned()),
+            // Other names belong to later versions, or to whoever is in between.
+            _ => {}
+        }
+    }
+    stream(&instance, request.headers(), wanted)
+}
+
+/// `POST /sse`: for clients that use fetch, and for many channels.
+pub async fn sse_post(
+    State(instance): State<Arc<Instance>>,
+    request: Request,
+) -> Result<Response<Body>, ApiError> {
+    #[derive(Deserialize)]
+    struct Form {
+        subscribe: Vec<Subscribe>,
+        #[serde(default)]
+        raw: bool,
+    }
+    #[derive(Deserialize)]
+    struct Subscribe {
+        channel: String,
+        since: Option<Position>,
+    }
+    let headers = request.headers().clone();
+    let body = read_body(&instance, request, instance.config.limits.message_bytes_max).await?;
+    let form: Form = serde_json::from_slice(&body)
+        .map_err(|e| Problem::new(Code::BadRequest, format!("the body is no subscription: {e}")))?;
+    let mut wanted = StreamRequest { raw: form.raw, ..StreamRequest::default() };
+    for subscribe in form.subscribe {
+        wanted.channels.push((channel(&subscribe.channel)?, subscribe.since));
+    }
+    stream(&instance, &headers, wanted)
+}
+
+fn channel(name: &str) -> Result<Channel, Problem> {
+    Channel::parse(name).map_err(|e| Problem::new(Code::ChannelInvalid, e.to_string()))
+}
+
+fn stream(
+    instance: &Arc<Instance>,
+    headers: &HeaderMap,
+    wanted: StreamRequest,
+) -> Result<Response<Body>, ApiError> {
+    let grant = grant_of(instance, headers)?.ok_or(Code::Unauthorized)?;
+    let StreamRequest { channels, raw, cursor } = wanted;
+    let channels = with_granted(&grant, channels);
+    check(instance, &grant, &channels)?;
+    if admit(instance).is_err() {
+        return Ok(come_back_later(instance));
+    }
+    const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+    let header = headers.get(LAST_EVENT_ID).map(|value| value.to_str().unwrap_or("?").to_owned());
+    let cursor = header.or(cursor).filter(|cursor| !cursor.is_empty());
+    let cursor = cursor.map(|cursor| Cursor::decode(&cursor));
+    let cursor_lost = matches!(cursor, Some(Err(_)));
+    let cursor = cursor.and_then(Result::ok);
+    let resume = |(channel, since): (Channel, Option<Position>)| {
+        let since = cursor.as_ref().and_then(|cursor| cursor.position(&channel).cloned()).or(since);
+        (channel, since)
+    };
+    let channels = channels.into_iter().map(resume).collect();
+
+    let (wire, body): (SseWire, Body) = sse::channel(raw);
+    let config = instance.sse.clone();
+    open(instance, config, Some(grant), wire, |session| session.with_channels(channels, cursor_lost));
+    Ok(event_stream(body))
+}
+
+/// The asked channels, each once, and those that the credential subscribes to by itself.
+fn with_granted(grant: &Grant, asked: Vec<(Channel, Option<Position>)>) -> Vec<(Channel, Option<Position>)> {
+    let mut channels: Vec<(Channel, Option<Position>)> = Vec::new();
+    let granted = grant.channels.iter().map(|channel| (channel.clone(), None));
+    for (channel, since) in asked.into_iter().chain(granted) {
+        if !channels.iter().any(|(known, _)| *known == channel) {
+            channels.push((channel, since));
+        }
+    }
+    channels
+}
+
+fn check(
+    instance: &Instance,
+    grant: &Grant,
+    channels: &[(Channel, Option<Position>)],
+) -> Result<(), Problem> {
+    let most = instance.config.limits.channels_per_connection.min(cursor::CHANNELS_MAX);
+    if channels.is_empty() {
+        return Err(Problem::new(Code::BadRequest, "a stream needs a channel: /sse?channel=tickets"));
+    }
+    if channels.len() > most {
+        let message = format!("a stream has at most {most} channels, {} were asked for", channels.len());
+        return Err(Problem::new(Code::TooManyItems, message));
+    }
+    match channels.iter().find(|(channel, _)| !grant.may_subscribe(channel)) {
+        None => Ok(()),
+        Some((channel, _)) => {
+            let message = format!("the credential does not allow to subscribe to {channel}");
+            Err(Problem::new(Code::ChannelNotAllowed, message))
+        }
+    }
+}
+
+/// A browser's EventSource gives up for good on anything but 200: so whoever finds no room gets an empty stream and the
+/// advice when to come back.
+fn come_back_later(instance: &Instance) -> Response<Body> {
+    let milliseconds = 1_000 + (instance.jitter() * 4_000.0) as u64;
+    event_stream(Body::from(dialect::sse::retry(milliseconds)))
+}
+
+fn event_stream(body: Body) -> Response<Body> {
+    // Proxies that buffer or compress would hold events back.
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),
+        (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    ];
+    (StatusCode::OK, headers, body).into_response()
+}

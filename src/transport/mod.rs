@@ -1,0 +1,15 @@
+//! Transports: connections that stay open. One loop moves a session over any wire; WebSocket and SSE are two of them.
+
+mod accept;
+mod admission;
+mod connection;
+mod endpoint;
+mod outbox;
+mod performer;
+mod sse;
+mod websocket;
+mod wire;
+
+pub use accept::accept;
+pub use admission::bearer;
+pub use endpoint::{sse_get, sse_post, websocket};

@@ -1,0 +1,112 @@
+//! Bytes on their way to one socket: whole frames, of which the first may be written in part.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+
+use crate::hub::Time;
+
+/// Slices handed to one vectored write. A window rarely brings a connection more frames than this.
+pub(super) const SLICES: usize = 32;
+
+/// What must still be written.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    frames: VecDeque<Bytes>,
+    /// When the peer last accepted something, while anything waits.
+    stalled_since: Option<Time>,
+}
+
+impl Outbox {
+    /// Adds a whole frame.
+    pub(super) fn push(&mut self, frame: Bytes) {
+        if !frame.is_empty() {
+            self.frames.push_back(frame);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// The first bytes to write.
+    pub(super) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES]) -> usize {
+        let count = self.frames.len().min(SLICES);
+        for (slice, frame) in slices.iter_mut().zip(&self.frames) {
+            *slice = IoSlice::new(frame);
+        }
+        count
+    }
+
+    /// Takes everything out.
+    pub(super) fn take(&mut self) -> VecDeque<Bytes> {
+        std::mem::take(&mut self.frames)
+    }
+
+    /// The peer accepted `written` bytes.
+    pub(super) fn advance(&mut self, mut written: usize) {
+        while written > 0 {
+            let Some(frame) = self.frames.front_mut() else { return };
+            let step = written.min(frame.len());
+            frame.advance(step);
+            written -= step;
+            if frame.is_empty() {
+                self.frames.pop_front();
+            }
+        }
+        if self.frames.is_empty() {
+            // An idle connection keeps no buffer.
+            self.frames = VecDeque::new();
+        }
+    }
+
+    /// Notes whether the last write made progress; returns when the peer counts as stuck, if anything waits.
+    pub(super) fn note_progress(&mut self, progress: bool, now: Time, patience: Duration) -> Option<Time> {
+        match self.is_empty() {
+            true => self.stalled_since = None,
+            false if progress => self.stalled_since = Some(now),
+            false => {}
+        }
+        match self.is_empty() {
+            true => None,
+            false => Some(self.stalled_since.get_or_insert(now).after(patience)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outbox() -> Outbox {
+        let mut outbox = Outbox::default();
+        outbox.push(Bytes::from_static(b"abc"));
+        outbox.push(Bytes::from_static(b"de"));
+        outbox
+    }
+
+    #[test]
+    fn a_write_may_end_anywhere() {
+        for written in 0..=5 {
+            let mut outbox = outbox();
+            outbox.advance(written);
+            let left: Vec<u8> = outbox.take().into_iter().flatten().collect();
+            assert_eq!(left, b"abcde"[written..], "after {written}");
+        }
+    }
+
+    #[test]
+    fn a_peer_is_stuck_when_nothing_was_accepted_for_long() {
+        let seconds = |s| Time(Duration::from_secs(s));
+        let patience = Duration::from_secs(10);
+        let mut outbox = outbox();
+        assert_eq!(outbox.note_progress(false, seconds(1), patience), Some(seconds(11)));
+        assert_eq!(outbox.note_progress(false, seconds(5), patience), Some(seconds(11)));
+        outbox.advance(1);
+        assert_eq!(outbox.note_progress(true, seconds(6), patience), Some(seconds(16)));
+        outbox.advance(4);
+        assert_eq!(outbox.note_progress(true, seconds(7), patience), None);
+    }
+}

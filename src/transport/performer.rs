@@ -1,0 +1,56 @@
+//! Does what a session asks for: the one place where a connection waits for the node.
+
+use std::sync::Arc;
+
+use tidings_protocol::PublishCommand;
+
+use crate::auth::{Authenticator, Now};
+use crate::clock::Clock;
+use crate::hub::{Action, Answer};
+use crate::node::{Member, Node};
+use crate::observe::Metrics;
+
+/// A connection's hands.
+pub(super) struct Performer {
+    pub(super) node: Arc<Node>,
+    pub(super) member: Member,
+    pub(super) authenticator: Arc<Authenticator>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Clock,
+}
+
+impl Performer {
+    /// Does one thing.
+    pub(super) async fn perform(&mut self, action: Action) -> Answer {
+        match action {
+            Action::Authenticate { token } => {
+                let now = Now { time: self.clock.now(), unix: self.clock.unix_ms() / 1_000 };
+                Answer::Authenticated(self.authenticator.authenticate(&token, now))
+            }
+            Action::Join { channel, since, limit } => {
+                let resumes = since.is_some();
+                let page = self.member.join(channel, since, limit).await;
+                if let (true, Ok(page)) = (resumes, &page) {
+                    self.metrics.resumed(page.as_ref().is_some_and(|page| page.gap.is_none()));
+                }
+                Answer::Joined(page)
+            }
+            Action::Leave { channel } => {
+                self.member.leave(&channel).await;
+                Answer::Left
+            }
+            Action::Read { channel, since, limit } => {
+                Answer::Read(self.node.history(channel, since, limit).await)
+            }
+            Action::Publish(publish) => self.publish(publish).await,
+        }
+    }
+
+    async fn publish(&self, publish: PublishCommand) -> Answer {
+        let published = self.node.publish(publish).await;
+        if published.is_ok() {
+            self.metrics.published();
+        }
+        Answer::Published(published)
+    }
+}

@@ -1,0 +1,182 @@
+//! The WebSocket wire: tungstenite reads, and complete frames made once for everybody are written to the bare socket.
+//!
+//! tungstenite would copy every message into a buffer of its own and keep that buffer as large as the largest burst. Here
+//! it only decodes what comes; its own replies (pongs, close frames) take their place between two frames of the outbox.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidings_protocol::{CloseCode, decode_command};
+use tokio::io::{AsyncWriteExt, Interest};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use super::connection::violation;
+use super::outbox::{Outbox, SLICES};
+use super::wire::{Ready, Received, Wire};
+use crate::dialect::native;
+use crate::hub::{Format, Session, Transmit};
+use crate::observe::TransportKind;
+
+/// What tungstenite reads at once and keeps per connection. Its default of 128 KiB is zeroed on every read.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
+
+/// What a frame may have around the data: the command's name, the channel, ids and keys.
+const FRAME_OVERHEAD_BYTES: usize = 4 * 1024;
+
+/// How long the peer may take to answer our close frame.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Bytes read and thrown away while waiting for that answer, at most.
+const LINGER_BYTES_MAX: usize = 1 << 20;
+
+/// A WebSocket after its handshake.
+pub(super) struct WebSocketWire {
+    stream: TcpStream,
+    decoder: WebSocketContext,
+    replies: Vec<u8>,
+}
+
+impl WebSocketWire {
+    /// Takes the socket over. `read` is what came after the handshake.
+    pub(super) fn new(stream: TcpStream, read: &[u8], message_bytes_max: usize) -> Self {
+        let bytes_max = message_bytes_max + FRAME_OVERHEAD_BYTES;
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER_BYTES)
+            .write_buffer_size(0)
+            .max_message_size(Some(bytes_max))
+            .max_frame_size(Some(bytes_max));
+        let decoder = WebSocketContext::from_partially_read(read.to_vec(), Role::Server, Some(config));
+        WebSocketWire { stream, decoder, replies: Vec::new() }
+    }
+}
+
+impl Wire for WebSocketWire {
+    const KIND: TransportKind = TransportKind::WebSocket;
+
+    async fn ready(&mut self, read: bool, write: bool) -> io::Result<Ready> {
+        let interest = match (read, write) {
+            (true, true) => Interest::READABLE | Interest::WRITABLE,
+            (_, true) => Interest::WRITABLE,
+            (_, false) => Interest::READABLE,
+        };
+        let ready = self.stream.ready(interest).await?;
+        Ok(if read && ready.is_readable() { Ready::Read } else { Ready::Write })
+    }
+
+    fn receive(&mut self, outbox: &mut Outbox) -> io::Result<Option<Received>> {
+        let mut io = Bare { stream: &self.stream, replies: &mut self.replies };
+        let result = self.decoder.read(&mut io);
+        if !self.replies.is_empty() {
+            outbox.push(Bytes::from(std::mem::take(&mut self.replies)));
+        }
+        received(result)
+    }
+
+    fn encode(&mut self, transmit: Transmit, outbox: &mut Outbox) {
+        let frame = match transmit {
+            Transmit::Frame(envelope) => native::frame(&envelope),
+            Transmit::Batch { batch, from: None } => {
+                batch.encoded(Format::WebSocketJson, || native::batch(&batch)).clone()
+            }
+            Transmit::Batch { batch, from: Some(offset) } => native::batch(&batch.from_offset(offset)),
+            Transmit::Ping => native::ping(),
+            Transmit::Close(close) => {
+                if let Some(disconnect) = native::disconnect(&close) {
+                    outbox.push(disconnect);
+                }
+                native::close(close.code.number(), &close.reason())
+            }
+        };
+        outbox.push(frame);
+    }
+
+    fn finish(&mut self, _: &Session, _: &mut Outbox) {}
+
+    fn write(&mut self, outbox: &mut Outbox) -> io::Result<usize> {
+        let mut total = 0;
+        while !outbox.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let count = outbox.slices(&mut slices);
+            match self.stream.try_write_vectored(&slices[..count]) {
+                Ok(written) => {
+                    outbox.advance(written);
+                    total += written;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(total)
+    }
+
+    /// Waits a moment for the peer's close frame: a socket closed with unread bytes in it is reset, and a reset can
+    /// overtake our last words.
+    async fn end(mut self) {
+        let linger = async {
+            let mut scratch = [0; 512];
+            let mut total = 0;
+            self.stream.shutdown().await.ok();
+            while total < LINGER_BYTES_MAX && self.stream.readable().await.is_ok() {
+                match self.stream.try_read(&mut scratch) {
+                    Ok(0) => return,
+                    Ok(read) => total += read,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(_) => return,
+                }
+            }
+        };
+        // Whoever does not answer in time is cut off: that is all there is left to do.
+        tokio::time::timeout(CLOSE_TIMEOUT, linger).await.ok();
+    }
+}
+
+fn received(result: Result<Message, Error>) -> io::Result<Option<Received>> {
+    Ok(Some(match result {
+        Ok(Message::Text(text)) => match decode_command(&text) {
+            Ok((id, command)) => Received::Command(id, command),
+            Err(refused) => Received::Refused(refused),
+        },
+        Ok(Message::Binary(_)) => {
+            violation(CloseCode::UnsupportedData, "this session speaks JSON in text frames")
+        }
+        Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Received::Heard,
+        // The peer said that it closes; tungstenite's answer is in the outbox, and a write is tried before the end.
+        Ok(Message::Close(_)) | Err(Error::ConnectionClosed | Error::AlreadyClosed) => {
+            violation(CloseCode::Normal, "")
+        }
+        Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+        Err(Error::Io(error)) => return Err(error),
+        Err(Error::Utf8(_)) => violation(CloseCode::InvalidUtf8, "text frames carry UTF-8"),
+        Err(Error::Capacity(error)) => violation(CloseCode::TooLarge, error.to_string()),
+        Err(Error::Protocol(
+            tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
+        )) => Received::Gone,
+        Err(error) => violation(CloseCode::ProtocolError, error.to_string()),
+    }))
+}
+
+/// The socket as tungstenite sees it: reads never wait, writes only gather.
+struct Bare<'a> {
+    stream: &'a TcpStream,
+    replies: &'a mut Vec<u8>,
+}
+
+impl Read for Bare<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.try_read(buffer)
+    }
+}
+
+impl Write for Bare<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.replies.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

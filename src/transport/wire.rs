@@ -1,0 +1,58 @@
+//! What a connection needs of its transport. WebSocket and SSE implement it; nothing above knows which it is.
+
+use std::future::Future;
+use std::io;
+
+use tidings_protocol::{Command, CommandRefused};
+
+use super::outbox::Outbox;
+use crate::hub::{Close, Session, Transmit};
+use crate::observe::TransportKind;
+
+/// What can be done without waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ready {
+    /// Something may have come.
+    Read,
+    /// Something can be written.
+    Write,
+}
+
+/// What came from the peer.
+#[derive(Debug)]
+pub(super) enum Received {
+    /// A command, and the id to answer with.
+    Command(Option<u64>, Command),
+    /// A text that is none.
+    Refused(CommandRefused),
+    /// A sign of life.
+    Heard,
+    /// The peer wants no more, or is gone.
+    Gone,
+    /// Bytes that cannot be a frame at all.
+    Violation(Close),
+}
+
+/// One transport of one connection.
+pub(super) trait Wire: Send + 'static {
+    /// What it is called.
+    const KIND: TransportKind;
+
+    /// Waits until something came or, if `write` says so, until something can be written. Cancel safe.
+    fn ready(&mut self, read: bool, write: bool) -> impl Future<Output = io::Result<Ready>> + Send;
+
+    /// The next thing that came, without waiting. Replies that the transport owes go into the outbox.
+    fn receive(&mut self, outbox: &mut Outbox) -> io::Result<Option<Received>>;
+
+    /// Puts what is to be said into the outbox.
+    fn encode(&mut self, transmit: Transmit, outbox: &mut Outbox);
+
+    /// All of a write is in the outbox: the place for what each connection says for itself.
+    fn finish(&mut self, session: &Session, outbox: &mut Outbox);
+
+    /// Writes what the peer accepts now; returns the number of bytes.
+    fn write(&mut self, outbox: &mut Outbox) -> io::Result<usize>;
+
+    /// Ends the transport in good order, in bounded time.
+    fn end(self) -> impl Future<Output = ()> + Send;
+}

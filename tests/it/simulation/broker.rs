@@ -98,10 +98,10 @@ impl Broker {
     }
 
     fn announce(&mut self, announcement: Announcement, context: &mut Context) {
-        let loss = context.profile.loss;
         let Announcement::Publication { channel, .. } = announcement else {
             return self.send(announcement, context);
         };
+        let loss = context.loss(channel);
         // Without positions nobody can see a hole: such a loss is always noticed.
         let can_be_silent = !context.spec(channel).is_volatile();
         if context.inject(Fault::LossNoticed, loss) {

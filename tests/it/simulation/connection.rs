@@ -32,6 +32,8 @@ pub(crate) struct Connection {
     deadline_planned: Option<u64>,
     /// Channels that lost something elsewhere than in the mailbox.
     lost: BTreeSet<Channel>,
+    /// There is mail.
+    is_woken: bool,
 }
 
 /// How far a run came.
@@ -81,6 +83,7 @@ impl Connection {
             timeout_planned: None,
             deadline_planned: None,
             lost: BTreeSet::new(),
+            is_woken: false,
         }
     }
 
@@ -93,6 +96,11 @@ impl Connection {
     pub(crate) fn forget(&mut self, channel: &Channel) -> Wake {
         self.lost.insert(channel.clone());
         self.mailbox.forget(channel)
+    }
+
+    /// Tells the connection to look into its mailbox.
+    pub(crate) fn wake(&mut self) {
+        self.is_woken = true;
     }
 
     /// Time has passed.
@@ -182,6 +190,9 @@ impl Connection {
     }
 
     fn take_mail(&mut self, context: &mut Context) -> bool {
+        if !std::mem::take(&mut self.is_woken) {
+            return false;
+        }
         let Some(mail) = self.mailbox.take() else { return false };
         for batch in &mail.batches {
             self.session.handle_batch(batch);
@@ -232,7 +243,7 @@ impl Connection {
         };
         let steps = steps.iter().copied().chain([Step::Answer]).collect();
         self.acting = Some(Acting { action, steps, read: None, published: None });
-        context.soon(0, 12, Plan::ActionStep(id));
+        context.step(Plan::ActionStep(id));
         true
     }
 
@@ -268,7 +279,7 @@ impl Connection {
             (Step::Answer, _) => return self.answer(hub, id, context.now()),
             _ => unreachable!("steps are chosen by their action"),
         }
-        context.soon(0, 12, Plan::ActionStep(id));
+        context.step(Plan::ActionStep(id));
     }
 
     fn answer(&mut self, hub: &mut Hub<SessionId>, id: SessionId, now: Time) {

@@ -18,6 +18,9 @@ pub(crate) const END: Time = Time(Duration::from_secs(60));
 /// From here on nothing goes wrong any more, and everybody has 10 s to catch up.
 pub(crate) const CALM: Time = Time(Duration::from_secs(50));
 
+/// From here on what quiet channels publish may be the last of it.
+const LAST_MESSAGES: Time = Time(Duration::from_secs(47));
+
 /// What can be planned.
 #[derive(Clone, Debug)]
 pub(crate) enum Plan {
@@ -123,6 +126,12 @@ impl Context {
         self.bug == Some(bug)
     }
 
+    /// Of a thousand announcements of the channel, so many are lost; more where the next one is too far to tell of it.
+    pub(crate) fn loss(&self, channel: ChannelId) -> usize {
+        let is_last = self.spec(channel).is_quiet && self.now() >= LAST_MESSAGES;
+        if is_last { self.profile.loss * 5 } else { self.profile.loss }
+    }
+
     /// How a channel behaves.
     pub(crate) fn spec(&self, channel: ChannelId) -> &ChannelSpec {
         &self.channels[channel.0]
@@ -153,6 +162,14 @@ impl Context {
             self.count(fault, None);
         }
         happens
+    }
+
+    /// Plans the end of a step that usually takes some milliseconds, and sometimes many.
+    pub(crate) fn step(&mut self, plan: Plan) {
+        match self.random.chance(100) {
+            true => self.soon(10, 120, plan),
+            false => self.soon(0, 12, plan),
+        }
     }
 
     /// Plans for later, by chance between two numbers of milliseconds.

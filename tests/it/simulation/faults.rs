@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tidings::hub::Time;
+
 use super::random::Random;
 
 /// A kind of fault. Each is injected, or forced by what is injected, and counted when it happens.
@@ -96,6 +98,8 @@ pub(crate) struct Profile {
     pub(crate) late: usize,
     /// The mean time between two faults of one client.
     pub(crate) client_pause: Duration,
+    /// From here on clients are left in peace: they do not find by a reconnect what they should have been told.
+    pub(crate) clients_calm: Time,
     /// How many times the instance restarts.
     pub(crate) restarts: usize,
     /// All connections are cut when the faults end, while quiet channels get their last messages.
@@ -112,6 +116,7 @@ impl Profile {
             refusal: random.pick(&[0, 20, 60]),
             late: random.pick(&[0, 20, 60]),
             client_pause: Duration::from_millis(random.pick(&[1_000, 2_500, 6_000])),
+            clients_calm: Time(Duration::from_secs(random.pick(&[44, 47, 50]))),
             restarts: random.pick(&[0, 3, 5, 10]),
             ends_in_cuts: random.chance(500),
             ends_in_stalls: random.chance(500),

@@ -90,6 +90,7 @@ impl Instance {
         for id in self.hub.subscribers(name) {
             let Some(connection) = self.connections.get_mut(id) else { continue };
             if connection.forget(name) == Wake::Now {
+                connection.wake();
                 self.woken.push(*id);
             }
         }
@@ -112,7 +113,10 @@ impl Instance {
                 match connection.mailbox.offer(&batch, urgency, now) {
                     // A wake-up that gets lost on its way.
                     Wake::Now if context.has_bug(Bug::LostWakeUp) && context.random.chance(20) => {}
-                    Wake::Now => self.woken.push(*id),
+                    Wake::Now => {
+                        connection.wake();
+                        self.woken.push(*id);
+                    }
                     Wake::At(time) => context.schedule.at(time, Plan::Call(*id)),
                     Wake::No => {}
                 }
@@ -130,6 +134,7 @@ impl Instance {
     pub(crate) fn handle_call(&mut self, id: SessionId) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         if connection.mailbox.call() == Wake::Now {
+            connection.wake();
             self.woken.push(id);
         }
     }

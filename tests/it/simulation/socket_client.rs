@@ -90,6 +90,7 @@ impl SocketClient {
     pub(crate) fn handle_gone(&mut self, context: &mut Context) {
         self.is_greeted = false;
         self.publishing = None;
+        self.out.clear();
         self.author.doubt();
         for index in 0..self.held.len() {
             let reactions = self.held[index].continuity.disconnected();
@@ -181,7 +182,8 @@ impl SocketClient {
             let reads = id.is_some() && held.history == id;
             if subscribes || reads {
                 assert!(frame.retryable, "nothing here is forbidden: {frame:?}");
-                (held.phase, held.history) = (if reads { Phase::On } else { Phase::Wanted }, None);
+                held.phase = if subscribes { Phase::Wanted } else { held.phase };
+                held.history = None;
                 context.soon(50, 300, Plan::AskAgain(self.id));
             }
         }
@@ -243,7 +245,8 @@ impl SocketClient {
         let channel = context.spec(self.held[index].channel).channel.clone();
         let since = self.held[index].continuity.position().cloned();
         let id = self.send(Command::Subscribe(SubscribeCommand { channel, since }));
-        self.held[index].phase = Phase::Subscribing(id);
+        let held = &mut self.held[index];
+        (held.phase, held.history) = (Phase::Subscribing(id), None);
     }
 
     /// Asks for all that is wanted and was not asked for yet.

@@ -8,11 +8,11 @@ use super::broker::Broker;
 use super::bugs::Bug;
 use super::channels::ChannelId;
 use super::client::{Client, Kind, Read};
-use super::context::{CALM, Context, END, Outcome, Plan};
+use super::context::{Context, END, Outcome, Plan};
 use super::faults::{Fault, FaultCounts};
 use super::history::{ClientId, Event, Record};
 use super::instance::Instance;
-use super::link::{Up, Wire, Wires};
+use super::link::{Wire, Wires};
 use super::publisher::{Publisher, Request};
 use super::socket_client::SocketClient;
 use super::stream_client::StreamClient;
@@ -250,7 +250,6 @@ impl World {
                 client.handle(down, context);
             }
             // Of what the client says to this, nothing is heard any more; of what it said before, some is.
-            client.take_out().clear();
             let heard = context.random.below(wire.up.len() + 1);
             self.instance.hear(session, (0..heard).map_while(|_| wire.up.take_next()), context.now());
             (wire.is_cut, wire.reads) = (true, wire.reads + 1);
@@ -286,7 +285,7 @@ impl World {
     }
 
     fn client_fault(&mut self, id: ClientId) {
-        if self.context.is_calm() {
+        if self.context.now() >= self.context.profile.clients_calm {
             return;
         }
         let pause = self.context.profile.client_pause;

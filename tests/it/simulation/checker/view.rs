@@ -110,8 +110,9 @@ impl View {
         publish: PublishId,
         carried: &[(PublishId, Time)],
     ) -> Result<(), Wrong> {
+        // A retry after a restart is carried again: what comes is the last of it.
         let ahead = carried.iter().enumerate().skip(self.volatile_next);
-        let Some((index, _)) = ahead.clone().find(|(_, (there, _))| *there == publish) else {
+        let Some((index, _)) = ahead.filter(|(_, (there, _))| *there == publish).last() else {
             return Err((Kind::StepBack, format!("{publish} came again, or after what followed it")));
         };
         self.volatile_next = index + 1;

@@ -2,6 +2,7 @@
 //!
 //! It knows nothing of hubs, sessions or frames. A publish whose outcome nobody learned may have happened or not.
 
+mod tests;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -126,7 +127,8 @@ impl Checker {
             }
             Event::Ended { client, channel, position, head } => {
                 if head.is_some() && position != head {
-                    let show = |p: &Option<Position>| p.as_ref().map_or("nowhere".into(), Position::to_string);
+                    let show =
+                        |p: &Option<Position>| p.as_ref().map_or("nowhere".into(), Position::to_string);
                     let what = format!("it stands at {}, the head is {}", show(position), show(head));
                     self.report(Kind::Behind, Some(*client), *channel, what);
                 }
@@ -161,7 +163,13 @@ impl Checker {
     }
 
     /// One publish, one place; one place, one publish.
-    fn place(&mut self, publish: PublishId, channel: ChannelId, position: &Position, client: Option<ClientId>) {
+    fn place(
+        &mut self,
+        publish: PublishId,
+        channel: ChannelId,
+        position: &Position,
+        client: Option<ClientId>,
+    ) {
         let numbering = (channel, position.epoch.to_string());
         let offset = position.offset;
         let there = *self.places.entry(numbering.clone()).or_default().entry(offset).or_insert(publish);

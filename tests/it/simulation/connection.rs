@@ -1,23 +1,22 @@
 //! One connection as its task drives it: say what is to be said, then take mail, then act, and never run ahead of the
 //! peer.
 
-use std::collections::{BTreeSet, VecDeque};
+mod acting;
+mod wire_form;
 
-use tidings::ablation::{Safeguard, ablated};
-use tidings::hub::{
-    Action, Answer, Batch, Grant, Hub, Mailbox, Page, Published, Session, SessionId, Time, Transmit, Wake,
-};
-use tidings_protocol::{
-    Ack, BatchFrame, Channel, Code, Envelope, Frame, Offset, Problem, Publication,
-};
+use std::collections::BTreeSet;
+
+use tidings::hub::{Hub, Mailbox, Session, SessionId, Time, Wake};
+use tidings_protocol::Channel;
 
 use super::broker::Broker;
 use super::bugs::Bug;
 use super::context::{Context, Plan};
 use super::faults::Fault;
-use super::history::{ClientId, PublishId};
+use super::history::ClientId;
 use super::link::{Down, Up, Wire};
 use super::session_rules::{MAILBOX_BYTES_MAX, WRITE_DEADLINE};
+use acting::{Acting, Place};
 
 /// The instance's end of a connection.
 pub(crate) struct Connection {
@@ -43,31 +42,6 @@ pub(crate) enum Written {
     All,
     /// The last word is written.
     Last,
-}
-
-/// An action on its way.
-struct Acting {
-    action: Action,
-    steps: VecDeque<Step>,
-    read: Option<Result<Option<Page>, Problem>>,
-    published: Option<Result<Published, Problem>>,
-}
-
-#[derive(Clone, Copy)]
-enum Step {
-    Attach,
-    Detach,
-    Read,
-    Publish,
-    Answer,
-}
-
-/// The steps of a join. Listen before reading history: a publication between the two is then seen twice, never missed.
-fn join_steps() -> [Step; 2] {
-    match ablated(Safeguard::ListenBeforeRead) {
-        true => [Step::Read, Step::Attach],
-        false => [Step::Attach, Step::Read],
-    }
 }
 
 impl Connection {
@@ -151,7 +125,10 @@ impl Connection {
     fn say_all(&mut self, id: SessionId, wire: &mut Wire, context: &mut Context) -> bool {
         let mut said = Vec::new();
         while let Some(transmit) = self.session.poll_transmit() {
-            self.translate(transmit, &mut said);
+            said.extend(match self.is_stream {
+                true => wire_form::stream_events(transmit),
+                false => wire_form::socket_frames(transmit),
+            });
         }
         let any = !said.is_empty();
         if self.is_stream && any {
@@ -164,29 +141,6 @@ impl Connection {
             wire.send_down(id, down, bytes, context);
         }
         any
-    }
-
-    /// What goes over the wire for a transmit, with its bytes. The close itself follows when the instance hangs up.
-    fn translate(&self, transmit: Transmit, said: &mut Vec<(Down, usize)>) {
-        match transmit {
-            Transmit::Frame(envelope) => {
-                let bytes = 60 + frame_bytes(&envelope.frame);
-                said.push((Down::Frame(*envelope), bytes));
-            }
-            Transmit::Batch { batch, from } => {
-                let part = from.map(|from| batch.from_offset(from));
-                let batch = part.as_ref().unwrap_or(&batch);
-                match self.is_stream {
-                    true => said.extend(stream_events(batch)),
-                    false => {
-                        let envelope = Envelope { id: None, frame: Frame::Batch(batch_frame(batch)) };
-                        said.push((Down::Frame(envelope), 60 + batch.bytes));
-                    }
-                }
-            }
-            Transmit::Ping => said.push((Down::Ping, 2)),
-            Transmit::Close(_) => {}
-        }
     }
 
     fn take_mail(&mut self, context: &mut Context) -> bool {
@@ -234,15 +188,7 @@ impl Connection {
             return false;
         }
         let Some(action) = self.session.poll_action() else { return false };
-        let steps: &[Step] = match action {
-            Action::Authenticate { .. } => &[],
-            Action::Join { .. } => &join_steps(),
-            Action::Leave { .. } => &[Step::Detach],
-            Action::Read { .. } => &[Step::Read],
-            Action::Publish(_) => &[Step::Publish],
-        };
-        let steps = steps.iter().copied().chain([Step::Answer]).collect();
-        self.acting = Some(Acting { action, steps, read: None, published: None });
+        self.acting = Some(Acting::begin(action));
         context.step(Plan::ActionStep(id));
         true
     }
@@ -255,53 +201,13 @@ impl Connection {
         broker: &mut Broker,
         context: &mut Context,
     ) {
-        let acting = self.acting.as_mut().expect("steps are planned for an action that is out");
-        let step = acting.steps.pop_front().expect("an action ends with its answer");
-        match (step, &acting.action) {
-            (Step::Attach, Action::Join { channel, .. }) => {
-                let rules = context.spec(context.id(channel)).rules.clone();
-                hub.attach(channel, id, id, &rules);
-                self.attached.insert(channel.clone());
-            }
-            (Step::Detach, Action::Leave { channel }) => {
-                hub.detach(channel, id);
-                self.attached.remove(channel);
-            }
-            (Step::Read, Action::Join { channel, since, limit } | Action::Read { channel, since, limit }) => {
-                let channel = context.id(channel);
-                acting.read = Some(broker.read(channel, since.as_ref(), *limit, context));
-            }
-            (Step::Publish, Action::Publish(command)) => {
-                let (publish, channel) = (PublishId::of(&command.payload), context.id(&command.channel));
-                let stored = broker.publish(publish, channel, command.payload.clone(), context);
-                acting.published = Some(stored.map(|position| Published { position, ack: Ack::Stored }));
-            }
-            (Step::Answer, _) => return self.answer(hub, id, context.now()),
-            _ => unreachable!("steps are chosen by their action"),
+        let mut acting = self.acting.take().expect("steps are planned for an action that is out");
+        let mut place = Place { id, hub, broker, attached: &mut self.attached };
+        if acting.step(&mut place, context) {
+            return self.session.handle_answer(acting.answer(&mut place), context.now());
         }
+        self.acting = Some(acting);
         context.step(Plan::ActionStep(id));
-    }
-
-    fn answer(&mut self, hub: &mut Hub<SessionId>, id: SessionId, now: Time) {
-        let acting = self.acting.take().expect("an answer follows an action");
-        let answer = match acting.action {
-            Action::Authenticate { .. } => Answer::Authenticated(Ok(Grant::open())),
-            Action::Join { channel, .. } => {
-                let read = acting.read.expect("a join reads");
-                if read.is_err() {
-                    hub.detach(&channel, id);
-                    self.attached.remove(&channel);
-                }
-                Answer::Joined(read)
-            }
-            Action::Leave { .. } => Answer::Left,
-            Action::Read { .. } => {
-                let page = acting.read.expect("a read reads");
-                Answer::Read(page.and_then(|page| page.ok_or_else(|| Code::HistoryDisabled.into())))
-            }
-            Action::Publish(_) => Answer::Published(acting.published.expect("a publish publishes")),
-        };
-        self.session.handle_answer(answer, now);
     }
 
     fn plan_timeout(&mut self, id: SessionId, context: &mut Context) {
@@ -311,37 +217,4 @@ impl Connection {
             context.schedule.at(due, Plan::SessionTimeout(id));
         }
     }
-}
-
-fn frame_bytes(frame: &Frame) -> usize {
-    let publications = match frame {
-        Frame::Subscribed(frame) => &frame.publications,
-        Frame::History(frame) => &frame.publications,
-        _ => return 0,
-    };
-    publications.iter().map(|publication| publication.json_len()).sum()
-}
-
-/// As a client reads it from the wire: the offsets follow from the first.
-fn batch_frame(batch: &Batch) -> BatchFrame {
-    let plain = |publication: &std::sync::Arc<Publication>| match publication.offset {
-        Some(_) => Publication { offset: None, ..Publication::clone(publication) }.into(),
-        None => publication.clone(),
-    };
-    BatchFrame {
-        channel: batch.channel.clone(),
-        epoch: batch.span.as_ref().map(|span| span.epoch.clone()),
-        first: batch.span.as_ref().map(|span| span.first),
-        last: None,
-        publications: batch.publications.iter().map(plain).collect(),
-    }
-}
-
-fn stream_events(batch: &Batch) -> impl Iterator<Item = (Down, usize)> {
-    batch.publications.iter().map(|publication| {
-        let at = |offset: Offset| batch.span.as_ref().map(|span| span.epoch.at(offset));
-        let position = publication.offset.and_then(at);
-        let event = Down::StreamEvent(batch.channel.clone(), position, publication.clone());
-        (event, publication.json_len())
-    })
 }

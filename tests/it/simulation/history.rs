@@ -124,7 +124,9 @@ impl fmt::Display for Record {
             Event::Failed { publish, .. } => write!(f, "failed    {publish}"),
             Event::Began { position, .. } => write!(f, "began     at {}", at(position)),
             Event::Resumed { position, .. } => write!(f, "resumed   at {position}"),
-            Event::Delivered { position, publish, .. } => write!(f, "delivered {publish} at {}", at(position)),
+            Event::Delivered { position, publish, .. } => {
+                write!(f, "delivered {publish} at {}", at(position))
+            }
             Event::Gap { reason, position, .. } => {
                 write!(f, "gap       {} to {}", reason.as_str(), at(position))
             }

@@ -39,7 +39,13 @@ impl Instance {
     }
 
     /// A WebSocket; without a grant its client has to send `connect`.
-    pub(crate) fn accept_socket(&mut self, id: SessionId, client: ClientId, grant: Option<Grant>, context: &mut Context) {
+    pub(crate) fn accept_socket(
+        &mut self,
+        id: SessionId,
+        client: ClientId,
+        grant: Option<Grant>,
+        context: &mut Context,
+    ) {
         let session = self.rules.socket(id, grant, context);
         self.connections.insert(id, Connection::socket(client, session));
         self.woken.push(id);

@@ -71,7 +71,10 @@ fn every_defect_of_the_driver_is_called_by_its_name() {
     for (bug, kind) in Bug::ALL {
         let violations = run_seeds(&seeds, Some(bug), None).violations();
         println!("{bug:?}: {violations:?}");
-        assert!(violations.contains_key(&kind), "{bug:?} must be seen as {kind:?}, was seen as {violations:?}");
+        assert!(
+            violations.contains_key(&kind),
+            "{bug:?} must be seen as {kind:?}, was seen as {violations:?}"
+        );
     }
 }
 

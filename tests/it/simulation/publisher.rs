@@ -1,11 +1,16 @@
 //! Those who publish: one thing at a time, tried again until its outcome is known.
 
+use std::time::Duration;
+
 use tidings_protocol::Payload;
 
 use super::channels::ChannelId;
 use super::context::{CALM, Context, Outcome, Plan};
 use super::faults::Fault;
 use super::history::{Event, PublishId};
+
+/// Quiet channels get their last messages until so long after the faults: while clients that were cut come back.
+const LAST_MESSAGES: Duration = Duration::from_millis(700);
 
 /// Who publishes, with what is not known to be stored or refused yet.
 pub(crate) struct Author {
@@ -138,7 +143,13 @@ impl Publisher {
     }
 
     /// The answer to one of its attempts.
-    pub(crate) fn handle_answer(&mut self, publish: PublishId, attempt: u32, outcome: Outcome, context: &mut Context) {
+    pub(crate) fn handle_answer(
+        &mut self,
+        publish: PublishId,
+        attempt: u32,
+        outcome: Outcome,
+        context: &mut Context,
+    ) {
         let answers = self.author.on_its_way().is_some_and(|(current, ..)| current == publish);
         if !answers || attempt != self.attempt {
             return;
@@ -151,7 +162,13 @@ impl Publisher {
     }
 
     /// No answer came: tried again with the same key.
-    pub(crate) fn handle_timeout(&mut self, publish: PublishId, attempt: u32, generation: u32, context: &mut Context) {
+    pub(crate) fn handle_timeout(
+        &mut self,
+        publish: PublishId,
+        attempt: u32,
+        generation: u32,
+        context: &mut Context,
+    ) {
         let waits = self.author.on_its_way().is_some_and(|(current, ..)| current == publish);
         if waits && attempt == self.attempt {
             self.author.doubt();
@@ -161,7 +178,9 @@ impl Publisher {
 
     /// Waits for the next thing to publish; the last ones fall into the beginning of the calm.
     fn rest(&mut self, context: &mut Context) {
-        if context.now() > CALM.after(std::time::Duration::from_secs(2)) || (self.is_quiet && context.is_calm()) {
+        if context.now() > CALM.after(Duration::from_secs(2))
+            || (self.is_quiet && context.now() > CALM.after(LAST_MESSAGES))
+        {
             return;
         }
         let turn = Plan::PublisherTurn(self.index);

@@ -1,5 +1,7 @@
 //! A WebSocket client: the real `Continuity` for every channel, and the commands that it asks for.
 
+mod held;
+
 use tidings_protocol::{
     Ack, Command, Continuity, Envelope, ErrorFrame, Frame, HistoryCommand, Offset, Outstanding, Position,
     PublishCommand, Reaction, SubscribeCommand, SubscribedFrame,
@@ -11,6 +13,7 @@ use super::context::{Context, Outcome, Plan};
 use super::history::{ClientId, Event, PublishId};
 use super::link::Up;
 use super::publisher::Author;
+use held::{Held, Phase};
 
 /// A client with its subscriptions and one publish at a time.
 pub(crate) struct SocketClient {
@@ -25,41 +28,12 @@ pub(crate) struct SocketClient {
     out: Vec<Up>,
 }
 
-/// One channel that the client is interested in.
-struct Held {
-    channel: ChannelId,
-    continuity: Continuity,
-    phase: Phase,
-    /// The history command that is out.
-    history: Option<u64>,
-    has_begun: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Phase {
-    /// Not wanted for now.
-    Away,
-    /// To be subscribed to as soon as possible.
-    Wanted,
-    Subscribing(u64),
-    On,
-    /// The unsubscribe is out.
-    Leaving(u64),
-}
-
 impl SocketClient {
     /// A client of some channels.
     pub(crate) fn new(id: ClientId, channels: Vec<ChannelId>, sends_connect: bool) -> Self {
-        let held = |channel| Held {
-            channel,
-            continuity: Continuity::new(),
-            phase: Phase::Wanted,
-            history: None,
-            has_begun: false,
-        };
         SocketClient {
             id,
-            held: channels.into_iter().map(held).collect(),
+            held: channels.into_iter().map(Held::new).collect(),
             next_command: 0,
             is_greeted: false,
             sends_connect,
@@ -95,12 +69,7 @@ impl SocketClient {
         for index in 0..self.held.len() {
             let reactions = self.held[index].continuity.disconnected();
             self.react(index, reactions, context);
-            let held = &mut self.held[index];
-            held.history = None;
-            held.phase = match held.phase {
-                Phase::Away | Phase::Leaving(_) => Phase::Away,
-                Phase::Wanted | Phase::Subscribing(_) | Phase::On => Phase::Wanted,
-            };
+            self.held[index].handle_gone();
         }
     }
 
@@ -128,7 +97,7 @@ impl SocketClient {
                 self.continue_with(channel, context, |continuity| continuity.gap(&frame));
             }
             Frame::History(frame) => {
-                let Some(held) = self.held.iter_mut().find(|held| id.is_some() && held.history == id) else {
+                let Some(held) = self.held.iter_mut().find(|held| held.reads_by(id)) else {
                     return;
                 };
                 held.history = None;
@@ -142,8 +111,7 @@ impl SocketClient {
     }
 
     fn subscribed(&mut self, id: Option<u64>, frame: &SubscribedFrame, context: &mut Context) {
-        let answers = |held: &&mut Held| id.is_some_and(|id| held.phase == Phase::Subscribing(id));
-        let Some(held) = self.held.iter_mut().find(answers) else { return };
+        let Some(held) = self.held.iter_mut().find(|held| held.subscribes_by(id)) else { return };
         held.phase = Phase::On;
         let (client, channel) = (self.id, held.channel);
         match (&frame.position, std::mem::replace(&mut held.has_begun, true)) {
@@ -178,9 +146,8 @@ impl SocketClient {
     fn refused(&mut self, id: Option<u64>, frame: &ErrorFrame, context: &mut Context) {
         self.published(id, Outcome::Refused, context);
         for held in &mut self.held {
-            let subscribes = id.is_some_and(|id| held.phase == Phase::Subscribing(id));
-            let reads = id.is_some() && held.history == id;
-            if subscribes || reads {
+            let subscribes = held.subscribes_by(id);
+            if subscribes || held.reads_by(id) {
                 assert!(frame.retryable, "nothing here is forbidden: {frame:?}");
                 held.phase = if subscribes { Phase::Wanted } else { held.phase };
                 held.history = None;
@@ -236,7 +203,8 @@ impl SocketClient {
 
     fn ask_history(&mut self, index: usize, context: &Context) {
         let held = &self.held[index];
-        let (channel, since) = (context.spec(held.channel).channel.clone(), held.continuity.position().cloned());
+        let (channel, since) =
+            (context.spec(held.channel).channel.clone(), held.continuity.position().cloned());
         let id = self.send(Command::History(HistoryCommand { channel, since, limit: None }));
         self.held[index].history = Some(id);
     }
@@ -315,10 +283,6 @@ impl SocketClient {
 
     /// How far each subscription got; nowhere, where there is none that should be.
     pub(crate) fn positions(&self) -> Vec<(ChannelId, Option<Position>)> {
-        let position = |held: &Held| match held.phase {
-            Phase::On if held.continuity.outstanding().is_none() => held.continuity.position().cloned(),
-            _ => None,
-        };
-        self.held.iter().map(|held| (held.channel, position(held))).collect()
+        self.held.iter().map(|held| (held.channel, held.position())).collect()
     }
 }

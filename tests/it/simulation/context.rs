@@ -21,6 +21,10 @@ pub(crate) const CALM: Time = Time(Duration::from_secs(50));
 /// From here on what quiet channels publish may be the last of it.
 const LAST_MESSAGES: Time = Time(Duration::from_secs(47));
 
+/// While clients that were cut together come back together.
+const CROWDED: std::ops::Range<Time> =
+    Time(Duration::from_millis(48_500))..Time(Duration::from_millis(51_500));
+
 /// What can be planned.
 #[derive(Clone, Debug)]
 pub(crate) enum Plan {
@@ -164,9 +168,11 @@ impl Context {
         happens
     }
 
-    /// Plans the end of a step that usually takes some milliseconds, and sometimes many.
+    /// Plans the end of a step that usually takes some milliseconds; sometimes many, and always so while everybody
+    /// comes back at once.
     pub(crate) fn step(&mut self, plan: Plan) {
-        match self.random.chance(100) {
+        let is_crowded = self.profile.ends_in_cuts && CROWDED.contains(&self.now());
+        match self.random.chance(100) || is_crowded {
             true => self.soon(10, 120, plan),
             false => self.soon(0, 12, plan),
         }

@@ -111,8 +111,8 @@ impl View {
         carried: &[(PublishId, Time)],
     ) -> Result<(), Wrong> {
         // A retry after a restart is carried again: what comes is the last of it.
-        let ahead = carried.iter().enumerate().skip(self.volatile_next);
-        let Some((index, _)) = ahead.filter(|(_, (there, _))| *there == publish).last() else {
+        let mut ahead = carried.iter().enumerate().skip(self.volatile_next);
+        let Some((index, _)) = ahead.rfind(|(_, (there, _))| *there == publish) else {
             return Err((Kind::StepBack, format!("{publish} came again, or after what followed it")));
         };
         self.volatile_next = index + 1;

@@ -32,6 +32,11 @@ enum Command {
     Config(ConfigArgs),
     /// Find every mistake in the configuration
     Check,
+    /// Measure a running server, or what a connection costs beside what the kernel alone costs
+    Bench {
+        #[command(subcommand)]
+        command: tidings_load::Command,
+    },
 }
 
 #[tokio::main]
@@ -53,6 +58,10 @@ async fn main() -> std::io::Result<ExitCode> {
         Command::Serve => serve::run(Mode::Serve, &sources, err).await,
         Command::Config(args) => config::run(args, &sources, out, err),
         Command::Check => config::check(&sources, out, err),
+        Command::Bench { command } => {
+            let host = tidings_load::Host { prefix: vec!["bench".into()], server: std::env::current_exe().ok() };
+            return Ok(tidings_load::run(command, &host));
+        }
     }?;
     Ok(exit.into())
 }

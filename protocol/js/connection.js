@@ -19,7 +19,7 @@ const SUBPROTOCOL = 'tidings.v1.json';
 const ANSWER_MS = 10_000;
 
 /** A connection that lived this long was a good one: the backoff starts anew. */
-const STEADY_MS = 5_000;
+const STEADY_MS = 2_000;
 
 const TOKEN_EXPIRED = 4401;
 

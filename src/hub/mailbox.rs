@@ -126,18 +126,18 @@ impl Mailbox {
         self.waiting.is_empty() && self.forgotten.is_empty() && self.close.is_none()
     }
 
-    /// Everything, once the connection was told to look; nothing before, so that held batches wait for their tick.
-    pub fn take(&mut self) -> Option<Mail> {
+    /// Moves everything into `mail`, which is empty, once the connection was told to look; nothing before, so that held
+    /// batches wait for their tick. The two exchange their buffers: a delivery allocates nothing.
+    pub fn take(&mut self, mail: &mut Mail) -> bool {
         if !std::mem::take(&mut self.called) {
-            return None;
+            return false;
         }
         self.owed_at = None;
         self.bytes = 0;
-        Some(Mail {
-            batches: std::mem::take(&mut self.waiting),
-            forgotten: std::mem::take(&mut self.forgotten),
-            close: self.close.take(),
-        })
+        std::mem::swap(&mut self.waiting, &mut mail.batches);
+        std::mem::swap(&mut self.forgotten, &mut mail.forgotten);
+        mail.close = self.close.take();
+        true
     }
 }
 
@@ -151,6 +151,11 @@ mod tests {
         Time(Duration::from_millis(ms))
     }
 
+    fn take(mailbox: &mut Mailbox) -> Option<Mail> {
+        let mut mail = Mail::default();
+        mailbox.take(&mut mail).then_some(mail)
+    }
+
     fn batch(channel: &str, bytes: usize) -> Arc<Batch> {
         let payload = Payload::text("x".repeat(bytes).as_bytes()).unwrap();
         let publication = Publication { offset: None, time: 0, id: None, key: None, payload };
@@ -162,11 +167,11 @@ mod tests {
         let mut mailbox = Mailbox::new(1_000);
         mailbox.offer(&batch("big", 5_000), Urgency::Tick, ms(0));
         mailbox.offer(&batch("small", 1), Urgency::Tick, ms(0));
-        let mail = mailbox.take().unwrap();
+        let mail = take(&mut mailbox).unwrap();
         assert_eq!(mail.batches.len(), 1);
         assert_eq!(mail.forgotten.iter().map(Channel::as_str).collect::<Vec<_>>(), ["small"]);
         mailbox.offer(&batch("small", 1), Urgency::Tick, ms(0));
-        assert_eq!(mailbox.take().unwrap().batches.len(), 1, "what was taken no longer counts");
+        assert_eq!(take(&mut mailbox).unwrap().batches.len(), 1, "what was taken no longer counts");
     }
 
     #[test]
@@ -176,7 +181,7 @@ mod tests {
             mailbox.offer(&batch("a", 100), Urgency::Tick, ms(0));
             mailbox.offer(&batch("b", 1), Urgency::Tick, ms(0));
         }
-        let mail = mailbox.take().unwrap();
+        let mail = take(&mut mailbox).unwrap();
         assert!(mail.forgotten.contains("a"));
         let after_loss = mail.batches.iter().filter(|batch| batch.channel.as_str() == "a").count();
         assert_eq!(after_loss, 1, "a hole is never followed by what came after it");
@@ -187,12 +192,12 @@ mod tests {
         let mut mailbox = Mailbox::new(1_000);
         let leading = Urgency::Leading { until: ms(100) };
         assert_eq!(mailbox.offer(&batch("a", 1), leading, ms(10)), Wake::Now);
-        assert!(mailbox.take().is_some());
+        assert!(take(&mut mailbox).is_some());
         assert_eq!(mailbox.offer(&batch("b", 1), leading, ms(20)), Wake::At(ms(100)));
         assert_eq!(mailbox.offer(&batch("c", 1), leading, ms(30)), Wake::No, "it is owed already");
-        assert!(mailbox.take().is_none(), "held batches wait for their tick");
+        assert!(take(&mut mailbox).is_none(), "held batches wait for their tick");
         assert_eq!(mailbox.call(), Wake::Now);
-        assert_eq!(mailbox.take().unwrap().batches.len(), 2);
+        assert_eq!(take(&mut mailbox).unwrap().batches.len(), 2);
         let next = Urgency::Leading { until: ms(200) };
         assert_eq!(mailbox.offer(&batch("d", 1), next, ms(110)), Wake::Now);
     }

@@ -29,6 +29,9 @@ use tidings_protocol::{
 use super::subscription::{Accept, Fallen, Subscription};
 use super::{Action, Batch, Close, Due, Grant, Heartbeat, Liveness, PageLimit, Time, Transmit};
 
+/// Room for things to say that a session keeps while it has none: enough for one window, 48 bytes each.
+const IDLE_TRANSMITS: usize = 4;
+
 /// How a session behaves; the same for all of one transport.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
@@ -302,8 +305,8 @@ impl Session {
             return None;
         }
         let next = self.transmits.pop_front();
-        if self.transmits.is_empty() {
-            // An idle session keeps no buffer: thousands of them are idle.
+        if self.transmits.is_empty() && self.transmits.capacity() > IDLE_TRANSMITS {
+            // An idle session keeps no large buffer: thousands of them are idle.
             self.transmits = VecDeque::new();
         }
         next

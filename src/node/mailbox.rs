@@ -46,11 +46,11 @@ impl SharedMailbox {
         }
     }
 
-    /// What is inside, if the connection was told to look.
-    pub fn take(&self) -> Option<Mail> {
+    /// Moves what is inside into `mail`, which is empty, if the connection was told to look.
+    pub fn take(&self, mail: &mut Mail) -> bool {
         if !self.called.swap(false, Ordering::AcqRel) {
-            return None;
+            return false;
         }
-        self.mailbox.lock().expect("no mailbox panics while it is locked").take()
+        self.mailbox.lock().expect("no mailbox panics while it is locked").take(mail)
     }
 }

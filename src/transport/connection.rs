@@ -9,27 +9,33 @@
 //! Nothing is read from the peer, taken from the mailbox or asked of history while the outbox waits for the peer: a slow
 //! reader costs one write's worth of memory and its mailbox, whatever it sends and whatever is sent to it.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tidings_protocol::{CloseCode, Envelope, Frame};
+use tokio::time::Sleep;
 use tracing::{debug, error, trace};
 
 use super::outbox::Outbox;
 use super::performer::Performer;
 use super::wire::{Ready, Received, Wire};
 use crate::clock::Clock;
-use crate::hub::{Answer, Close, Session, Transmit};
+use crate::hub::{Answer, Close, Mail, Session, Time, Transmit};
 use crate::node::SharedMailbox;
 use crate::observe::Metrics;
 
 /// Messages handled before other things get a turn.
 const RECEIVED_PER_ROUND: usize = 64;
+
+/// Room for batches that an idle connection keeps: enough for one window, 8 bytes each.
+const IDLE_BATCHES: usize = 8;
 
 /// What a connection is made of.
 pub(super) struct Connection<W> {
@@ -57,6 +63,26 @@ struct Driver<W> {
     /// The hands, while they do something.
     busy: Option<BoxFuture<'static, (Performer, Answer)>>,
     closed_with: Option<CloseCode>,
+    /// When the peer counts as stuck, while it holds the outbox up.
+    stuck_at: Option<Time>,
+    /// What was taken out of the mailbox; empty between two steps.
+    mail: Mail,
+}
+
+/// What a connection waits for.
+enum Event {
+    /// Something may have come from the peer.
+    Received,
+    /// The peer accepts more.
+    Room,
+    /// Something is in the mailbox.
+    Called,
+    /// An action is done.
+    Answered(Performer, Box<Answer>),
+    /// Something is due.
+    Timeout,
+    /// The transport failed.
+    Broken(io::Error),
 }
 
 /// Why the loop ended without a last word.
@@ -68,10 +94,12 @@ enum Ended {
 
 impl<W: Wire> Connection<W> {
     /// Runs the connection to its end, and counts it. A defect ends this connection and no other.
-    pub(super) async fn run(self) {
+    ///
+    /// The state is boxed before the future is made: a future that moves it from one async function into the next keeps
+    /// a copy for each, and there are thousands of them.
+    pub(super) fn run(self) -> impl Future<Output = ()> {
         let metrics = self.metrics.clone();
-        metrics.opened(W::KIND);
-        let driver = Driver {
+        let mut driver = Box::new(Driver {
             session: self.session,
             wire: self.wire,
             mailbox: self.mailbox,
@@ -82,98 +110,134 @@ impl<W: Wire> Connection<W> {
             idle: Some(self.performer),
             busy: None,
             closed_with: None,
-        };
-        let code = match AssertUnwindSafe(driver.run()).catch_unwind().await {
-            Ok(code) => code,
-            Err(_) => {
-                error!("a connection ended by a defect");
-                metrics.panicked();
-                Some(CloseCode::Internal)
+            stuck_at: None,
+            mail: Mail::default(),
+        });
+        async move {
+            metrics.opened(W::KIND);
+            let ended = AssertUnwindSafe(driver.drive()).catch_unwind().await;
+            // What it was attached to ends now, not after the peer's answer to our close.
+            driver.idle = None;
+            driver.busy = None;
+            metrics.closed(W::KIND, driver.settle(&ended));
+            if let Ok(Ended::Said) = ended {
+                driver.wire.end().await;
             }
-        };
-        metrics.closed(W::KIND, code);
+        }
     }
 }
 
 impl<W: Wire> Driver<W> {
-    async fn run(mut self) -> Option<CloseCode> {
-        let ended = self.drive().await;
-        // What it was attached to ends now, not after the peer's answer to our close.
-        self.idle = None;
-        self.busy = None;
+    /// How the connection ended, for those who count: the code of the server's last word, if it had one.
+    fn settle(&self, ended: &std::thread::Result<Ended>) -> Option<CloseCode> {
         match ended {
-            Ended::Said => self.wire.end().await,
-            Ended::Gone => {}
-            Ended::Broken(error) => debug!(%error, "connection broke"),
+            Ok(Ended::Said | Ended::Gone) => self.closed_with,
+            Ok(Ended::Broken(error)) => {
+                debug!(%error, "connection broke");
+                self.closed_with
+            }
+            Err(_) => {
+                error!("a connection ended by a defect");
+                self.metrics.panicked();
+                Some(CloseCode::Internal)
+            }
         }
-        self.closed_with
     }
 
     async fn drive(&mut self) -> Ended {
         let timer = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(timer);
+        // What came with the handshake is in the decoder already, and no socket will announce it.
+        let mut event = Event::Received;
         loop {
-            let stuck_at = match self.pump() {
-                Ok(stuck_at) => stuck_at,
-                Err(error) => return Ended::Broken(error),
-            };
-            let writing = !self.outbox.is_empty();
-            if self.session.is_closed() && !writing {
-                return Ended::Said;
-            }
-            let deadline = [stuck_at, self.session.poll_timeout()].into_iter().flatten().min();
-            let deadline = deadline.map(|deadline| self.clock.instant(deadline));
-            if let Some(deadline) = deadline.filter(|deadline| *deadline != timer.deadline()) {
-                timer.as_mut().reset(deadline);
-            }
-            let reading = !writing && !self.session.is_full();
-            tokio::select! {
-                ready = self.wire.ready(reading, writing), if reading || writing => match ready {
-                    Ok(Ready::Write) => {}
-                    Ok(Ready::Read) => match self.receive() {
-                        Ok(true) => {}
-                        Ok(false) => return Ended::Gone,
-                        Err(error) => return Ended::Broken(error),
-                    },
+            match event {
+                Event::Received => match self.receive() {
+                    Ok(true) => {}
+                    Ok(false) => return Ended::Gone,
                     Err(error) => return Ended::Broken(error),
                 },
-                (performer, answer) = performed(&mut self.busy) => {
+                Event::Answered(performer, answer) => {
                     self.busy = None;
                     self.idle = Some(performer);
-                    self.session.handle_answer(answer, self.clock.now());
+                    self.session.handle_answer(*answer, self.clock.now());
                 }
-                () = poll_fn(|context| self.mailbox.poll_called(context)), if !writing => {}
-                () = &mut timer, if deadline.is_some() => {
-                    let now = self.clock.now();
-                    if stuck_at.is_some_and(|at| at <= now) {
-                        // The close frame would only join what the peer does not read.
-                        self.closed_with = Some(CloseCode::SlowConsumer);
-                        return Ended::Gone;
-                    }
-                    self.session.handle_timeout(now);
+                Event::Room | Event::Called => {}
+                Event::Timeout if self.is_stuck() => {
+                    // A close frame would only join what the peer does not read.
+                    self.closed_with = Some(CloseCode::SlowConsumer);
+                    return Ended::Gone;
                 }
+                Event::Timeout => self.session.handle_timeout(self.clock.now()),
+                Event::Broken(error) => return Ended::Broken(error),
             }
+            if let Err(error) = self.pump() {
+                return Ended::Broken(error);
+            }
+            if self.session.is_closed() && self.outbox.is_empty() {
+                return Ended::Said;
+            }
+            self.set(timer.as_mut());
+            event = poll_fn(|context| self.poll_event(timer.as_mut(), context)).await;
         }
     }
 
-    /// Moves everything that moves without waiting. Returns when the peer counts as stuck, if it holds us up.
-    fn pump(&mut self) -> io::Result<Option<crate::hub::Time>> {
+    /// Whether the peer has accepted nothing for too long.
+    fn is_stuck(&self) -> bool {
+        self.stuck_at.is_some_and(|at| at <= self.clock.now())
+    }
+
+    /// Sets the timer to the next moment at which something is due.
+    fn set(&self, timer: Pin<&mut Sleep>) {
+        let due = [self.stuck_at, self.session.poll_timeout()].into_iter().flatten().min();
+        // Without anything due the session is closed, and only the peer's pace counts; then `stuck_at` is set.
+        let Some(due) = due.map(|due| self.clock.instant(due)) else { return };
+        if due != timer.deadline() {
+            timer.reset(due);
+        }
+    }
+
+    /// What happens next. While the outbox waits for the peer, nothing else is taken in.
+    fn poll_event(&mut self, timer: Pin<&mut Sleep>, context: &mut Context<'_>) -> Poll<Event> {
+        let writing = !self.outbox.is_empty();
+        if !writing && self.mailbox.poll_called(context).is_ready() {
+            return Poll::Ready(Event::Called);
+        }
+        let reading = !writing && !self.session.is_full();
+        if let Poll::Ready(ready) = self.wire.poll_ready(context, reading, writing) {
+            return Poll::Ready(match ready {
+                Ok(Ready::Read) => Event::Received,
+                Ok(Ready::Write) => Event::Room,
+                Err(error) => Event::Broken(error),
+            });
+        }
+        if let Some(busy) = &mut self.busy
+            && let Poll::Ready((performer, answer)) = busy.as_mut().poll(context)
+        {
+            return Poll::Ready(Event::Answered(performer, Box::new(answer)));
+        }
+        timer.poll(context).map(|()| Event::Timeout)
+    }
+
+    /// Moves everything that moves without waiting.
+    fn pump(&mut self) -> io::Result<()> {
         loop {
             self.say();
-            let written = self.wire.write(&mut self.outbox)?;
-            let now = self.clock.now();
-            if written > 0 {
-                self.metrics.sent(W::KIND, written);
-                // A peer that accepts bytes is there, though it may be too busy reading to speak.
-                self.session.handle_received(now);
-            }
             if !self.outbox.is_empty() {
-                return Ok(self.outbox.note_progress(written > 0, now, self.write_timeout));
+                let written = self.wire.write(&mut self.outbox)?;
+                let now = self.clock.now();
+                if written > 0 {
+                    self.metrics.sent(W::KIND, written);
+                    // A peer that accepts bytes is there, though it may be too busy reading to speak.
+                    self.session.handle_received(now);
+                }
+                self.stuck_at = self.outbox.note_progress(written > 0, now, self.write_timeout);
+                if !self.outbox.is_empty() {
+                    return Ok(());
+                }
             }
-            self.outbox.note_progress(true, now, self.write_timeout);
             let moved = self.collect_mail() | self.act();
             if !moved {
-                return Ok(None);
+                return Ok(());
             }
         }
     }
@@ -209,35 +273,45 @@ impl<W: Wire> Driver<W> {
 
     /// Hands the session what waits in the mailbox. True if there was something.
     fn collect_mail(&mut self) -> bool {
-        let Some(mail) = self.mailbox.take() else { return false };
-        for batch in &mail.batches {
-            self.session.handle_batch(batch);
+        if !self.mailbox.take(&mut self.mail) {
+            return false;
         }
-        for channel in &mail.forgotten {
+        for batch in self.mail.batches.drain(..) {
+            self.session.handle_batch(&batch);
+        }
+        if self.mail.batches.capacity() > IDLE_BATCHES {
+            // An idle connection keeps no large buffer: thousands of them are idle.
+            self.mail = Mail {
+                close: self.mail.close.take(),
+                forgotten: std::mem::take(&mut self.mail.forgotten),
+                ..Mail::default()
+            };
+        }
+        for channel in self.mail.forgotten.drain(..) {
             self.metrics.fell_behind();
-            self.session.handle_forgotten(channel);
+            self.session.handle_forgotten(&channel);
         }
-        if let Some(close) = mail.close {
+        if let Some(close) = self.mail.close.take() {
             self.session.close(close);
         }
         true
     }
 
-    /// Begins what the session asks for next. True if the session moved on.
+    /// Begins what the session asks for next. True if the session had something to say about it.
     fn act(&mut self) -> bool {
-        let Some(mut performer) = self.idle.take() else { return false };
-        let before = self.session.has_transmits();
-        match self.session.poll_action() {
-            Some(action) => {
-                let perform = async move {
-                    let answer = performer.perform(action).await;
-                    (performer, answer)
-                };
-                self.busy = Some(perform.boxed());
-            }
-            None => self.idle = Some(performer),
+        if self.idle.is_none() {
+            return false;
         }
-        self.session.has_transmits() != before
+        if let Some(action) = self.session.poll_action()
+            && let Some(mut performer) = self.idle.take()
+        {
+            let perform = async move {
+                let answer = performer.perform(action).await;
+                (performer, answer)
+            };
+            self.busy = Some(perform.boxed());
+        }
+        self.session.has_transmits()
     }
 
     /// Hands the session what came. False if the peer is gone.
@@ -257,13 +331,6 @@ impl<W: Wire> Driver<W> {
             }
         }
         Ok(true)
-    }
-}
-
-async fn performed(busy: &mut Option<BoxFuture<'static, (Performer, Answer)>>) -> (Performer, Answer) {
-    match busy {
-        Some(future) => future.await,
-        None => std::future::pending().await,
     }
 }
 

@@ -183,7 +183,7 @@ fn stream(
     };
     let channels = channels.into_iter().map(resume).collect();
 
-    let (wire, body): (SseWire, Body) = sse::channel(raw);
+    let (wire, body): (SseWire, Body) = sse::stream(raw);
     let config = instance.sse.clone();
     open(instance, config, Some(grant), wire, |session| session.with_channels(channels, cursor_lost));
     Ok(event_stream(body))

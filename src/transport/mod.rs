@@ -6,6 +6,7 @@ mod connection;
 mod endpoint;
 mod outbox;
 mod performer;
+mod pipe;
 mod sse;
 mod websocket;
 mod wire;

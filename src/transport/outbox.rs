@@ -11,6 +11,9 @@ use crate::hub::Time;
 /// Slices handed to one vectored write. A window rarely brings a connection more frames than this.
 pub(super) const SLICES: usize = 32;
 
+/// Room for frames that an idle connection keeps: enough for one window, 32 bytes each.
+const IDLE_FRAMES: usize = 4;
+
 /// What must still be written.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
@@ -40,9 +43,9 @@ impl Outbox {
         count
     }
 
-    /// Takes everything out.
-    pub(super) fn take(&mut self) -> VecDeque<Bytes> {
-        std::mem::take(&mut self.frames)
+    /// Exchanges all frames for an empty buffer.
+    pub(super) fn swap(&mut self, frames: &mut VecDeque<Bytes>) {
+        std::mem::swap(&mut self.frames, frames);
     }
 
     /// The peer accepted `written` bytes.
@@ -56,8 +59,8 @@ impl Outbox {
                 self.frames.pop_front();
             }
         }
-        if self.frames.is_empty() {
-            // An idle connection keeps no buffer.
+        if self.frames.is_empty() && self.frames.capacity() > IDLE_FRAMES {
+            // An idle connection keeps no large buffer: thousands of them are idle.
             self.frames = VecDeque::new();
         }
     }
@@ -92,8 +95,13 @@ mod tests {
         for written in 0..=5 {
             let mut outbox = outbox();
             outbox.advance(written);
-            let left: Vec<u8> = outbox.take().into_iter().flatten().collect();
-            assert_eq!(left, b"abcde"[written..], "after {written}");
+            let mut left = VecDeque::new();
+            outbox.swap(&mut left);
+            assert_eq!(
+                left.into_iter().flatten().collect::<Vec<u8>>(),
+                b"abcde"[written..],
+                "after {written}"
+            );
         }
     }
 

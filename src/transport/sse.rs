@@ -1,17 +1,12 @@
 //! The SSE wire: chunks of a response body that hyper writes. Nothing comes back but the end.
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http_body_util::BodyExt;
-use hyper::body::{Body, Frame};
-use tokio::sync::mpsc;
 
 use super::outbox::Outbox;
+use super::pipe::{PipeWriter, pipe};
 use super::wire::{Ready, Received, Wire};
 use crate::dialect::{cursor, sse};
 use crate::hub::{Format, Session, Transmit};
@@ -19,65 +14,32 @@ use crate::observe::TransportKind;
 
 /// A stream of events.
 pub(super) struct SseWire {
-    chunks: mpsc::Sender<VecDeque<Bytes>>,
+    pipe: PipeWriter,
     raw: bool,
     /// The write in the making moves the cursor.
     moves_cursor: bool,
 }
 
-/// The response body that a stream is read from.
-pub(super) struct SseBody {
-    chunks: mpsc::Receiver<VecDeque<Bytes>>,
-    writing: VecDeque<Bytes>,
-}
-
 /// A stream and the body that it fills. One write waits in between: the next is made only when hyper took it.
-pub(super) fn channel(raw: bool) -> (SseWire, axum::body::Body) {
-    let (sender, receiver) = mpsc::channel(1);
-    let body = SseBody { chunks: receiver, writing: VecDeque::new() };
-    (SseWire { chunks: sender, raw, moves_cursor: false }, axum::body::Body::new(body.boxed_unsync()))
-}
-
-impl Body for SseBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        loop {
-            if let Some(chunk) = self.writing.pop_front() {
-                return Poll::Ready(Some(Ok(Frame::data(chunk))));
-            }
-            match std::task::ready!(self.chunks.poll_recv(context)) {
-                Some(chunks) => self.writing = chunks,
-                None => return Poll::Ready(None),
-            }
-        }
-    }
-}
-
-fn gone() -> io::Error {
-    io::ErrorKind::BrokenPipe.into()
+pub(super) fn stream(raw: bool) -> (SseWire, axum::body::Body) {
+    let (writer, body) = pipe();
+    (SseWire { pipe: writer, raw, moves_cursor: false }, axum::body::Body::new(body))
 }
 
 impl Wire for SseWire {
     const KIND: TransportKind = TransportKind::Sse;
 
-    async fn ready(&mut self, _: bool, write: bool) -> io::Result<Ready> {
-        if !write {
-            self.chunks.closed().await;
-            return Ok(Ready::Read);
+    fn poll_ready(&mut self, context: &mut Context<'_>, _: bool, write: bool) -> Poll<io::Result<Ready>> {
+        if write {
+            ready!(self.pipe.poll_room(context));
+            return Poll::Ready(Ok(Ready::Write));
         }
-        match self.chunks.reserve().await {
-            Ok(_) => Ok(Ready::Write),
-            Err(_) => Err(gone()),
-        }
+        ready!(self.pipe.poll_abandoned(context));
+        Poll::Ready(Ok(Ready::Read))
     }
 
     fn receive(&mut self, _: &mut Outbox) -> io::Result<Option<Received>> {
-        Ok(self.chunks.is_closed().then_some(Received::Gone))
+        Ok(self.pipe.is_abandoned().then_some(Received::Gone))
     }
 
     fn encode(&mut self, transmit: Transmit, outbox: &mut Outbox) {
@@ -116,18 +78,17 @@ impl Wire for SseWire {
         if outbox.is_empty() {
             return Ok(0);
         }
-        match self.chunks.try_reserve() {
-            Ok(room) => {
-                let chunks = outbox.take();
-                let bytes = chunks.iter().map(Bytes::len).sum();
-                room.send(chunks);
-                Ok(bytes)
-            }
-            Err(mpsc::error::TrySendError::Full(())) => Ok(0),
-            Err(mpsc::error::TrySendError::Closed(())) => Err(gone()),
+        if self.pipe.is_abandoned() {
+            return Err(io::ErrorKind::BrokenPipe.into());
         }
+        let mut bytes = 0;
+        self.pipe.write(|chunks| {
+            outbox.swap(chunks);
+            bytes = chunks.iter().map(Bytes::len).sum();
+        });
+        Ok(bytes)
     }
 
-    /// Dropping the sender ends the body.
-    async fn end(self) {}
+    /// Dropping the wire ends the body.
+    async fn end(&mut self) {}
 }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::task::{Context, Poll};
 
 use tidings_protocol::{Command, CommandRefused};
 
@@ -38,8 +39,8 @@ pub(super) trait Wire: Send + 'static {
     /// What it is called.
     const KIND: TransportKind;
 
-    /// Waits until something came or, if `write` says so, until something can be written. Cancel safe.
-    fn ready(&mut self, read: bool, write: bool) -> impl Future<Output = io::Result<Ready>> + Send;
+    /// Ready when something came that `read` asks for, or something can be written that `write` asks for.
+    fn poll_ready(&mut self, context: &mut Context<'_>, read: bool, write: bool) -> Poll<io::Result<Ready>>;
 
     /// The next thing that came, without waiting. Replies that the transport owes go into the outbox.
     fn receive(&mut self, outbox: &mut Outbox) -> io::Result<Option<Received>>;
@@ -54,5 +55,5 @@ pub(super) trait Wire: Send + 'static {
     fn write(&mut self, outbox: &mut Outbox) -> io::Result<usize>;
 
     /// Ends the transport in good order, in bounded time.
-    fn end(self) -> impl Future<Output = ()> + Send;
+    fn end(&mut self) -> impl Future<Output = ()> + Send;
 }

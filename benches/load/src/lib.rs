@@ -1,1 +1,40 @@
-//! A load generator with a decoder of its own.
+//! The load generator of tidings: holds thousands of subscribers, publishes, and counts what was lost, repeated,
+//! reordered or altered. Its decoder shares no code with the server, so that a mistake there cannot hide itself here.
+//!
+//! ```text
+//! publisher ──► server ──► subscriber → link → (websocket | http, sse) → frame → check
+//!     └────────► book ◄────────────────────────────────────────────────────┘
+//! ```
+//! `floor` measures beside it what the kernel alone costs. Everything runs against loopback.
+
+mod book;
+mod check;
+mod chunked;
+mod cli;
+mod clock;
+mod crowd;
+mod error;
+mod fanout;
+mod floor;
+mod frame;
+mod frame_cache;
+mod http;
+mod latency;
+mod link;
+mod process;
+mod publisher;
+mod random;
+mod report;
+mod sse;
+mod subscriber;
+mod tally;
+mod websocket;
+mod wire;
+
+pub use cli::{Command, FanoutArgs, FloorArgs, Host, RawServerArgs, RawSinkArgs, run};
+pub use error::LoadError;
+pub use fanout::fanout;
+pub use floor::{CpuRow, FloorReport, Measurement, MemoryRow, floor};
+pub use latency::LatencySummary;
+pub use link::Transport;
+pub use report::{FanoutReport, ServerCost};

@@ -1,0 +1,216 @@
+//! The commands and their options, for this program and for any that takes them over as subcommands.
+
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use crate::error::LoadError;
+use crate::fanout::fanout;
+use crate::floor::{self, floor};
+use crate::link::Transport;
+
+/// What can be measured.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Hold subscribers, publish at a fixed rate, cut some of them, and count every loss, gap and repetition
+    Fanout(FanoutArgs),
+    /// Measure CPU per delivery and memory per connection beside what the kernel alone costs
+    Floor(FloorArgs),
+    /// The floor's server: one send per socket and tick (started by `floor`)
+    #[command(hide = true)]
+    RawServer(RawServerArgs),
+    /// The floor's subscribers: receive and discard (started by `floor`)
+    #[command(hide = true)]
+    RawSink(RawSinkArgs),
+}
+
+/// The program that carries these commands.
+#[derive(Clone, Debug, Default)]
+pub struct Host {
+    /// What stands between the program's name and `raw-server` on its command line: `["bench"]` for `tidings bench`.
+    pub prefix: Vec<String>,
+    /// The server to measure where `floor` is not told: the program itself, if it is one.
+    pub server: Option<PathBuf>,
+}
+
+/// Options of `fanout`.
+#[derive(Args, Clone, Debug)]
+pub struct FanoutArgs {
+    /// Server under load; loopback only
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+    /// Subscribers
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub clients: u32,
+    /// Publications a second, over all channels together
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rate: u32,
+    /// How long to publish, in seconds
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub seconds: u32,
+    /// How the subscribers are connected
+    #[arg(long, value_enum, default_value_t = Transport::Ws)]
+    pub transport: Transport,
+    /// Per cent of the subscribers that are cut once, at a random moment, and resume
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub cut_percent: u32,
+    /// Channel; with --channels its name is followed by -0, -1, …
+    #[arg(long, default_value = "bench")]
+    pub channel: String,
+    /// Channels; subscriber i holds number i modulo this
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub channels: u32,
+    /// Bytes of a payload; at least some 90 are used
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub payload: u32,
+    /// Which subscribers are cut, and when
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Seconds for all subscribers to get in
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=600))]
+    pub join_timeout: u32,
+    /// Seconds to wait for the last deliveries after the last publication
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(0..=600))]
+    pub settle: u32,
+    /// JWT that subscribers present
+    #[arg(long)]
+    pub token: Option<String>,
+    /// API key that the publisher presents
+    #[arg(long)]
+    pub api_key: Option<String>,
+    /// Process id of the server, to measure its CPU and memory
+    #[arg(long)]
+    pub pid: Option<u32>,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `floor`.
+#[derive(Args, Clone, Debug)]
+pub struct FloorArgs {
+    /// The server's program; started as `SERVER dev --listen 127.0.0.1:0`
+    #[arg(long)]
+    pub server: Option<PathBuf>,
+    /// Rounds, each of which measures everything once
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
+    /// Subscribers while CPU is measured
+    #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub clients: u32,
+    /// Bytes of a payload
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..=65_536))]
+    pub payload: u32,
+    /// Windows of 100 ms measured
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub ticks: u32,
+    /// Windows before the measured ones. The kernel acknowledges the first 16 segments of a connection at once, which
+    /// costs the sender a third more; with 20 windows nobody is measured in that phase, with 3 everybody is
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub warm_up: u32,
+    /// Connections at which memory is measured, against a tenth of them; 0 leaves memory out
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(0..=60_000))]
+    pub connections: u32,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// More arguments for the server, after `--`
+    #[arg(last = true)]
+    pub server_args: Vec<String>,
+}
+
+/// Options of `raw-server`.
+#[derive(Args, Clone, Debug)]
+pub struct RawServerArgs {
+    /// Connections to accept
+    #[arg(long)]
+    pub clients: u32,
+    /// Bytes of a message
+    #[arg(long)]
+    pub payload: u32,
+    /// Messages joined in one send
+    #[arg(long)]
+    pub batch: u32,
+    /// Ticks of 100 ms to measure
+    #[arg(long)]
+    pub ticks: u32,
+    /// Ticks before those
+    #[arg(long)]
+    pub warm_up: u32,
+}
+
+/// Options of `raw-sink`.
+#[derive(Args, Clone, Debug)]
+pub struct RawSinkArgs {
+    /// Connections to open
+    #[arg(long)]
+    pub clients: u32,
+    /// Port on 127.0.0.1
+    #[arg(long)]
+    pub port: u16,
+    /// How to connect
+    #[arg(long, value_enum)]
+    pub transport: Transport,
+    /// Channels that each connection subscribes; none for a raw server
+    #[arg(long)]
+    pub channel: Vec<String>,
+}
+
+/// Runs a command and prints its report to stdout, its error to stderr.
+/// Exit code 0: done, and nothing wrong was seen; 1: something was lost or failed; 2: the options are wrong.
+pub fn run(command: &Command, host: &Host) -> ExitCode {
+    let outcome = match command {
+        Command::Fanout(args) => fanout(args).map(|report| {
+            print(&report, args.json);
+            report.has_passed()
+        }),
+        Command::Floor(args) => floor(args, host).map(|report| {
+            print(&report, args.json);
+            true
+        }),
+        Command::RawServer(args) => floor::raw_server(args).map(|()| true),
+        Command::RawSink(args) => floor::raw_sink(args).map(|()| true),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            error.exit_code().into()
+        }
+    }
+}
+
+fn print(report: &(impl Display + Serialize), as_json: bool) {
+    if as_json {
+        println!("{}", serde_json::to_string_pretty(report).expect("reports hold text and finite numbers"));
+    } else {
+        print!("{report}");
+    }
+}
+
+impl FanoutArgs {
+    /// Names of the channels.
+    pub(crate) fn channel_names(&self) -> Vec<String> {
+        match self.channels {
+            1 => vec![self.channel.clone()],
+            count => (0..count).map(|number| format!("{}-{number}", self.channel)).collect(),
+        }
+    }
+
+    /// Publications of the whole run; an error if the book would not hold them.
+    pub(crate) fn publication_count(&self) -> Result<u64, LoadError> {
+        /// The book keeps some 150 bytes of each: 3 GB.
+        const PUBLICATIONS_MAX: u64 = 20_000_000;
+        let count = u64::from(self.rate) * u64::from(self.seconds);
+        if count > PUBLICATIONS_MAX {
+            return Err(LoadError::Usage(format!(
+                "--rate times --seconds is {count}, at most {PUBLICATIONS_MAX} can be kept in mind: ask for less"
+            )));
+        }
+        Ok(count)
+    }
+}

@@ -1,0 +1,100 @@
+//! The generator against a server that misbehaves on purpose: what it does wrong must stand in the report, and nothing
+//! else.
+
+mod support;
+
+use clap::Parser;
+use support::{Fault, server_with};
+use tidings_load::{FanoutArgs, FanoutReport, LoadError, fanout};
+
+const CLIENTS: u64 = 8;
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    fanout: FanoutArgs,
+}
+
+fn args(options: &str) -> FanoutArgs {
+    let options = format!("fanout --clients {CLIENTS} --rate 100 --seconds 1 --settle 1 {options}");
+    Cli::parse_from(options.split_whitespace()).fanout
+}
+
+/// The report of a run against a server with `fault`, on both transports in turn.
+fn check(fault: Fault, options: &str, expect: impl Fn(&FanoutReport)) {
+    for transport in ["ws", "sse"] {
+        let url = server_with(fault);
+        let report = fanout(&args(&format!("--url {url} --transport {transport} {options}"))).unwrap();
+        assert_eq!((report.published, report.expected), (100, CLIENTS * 100), "{report}");
+        assert_eq!(report.errors, 0, "{report}");
+        expect(&report);
+    }
+}
+
+#[test]
+fn a_faithful_server_passes_with_half_its_clients_cut() {
+    check(Fault::None, "--cut-percent 50", |report| {
+        assert!(report.has_passed(), "{report}");
+        assert_eq!(
+            (report.delivered, report.cuts, report.reconnects, report.resumed),
+            (800, 4, 4, 4),
+            "{report}"
+        );
+        assert_eq!(report.steady.count + report.catch_up.count, 800, "{report}");
+        assert!(report.catch_up.count > 0, "{report}");
+    });
+}
+
+#[test]
+fn a_dropped_publication_is_lost_for_everybody() {
+    check(Fault::Drop(40), "", |report| {
+        assert!(!report.has_passed(), "{report}");
+        assert_eq!((report.lost, report.discontinuities, report.gaps), (CLIENTS, CLIENTS, 0), "{report}");
+        assert_eq!(report.delivered, CLIENTS * 99, "{report}");
+    });
+}
+
+#[test]
+fn a_dropped_last_publication_is_lost_too() {
+    check(Fault::Drop(100), "", |report| assert_eq!(report.lost, CLIENTS, "{report}"));
+}
+
+#[test]
+fn a_repeated_publication_is_a_duplicate_for_everybody() {
+    check(Fault::Repeat(40), "", |report| {
+        assert!(!report.has_passed(), "{report}");
+        assert_eq!((report.duplicates, report.repeats, report.lost), (CLIENTS, 0, 0), "{report}");
+    });
+}
+
+#[test]
+fn an_altered_payload_is_foreign() {
+    check(Fault::Alter(40), "", |report| {
+        assert!(!report.has_passed(), "{report}");
+        assert_eq!((report.foreign, report.lost), (CLIENTS, CLIENTS), "{report}");
+    });
+}
+
+#[test]
+fn a_declared_gap_is_counted_apart_from_silent_loss() {
+    check(Fault::Declare(40), "", |report| {
+        assert!(!report.has_passed(), "{report}");
+        assert_eq!((report.gaps, report.missing_in_gaps), (CLIENTS, CLIENTS), "{report}");
+        assert_eq!((report.lost, report.discontinuities), (0, 0), "{report}");
+    });
+}
+
+#[test]
+fn an_epoch_that_changes_without_a_word_is_noticed() {
+    check(Fault::ChangeEpoch(40), "", |report| {
+        assert!(!report.has_passed(), "{report}");
+        // There and back again.
+        assert_eq!(report.discontinuities, 2 * CLIENTS, "{report}");
+    });
+}
+
+#[test]
+fn a_server_that_is_not_there_is_an_error_that_says_so() {
+    let refused = fanout(&args("--url http://127.0.0.1:1 --join-timeout 1"));
+    assert!(matches!(&refused, Err(LoadError::Peer(reason)) if reason.contains("connect")), "{refused:?}");
+}

@@ -13,6 +13,8 @@
 
 mod answer;
 mod begin;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -215,6 +217,10 @@ impl Session {
 
     /// A batch came out of the mailbox.
     pub fn handle_batch(&mut self, batch: &Arc<Batch>) {
+        if self.greet_after > 0 {
+            // Nothing is said before the greeting: what comes so early is read from history after it.
+            return self.handle_forgotten(&batch.channel);
+        }
         let Some(subscription) = self.subscriptions.get_mut(&batch.channel) else { return };
         match subscription.accept(batch, self.config.waiting_bytes_max) {
             Accept::Deliver { from } => {
@@ -234,6 +240,8 @@ impl Session {
         match subscription.fall_behind() {
             Fallen::Read => self.behind.push_back(channel.clone()),
             Fallen::Reading => {}
+            // A channel without history begins with the greeting.
+            Fallen::Gap if self.greet_after > 0 => {}
             Fallen::Gap => self.declare_gap(channel, GapReason::Overflow, None),
         }
     }
@@ -275,6 +283,10 @@ impl Session {
     pub fn close(&mut self, close: Close) {
         if self.state != State::Closed {
             self.state = State::Closed;
+            if std::mem::take(&mut self.greet_after) > 0 {
+                // A gap that was told without a greeting, hence without a cursor, is told again.
+                self.transmits.clear();
+            }
             self.commands.clear();
             self.behind.clear();
             self.transmits.push_back(Transmit::Close(close));
@@ -283,11 +295,15 @@ impl Session {
 
     /// Whether something is to be said.
     pub fn has_transmits(&self) -> bool {
-        !self.transmits.is_empty()
+        self.greet_after == 0 && !self.transmits.is_empty()
     }
 
-    /// The next thing to say.
+    /// The next thing to say; nothing before the greeting. A stream's cursor that was written earlier would lack the
+    /// channels that are still joining, and a client that came back with it would miss what they hold.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        if self.greet_after > 0 {
+            return None;
+        }
         let next = self.transmits.pop_front();
         if self.transmits.is_empty() && self.transmits.capacity() > IDLE_TRANSMITS {
             // An idle session keeps no large buffer: thousands of them are idle.
@@ -318,7 +334,7 @@ impl Session {
     }
 
     fn poll_back_fill(&mut self) -> Option<Action> {
-        while self.retry_at.is_none() {
+        while self.retry_at.is_none() && self.greet_after == 0 {
             let channel = self.behind.pop_front()?;
             let Some(subscription) = self.subscriptions.get(&channel) else { continue };
             if let (true, Some(since)) = (subscription.is_behind(), subscription.position().cloned()) {

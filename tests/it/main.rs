@@ -1,4 +1,7 @@
 //! Tests against the whole of tidings.
 
+#[cfg(feature = "ablation")]
+mod ablation;
 mod model;
+mod simulation;
 mod tidy;

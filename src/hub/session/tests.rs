@@ -1,0 +1,89 @@
+//! What a stream of several channels says before all of them are joined: nothing.
+
+use super::*;
+use crate::hub::{Answer, CatchUp, Page};
+use tidings_protocol::{Epoch, Offset, Payload, Publication};
+
+fn channel(name: &str) -> Channel {
+    Channel::parse(name).unwrap()
+}
+
+fn publication(offset: u64) -> Arc<Publication> {
+    let payload = Payload::text(b"x").unwrap();
+    Arc::new(Publication { offset: Some(Offset(offset)), time: 0, id: None, key: None, payload })
+}
+
+fn batch(name: &str, offset: u64) -> Arc<Batch> {
+    let epoch = Epoch::parse("a").unwrap();
+    Arc::new(Batch::new(channel(name), Some(epoch), vec![publication(offset)]))
+}
+
+fn page(from: &str, gap: Option<GapReason>) -> Page {
+    let from: Position = from.parse().unwrap();
+    Page { publications: Vec::new(), head: from.offset, from, gap }
+}
+
+/// A stream that resumes `a` after a.3 and `b` after a.5; both joins are still to come.
+fn stream() -> Session {
+    let hello = HelloFrame {
+        session: String::new(),
+        ping_interval_ms: 25_000,
+        timeout_ms: 60_000,
+        batch_ms: 100,
+        message_bytes_max: 1_000,
+    };
+    let config = SessionConfig {
+        hello,
+        catch_up: CatchUp::ByServer,
+        heartbeat: Heartbeat { interval: Duration::from_secs(25), timeout: None },
+        hello_timeout: Duration::from_secs(5),
+        retry_after: Duration::from_secs(1),
+        channels_max: 8,
+        commands_max: 8,
+        message_bytes_max: 1_000,
+        waiting_bytes_max: 1_000,
+        page: PageLimit { publications: 10, bytes: 1_000 },
+    };
+    let session = Session::new(Arc::new(config), "s".to_owned(), Some(Grant::open()), 0.0, Time::ZERO);
+    let since = |position: &str| Some(position.parse().unwrap());
+    session.with_channels(vec![(channel("a"), since("a.3")), (channel("b"), since("a.5"))], false)
+}
+
+fn join(session: &mut Session, page: Page) {
+    assert!(matches!(session.poll_action(), Some(Action::Join { .. })), "the next channel joins");
+    session.handle_answer(Answer::Joined(Ok(Some(page))), Time::ZERO);
+}
+
+#[test]
+fn a_stream_is_greeted_before_it_is_told_of_a_gap() {
+    let mut session = stream();
+    join(&mut session, page("a.9", Some(GapReason::Trimmed)));
+    assert!(!session.has_transmits() && session.poll_transmit().is_none(), "`b` has not joined");
+    join(&mut session, page("a.5", None));
+    let frames: Vec<Transmit> = std::iter::from_fn(|| session.poll_transmit()).collect();
+    let [Transmit::Frame(hello), Transmit::Frame(gap)] = &frames[..] else { panic!("{frames:?}") };
+    assert!(matches!(hello.frame, Frame::Hello(_)));
+    assert!(matches!(&gap.frame, Frame::Gap(gap) if gap.reason == GapReason::Trimmed));
+    let positions: Vec<String> = session.positions().map(|(_, position)| position.to_string()).collect();
+    assert_eq!(positions, ["a.9", "a.5"], "the first cursor holds every channel");
+}
+
+#[test]
+fn what_comes_before_a_stream_is_greeted_is_read_from_history_after_it() {
+    let mut session = stream();
+    join(&mut session, page("a.3", None));
+    session.handle_batch(&batch("a", 4));
+    assert!(session.poll_transmit().is_none());
+    join(&mut session, page("a.5", None));
+    let Some(Action::Read { channel, since, .. }) = session.poll_action() else { panic!("`a` is behind") };
+    assert_eq!((channel.as_str(), since.unwrap().to_string()), ("a", "a.3".to_owned()));
+}
+
+#[test]
+fn a_stream_that_is_closed_before_its_greeting_says_only_that() {
+    let mut session = stream();
+    join(&mut session, page("a.9", Some(GapReason::Trimmed)));
+    session.close(Close::new(CloseCode::Restart, ""));
+    assert!(matches!(session.poll_transmit(), Some(Transmit::Close(_))));
+    assert!(session.poll_transmit().is_none());
+}

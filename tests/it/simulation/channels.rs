@@ -1,0 +1,61 @@
+//! The channels of the simulated world: each is there for something that goes wrong in channels of its kind.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidings::hub::{BatchRules, Retention};
+use tidings_protocol::Channel;
+
+/// A channel by its place in [`all`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ChannelId(pub(crate) usize);
+
+/// How a channel behaves.
+pub(crate) struct ChannelSpec {
+    pub(crate) channel: Channel,
+    pub(crate) rules: Arc<BatchRules>,
+    pub(crate) retention: Retention,
+    /// Published on seldom: whoever misses the last message is not told of it by the next.
+    pub(crate) is_quiet: bool,
+}
+
+impl ChannelSpec {
+    /// Whether it keeps no history, hence has no positions.
+    pub(crate) fn is_volatile(&self) -> bool {
+        self.retention.publications_max == 0
+    }
+}
+
+const WINDOW: Option<Duration> = Some(Duration::from_millis(100));
+
+/// Every channel.
+pub(crate) fn all() -> Vec<ChannelSpec> {
+    let rules = |window, leading, publications_max| BatchRules {
+        window,
+        leading,
+        publications_max,
+        bytes_max: 1_500,
+    };
+    let leading = || rules(WINDOW, true, 512);
+    vec![
+        spec("busy:leading", leading(), 300, 120, false),
+        spec("busy:strict", rules(WINDOW, false, 4), 300, 120, false),
+        spec("busy:immediate", rules(None, true, 512), 300, 120, false),
+        spec("busy:tiny", leading(), 4, 120, false),
+        spec("busy:volatile", leading(), 0, 120, false),
+        spec("quiet:leading", leading(), 50, 120, true),
+        spec("quiet:strict", rules(WINDOW, false, 512), 50, 120, true),
+        spec("quiet:immediate", rules(None, true, 512), 50, 120, true),
+        spec("quiet:aged", leading(), 50, 3, true),
+    ]
+}
+
+fn spec(name: &str, rules: BatchRules, publications_max: usize, age_s: u64, is_quiet: bool) -> ChannelSpec {
+    let age_max = Duration::from_secs(age_s);
+    ChannelSpec {
+        channel: Channel::parse(name).expect("the names above are channel names"),
+        rules: Arc::new(rules),
+        retention: Retention { publications_max, bytes_max: 1 << 20, age_max },
+        is_quiet,
+    }
+}

@@ -1,0 +1,186 @@
+//! What every part of the world shares: time, chance, the record of what happened.
+
+use std::time::Duration;
+
+use tidings::hub::{SessionId, Time};
+
+use super::bugs::Bug;
+use super::channels::{self, ChannelId, ChannelSpec};
+use super::faults::{Fault, FaultCounts, Profile};
+use super::history::{ClientId, Event, PublishId, Record};
+use super::publisher::Request;
+use super::random::Random;
+use super::schedule::Schedule;
+
+/// How long a history is.
+pub(crate) const END: Time = Time(Duration::from_secs(60));
+
+/// From here on nothing goes wrong any more, and everybody has 10 s to catch up.
+pub(crate) const CALM: Time = Time(Duration::from_secs(50));
+
+/// From here on what quiet channels publish may be the last of it.
+const LAST_MESSAGES: Time = Time(Duration::from_secs(47));
+
+/// While clients that were cut together come back together.
+const CROWDED: std::ops::Range<Time> =
+    Time(Duration::from_millis(48_500))..Time(Duration::from_millis(51_500));
+
+/// What can be planned.
+#[derive(Clone, Debug)]
+pub(crate) enum Plan {
+    /// A publisher thinks of something to publish, or tries again.
+    PublisherTurn(usize),
+    /// A publish over HTTP reaches the instance.
+    RequestArrives(Request),
+    /// The answer to it reaches the publisher: stored or refused.
+    RequestAnswered { publish: PublishId, attempt: u32, outcome: Outcome },
+    /// A publisher has waited long enough for the answer.
+    RequestTimedOut { publish: PublishId, attempt: u32 },
+    /// An announcement reaches the node.
+    Announcement { generation: u32 },
+    /// The broker tells the node where its channels stand.
+    Beacon,
+    /// A window of some channel ends.
+    WindowEnds,
+    /// A mailbox is called for.
+    Call(SessionId),
+    /// The next step of a connection's action is done.
+    ActionStep(SessionId),
+    /// A session wants to know that time has passed.
+    SessionTimeout(SessionId),
+    /// The instance looks whether a connection could write something.
+    WriteDeadline(SessionId, u64),
+    /// The instance notices that a connection is gone.
+    HangUp(SessionId),
+    /// Something of the client reaches the instance.
+    UpArrives(SessionId),
+    /// Something of the instance reaches the client.
+    DownArrives(SessionId),
+    /// The instance ends.
+    Stop,
+    /// It starts again.
+    Start,
+    /// A client tries to connect.
+    Connect(ClientId),
+    /// A client reads again.
+    ReadOn(ClientId),
+    /// A client reads at its usual speed again.
+    ReadFast(ClientId),
+    /// A client wants a channel again, or asks again for what was refused.
+    AskAgain(ClientId),
+    /// A client's application publishes.
+    ClientPublishes(ClientId),
+    /// Something goes wrong with a client.
+    ClientFault(ClientId),
+    /// All connections are cut.
+    CutAll,
+    /// Several clients stop reading.
+    StallMany,
+}
+
+/// What a publisher is told.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    /// It is stored there.
+    Stored(Option<tidings_protocol::Position>),
+    /// It is surely not stored.
+    Refused,
+}
+
+/// Shared by all parts.
+pub(crate) struct Context {
+    pub(crate) schedule: Schedule<Plan>,
+    pub(crate) random: Random,
+    pub(crate) channels: Vec<ChannelSpec>,
+    pub(crate) profile: Profile,
+    pub(crate) history: Vec<Record>,
+    pub(crate) faults: FaultCounts,
+    pub(crate) bug: Option<Bug>,
+    pub(crate) events: u64,
+}
+
+impl Context {
+    /// A world's beginning.
+    pub(crate) fn new(seed: u64, bug: Option<Bug>) -> Self {
+        let mut random = Random::new(seed);
+        Context {
+            schedule: Schedule::new(),
+            profile: Profile::new(&mut random),
+            random,
+            channels: channels::all(),
+            history: Vec::new(),
+            faults: FaultCounts::default(),
+            bug,
+            events: 0,
+        }
+    }
+
+    /// The time.
+    pub(crate) fn now(&self) -> Time {
+        self.schedule.now()
+    }
+
+    /// Whether nothing goes wrong any more.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.now() >= CALM
+    }
+
+    /// Whether the defect is in, in this one of a few places or moments.
+    pub(crate) fn has_bug(&self, bug: Bug) -> bool {
+        self.bug == Some(bug)
+    }
+
+    /// Of a thousand announcements of the channel, so many are lost; more where the next one is too far to tell of it.
+    pub(crate) fn loss(&self, channel: ChannelId) -> usize {
+        let is_last = self.spec(channel).is_quiet && self.now() >= LAST_MESSAGES;
+        if is_last { self.profile.loss * 5 } else { self.profile.loss }
+    }
+
+    /// How a channel behaves.
+    pub(crate) fn spec(&self, channel: ChannelId) -> &ChannelSpec {
+        &self.channels[channel.0]
+    }
+
+    /// The channel of that name.
+    pub(crate) fn id(&self, channel: &tidings_protocol::Channel) -> ChannelId {
+        let index = self.channels.iter().position(|spec| spec.channel == *channel);
+        ChannelId(index.expect("only channels of the world have subscribers"))
+    }
+
+    /// Remembers what happened.
+    pub(crate) fn record(&mut self, event: Event) {
+        self.history.push(Record { time: self.now(), event });
+    }
+
+    /// Counts a fault that happened.
+    pub(crate) fn count(&mut self, fault: Fault, client: Option<ClientId>) {
+        self.faults.count(fault);
+        self.record(Event::Injected { fault, client });
+    }
+
+    /// Whether a fault happens here and now; it is counted if so. Never in the calm at the end.
+    pub(crate) fn inject(&mut self, fault: Fault, per_mille: usize) -> bool {
+        // Chance is asked in any case, so that a calm world draws the same numbers.
+        let happens = self.random.chance(per_mille) && !self.is_calm();
+        if happens {
+            self.count(fault, None);
+        }
+        happens
+    }
+
+    /// Plans the end of a step that usually takes some milliseconds; sometimes many, and always so while everybody
+    /// comes back at once.
+    pub(crate) fn step(&mut self, plan: Plan) {
+        let is_crowded = self.profile.ends_in_cuts && CROWDED.contains(&self.now());
+        match self.random.chance(100) || is_crowded {
+            true => self.soon(10, 120, plan),
+            false => self.soon(0, 12, plan),
+        }
+    }
+
+    /// Plans for later, by chance between two numbers of milliseconds.
+    pub(crate) fn soon(&mut self, from_ms: u64, to_ms: u64, plan: Plan) {
+        let pause = self.random.between(from_ms, to_ms);
+        self.schedule.after(pause, plan);
+    }
+}

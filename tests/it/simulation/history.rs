@@ -1,0 +1,142 @@
+//! What happened, as publishers and clients saw it, and what the checker needs of the broker's own truth.
+
+use std::fmt;
+
+use tidings::hub::Time;
+use tidings_protocol::{GapReason, Payload, Position};
+
+use super::channels::ChannelId;
+use super::faults::Fault;
+
+/// A client by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ClientId(pub(crate) usize);
+
+/// One publish, however often it is tried: it is its own idempotency key, and the beginning of its payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PublishId {
+    /// Who publishes; one at a time.
+    pub(crate) author: u32,
+    /// The author's own count.
+    pub(crate) number: u32,
+}
+
+/// Something that happened to one publish or to one client's view of one channel.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Event {
+    /// The broker gave it a place (`None`: a volatile channel) and announces it.
+    Stored { publish: PublishId, channel: ChannelId, position: Option<Position> },
+    /// The author was told that it is stored, and where.
+    Acked { publish: PublishId, channel: ChannelId, position: Option<Position> },
+    /// The author was told that it is surely not stored, and gave it up.
+    Failed { publish: PublishId, channel: ChannelId },
+    /// A client begins anew: what comes after this position is to be seen.
+    Began { client: ClientId, channel: ChannelId, position: Option<Position> },
+    /// An event stream resumes from its cursor: what came after it may come again.
+    Resumed { client: ClientId, channel: ChannelId, position: Position },
+    /// The application got it.
+    Delivered { client: ClientId, channel: ChannelId, position: Option<Position>, publish: PublishId },
+    /// The application was told of a gap.
+    Gap { client: ClientId, channel: ChannelId, reason: GapReason, position: Option<Position> },
+    /// The client wants nothing more of the channel.
+    Left { client: ClientId, channel: ChannelId },
+    /// Something went wrong on purpose.
+    Injected { fault: Fault, client: Option<ClientId> },
+    /// After the calm at the end: how far the client got, and what the broker holds.
+    Ended { client: ClientId, channel: ChannelId, position: Option<Position>, head: Option<Position> },
+}
+
+/// An event and its moment.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Record {
+    pub(crate) time: Time,
+    pub(crate) event: Event,
+}
+
+impl PublishId {
+    /// The data of this publish, with a filling of `bytes`.
+    pub(crate) fn payload(self, bytes: usize) -> Payload {
+        let text = format!("{}.{}|{}", self.author, self.number, "x".repeat(bytes));
+        Payload::text(text.as_bytes()).expect("digits are text")
+    }
+
+    /// Whose data this is.
+    pub(crate) fn of(payload: &Payload) -> PublishId {
+        let text = std::str::from_utf8(payload.as_bytes()).expect("every payload here is text");
+        let (name, _) = text.split_once('|').expect("every payload here has its name in front");
+        let (author, number) = name.split_once('.').expect("a name has two parts");
+        let parse = |digits: &str| digits.parse().expect("a name consists of numbers");
+        PublishId { author: parse(author), number: parse(number) }
+    }
+
+    /// What makes its retries safe.
+    pub(crate) fn key(self) -> std::sync::Arc<str> {
+        self.to_string().into()
+    }
+}
+
+impl fmt::Display for PublishId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.author, self.number)
+    }
+}
+
+impl Event {
+    /// The channel that it is about.
+    pub(crate) fn channel(&self) -> Option<ChannelId> {
+        match self {
+            Event::Stored { channel, .. }
+            | Event::Acked { channel, .. }
+            | Event::Failed { channel, .. }
+            | Event::Began { channel, .. }
+            | Event::Resumed { channel, .. }
+            | Event::Delivered { channel, .. }
+            | Event::Gap { channel, .. }
+            | Event::Left { channel, .. }
+            | Event::Ended { channel, .. } => Some(*channel),
+            Event::Injected { .. } => None,
+        }
+    }
+
+    /// The client whose view it is about.
+    pub(crate) fn client(&self) -> Option<ClientId> {
+        match self {
+            Event::Began { client, .. }
+            | Event::Resumed { client, .. }
+            | Event::Delivered { client, .. }
+            | Event::Gap { client, .. }
+            | Event::Left { client, .. }
+            | Event::Ended { client, .. } => Some(*client),
+            Event::Injected { client, .. } => *client,
+            Event::Stored { .. } | Event::Acked { .. } | Event::Failed { .. } => None,
+        }
+    }
+}
+
+/// For people: the moment, then what happened.
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:>10.3} ms  ", self.time.0.as_secs_f64() * 1_000.0)?;
+        let at = |position: &Option<Position>| position.as_ref().map_or("-".to_owned(), Position::to_string);
+        match &self.event {
+            Event::Stored { publish, position, .. } => write!(f, "stored    {publish} at {}", at(position)),
+            Event::Acked { publish, position, .. } => write!(f, "acked     {publish} at {}", at(position)),
+            Event::Failed { publish, .. } => write!(f, "failed    {publish}"),
+            Event::Began { position, .. } => write!(f, "began     at {}", at(position)),
+            Event::Resumed { position, .. } => write!(f, "resumed   at {position}"),
+            Event::Delivered { position, publish, .. } => {
+                write!(f, "delivered {publish} at {}", at(position))
+            }
+            Event::Gap { reason, position, .. } => {
+                write!(f, "gap       {} to {}", reason.as_str(), at(position))
+            }
+            Event::Left { .. } => write!(f, "left"),
+            Event::Injected { fault, .. } => write!(f, "fault     {fault:?}"),
+            Event::Ended { position, head, .. } => {
+                write!(f, "ended     at {}, head {}", at(position), at(head))
+            }
+        }?;
+        self.event.client().map_or(Ok(()), |client| write!(f, "  client {}", client.0))?;
+        self.event.channel().map_or(Ok(()), |channel| write!(f, "  channel {}", channel.0))
+    }
+}

@@ -283,8 +283,11 @@ impl Session {
         !self.transmits.is_empty()
     }
 
-    /// The next thing to say.
+    /// The next thing to say. A session that joins its channels before it is greeted keeps all else back until then.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        if self.greet_after > 0 && self.state != State::Closed {
+            return None;
+        }
         let next = self.transmits.pop_front();
         if self.transmits.is_empty() {
             // An idle session keeps no buffer: thousands of them are idle.
@@ -301,9 +304,10 @@ impl Session {
                 self.asked = Some(Asked::Leave);
                 return Some(Action::Leave { channel });
             }
-            let back_fill = self.poll_back_fill();
-            if back_fill.is_some() {
-                return back_fill;
+            if self.greet_after == 0
+                && let Some(back_fill) = self.poll_back_fill()
+            {
+                return Some(back_fill);
             }
             let (id, command) = self.commands.pop_front()?;
             match command.and_then(|command| self.begin(id, command)) {

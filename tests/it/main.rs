@@ -2,6 +2,9 @@
 
 mod support;
 
+mod batching;
 mod publish;
 mod resume;
+mod slow_consumer;
+mod sse;
 mod subscribe;

@@ -87,6 +87,16 @@ impl EventStream {
         self.last_event_id.clone()
     }
 
+    /// Sends further bytes.
+    pub async fn send(&mut self, bytes: &[u8]) {
+        within("room to send", self.stream.write_all(bytes)).await.ok();
+    }
+
+    /// Whether the server has cut the connection, unread bytes or not.
+    pub async fn is_reset(&mut self) -> bool {
+        self.stream.write_all(b"\r\n").await.is_err()
+    }
+
     /// Reads to the end of the stream; returns the events on the way.
     pub async fn rest(&mut self) -> Vec<Event> {
         let mut events = Vec::new();

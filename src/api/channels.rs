@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,16 @@ use crate::instance::Instance;
 
 /// Channels that one answer lists at most.
 const CHANNELS_LISTED_MAX: usize = 1_000;
+
+/// The `{channel}` of a path, as axum could or could not read it.
+pub(super) type ChannelPath = Result<Path<String>, PathRejection>;
+
+/// The channel that a path names: one percent-encoded segment.
+pub(super) fn channel_of(path: ChannelPath) -> Result<Channel, Problem> {
+    let invalid = |why: String| Problem::new(Code::ChannelInvalid, why);
+    let Path(name) = path.map_err(|rejection| invalid(rejection.body_text()))?;
+    Channel::parse(&name).map_err(|error| invalid(error.to_string()))
+}
 
 /// `GET /v1/channels`
 #[derive(Debug, Serialize)]
@@ -62,12 +73,13 @@ pub(super) struct HistoryQuery {
 /// `GET /v1/channels/{channel}/history?since=&limit=`
 pub(super) async fn history(
     State(instance): State<Arc<Instance>>,
-    Path(channel): Path<String>,
-    Query(query): Query<HistoryQuery>,
+    channel: ChannelPath,
+    query: Result<Query<HistoryQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Json<HistoryFrame>, ApiError> {
     let grant = authenticate(&instance, &headers)?;
-    let channel = Channel::parse(&channel).map_err(|e| Problem::new(Code::ChannelInvalid, e.to_string()))?;
+    let channel = channel_of(channel)?;
+    let Query(query) = query.map_err(|rejection| Problem::new(Code::BadRequest, rejection.body_text()))?;
     if !grant.may_read_history(&channel) {
         let message = format!("the credential does not allow to read the history of {channel}");
         return Err(Problem::new(Code::ChannelNotAllowed, message).into());

@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderMap};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tidings_protocol::{
-    Ack, Channel, Code, Payload, Problem, PublishCommand, PublishedFrame, decode_publish,
-};
+use tidings_protocol::{Ack, Code, Payload, Problem, PublishCommand, PublishedFrame, decode_publish};
 
+use super::channels::{ChannelPath, channel_of};
 use super::problem::ProblemBody;
 use super::{ApiError, read_body};
 use crate::hub::Grant;
@@ -37,11 +36,11 @@ pub(super) fn authenticate(instance: &Instance, headers: &HeaderMap) -> Result<G
 /// `POST /v1/publish/{channel}`: the body is the data.
 pub(super) async fn publish_body(
     State(instance): State<Arc<Instance>>,
-    Path(channel): Path<String>,
+    channel: ChannelPath,
     request: Request,
 ) -> Result<Response, ApiError> {
     let grant = authenticate(&instance, request.headers())?;
-    let channel = Channel::parse(&channel).map_err(|e| Problem::new(Code::ChannelInvalid, e.to_string()))?;
+    let channel = channel_of(channel)?;
     let options = Options::read(request.uri().query(), request.headers())?;
     let kind = BodyKind::of(request.headers())?;
     let body = read_body(&instance, request, instance.config.limits.message_bytes_max).await?;

@@ -59,6 +59,8 @@ fn http(instance: &Instance) -> http1::Builder {
 async fn serve(stream: TcpStream, http: http1::Builder, router: Router, instance: Arc<Instance>) {
     stream.set_nodelay(true).ok();
     SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES).ok();
+    #[cfg(target_os = "linux")]
+    give_up_silent(&stream, instance.config.server.timeout);
     let service = TowerToHyperService::new(router);
     let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut connection = pin!(connection);
@@ -72,6 +74,17 @@ async fn serve(stream: TcpStream, http: http1::Builder, router: Router, instance
     };
     if let Err(error) = served {
         debug!(%error, "an HTTP connection ended");
+    }
+}
+
+/// Lets the kernel end a connection whose peer acknowledges nothing, or leaves no room, for so long. Only the kernel sees
+/// every such peer: hyper waits for ever for whoever does not read an answer, and a write of a few bytes to a peer that
+/// is gone succeeds.
+#[cfg(target_os = "linux")]
+fn give_up_silent(stream: &TcpStream, timeout: Duration) {
+    let milliseconds = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+    if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(stream, milliseconds) {
+        debug!(%error, "a peer that does not read can hold its socket");
     }
 }
 

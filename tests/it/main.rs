@@ -1,7 +1,16 @@
-//! Tests against the whole of tidings.
+//! Tests against the whole of tidings: its pure machines over simulated time, real servers over real sockets, and the
+//! source tree itself.
+
+mod support;
 
 #[cfg(feature = "ablation")]
 mod ablation;
+mod batching;
 mod model;
+mod publish;
+mod resume;
 mod simulation;
+mod slow_consumer;
+mod sse;
+mod subscribe;
 mod tidy;

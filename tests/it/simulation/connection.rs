@@ -6,7 +6,7 @@ mod wire_form;
 
 use std::collections::BTreeSet;
 
-use tidings::hub::{Hub, Mailbox, Session, SessionId, Time, Wake};
+use tidings::hub::{Hub, Mail, Mailbox, Session, SessionId, Time, Wake};
 use tidings_protocol::Channel;
 
 use super::broker::Broker;
@@ -147,7 +147,10 @@ impl Connection {
         if !std::mem::take(&mut self.is_woken) {
             return false;
         }
-        let Some(mail) = self.mailbox.take() else { return false };
+        let mut mail = Mail::default();
+        if !self.mailbox.take(&mut mail) {
+            return false;
+        }
         for batch in &mail.batches {
             self.session.handle_batch(batch);
         }

@@ -1,0 +1,78 @@
+//! The real binary as a child process, ended with the test.
+
+use std::net::SocketAddr;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+
+use super::{Request, eventually, within};
+
+/// A running child.
+pub struct Process {
+    child: Child,
+    stderr: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
+    _directory: tempfile::TempDir,
+}
+
+impl Process {
+    /// Starts the binary with these arguments; `toml` becomes its `--config`, if there is any.
+    pub fn start(arguments: &[&str], toml: &str) -> Process {
+        let directory = tempfile::tempdir().expect("a directory can be made");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        if !toml.is_empty() {
+            let file = directory.path().join("tidings.toml");
+            std::fs::write(&file, toml).expect("a file can be written");
+            command.arg("--config").arg(file);
+        }
+        let mut child = command.kill_on_drop(true).spawn().expect("the binary starts");
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+        let said = stderr.clone();
+        let reader = tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                *said.lock().expect("nobody panics here") += &(line + "\n");
+            }
+        });
+        Process { child, stderr, reader, _directory: directory }
+    }
+
+    /// All that it said so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.lock().expect("nobody panics here").clone()
+    }
+
+    /// Where it listens, as soon as it says so.
+    pub async fn address(&self) -> SocketAddr {
+        eventually("an address on stderr", async || {
+            let said = self.stderr();
+            said.split(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':'))
+                .filter_map(|word| word.parse::<SocketAddr>().ok())
+                .find(|address| address.port() != 0)
+        })
+        .await
+    }
+
+    pub async fn get(&self, path: &str) -> Request {
+        Request::new(self.address().await, "GET", path)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let id = self.child.id().expect("it still runs");
+        let pid = Pid::from_raw(id as i32).expect("no process has number 0");
+        kill_process(pid, signal).expect("it can be signalled");
+    }
+
+    /// Waits for its end; returns how it ended and all that it said.
+    pub async fn ended(mut self) -> (ExitStatus, String) {
+        let status = within("the process to end", self.child.wait()).await.expect("it can be waited for");
+        within("its last words", self.reader).await.expect("the reader does not panic");
+        let said = self.stderr.lock().expect("nobody panics here").clone();
+        (status, said)
+    }
+}

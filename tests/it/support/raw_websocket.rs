@@ -1,0 +1,135 @@
+//! A WebSocket client that may say anything, in any order, and need not read.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::{Answer, Request, read_head, within};
+
+/// A socket after the handshake.
+pub struct RawWebSocket {
+    pub stream: TcpStream,
+    pub head: Answer,
+    unread: Vec<u8>,
+}
+
+/// A frame of the wire.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RawFrame {
+    /// FIN, the reserved bits and the opcode.
+    pub first: u8,
+    pub payload: Vec<u8>,
+}
+
+impl RawFrame {
+    pub fn text(text: &str) -> RawFrame {
+        RawFrame { first: 0x81, payload: text.as_bytes().to_vec() }
+    }
+
+    /// As clients send it: masked, here with zeros.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![self.first];
+        match self.payload.len() {
+            length @ 0..=125 => bytes.push(0x80 | length as u8),
+            length @ 126..=0xffff => {
+                bytes.push(0x80 | 126);
+                bytes.extend_from_slice(&(length as u16).to_be_bytes());
+            }
+            length => {
+                bytes.push(0x80 | 127);
+                bytes.extend_from_slice(&(length as u64).to_be_bytes());
+            }
+        }
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&self.payload);
+        bytes
+    }
+
+    /// The code of a close frame.
+    pub fn close_code(&self) -> Option<u16> {
+        let code = self.payload.get(..2).filter(|_| self.first == 0x88)?;
+        Some(u16::from_be_bytes([code[0], code[1]]))
+    }
+}
+
+impl RawWebSocket {
+    /// Shakes hands and reads `hello`.
+    pub async fn connect(address: SocketAddr) -> RawWebSocket {
+        let mut socket = RawWebSocket::handshake(address, None, &[]).await;
+        let hello = socket.frame().await.expect("hello comes first");
+        assert!(hello.payload.starts_with(b"{\"hello\""), "{hello:?}");
+        socket
+    }
+
+    /// Shakes hands, with a receive buffer of about so many bytes and further headers.
+    pub async fn handshake(
+        address: SocketAddr,
+        receive_bytes: Option<u32>,
+        headers: &[(&str, &str)],
+    ) -> RawWebSocket {
+        let socket = TcpSocket::new_v4().expect("a socket can be made");
+        if let Some(bytes) = receive_bytes {
+            socket.set_recv_buffer_size(bytes).expect("a buffer can be small");
+        }
+        let mut stream = socket.connect(address).await.expect("the server listens");
+        let mut request = Request::new(address, "GET", "/ws")
+            .header("connection", "Upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        stream.write_all(&request.bytes()).await.expect("the server reads");
+        let (head, unread) = within("a handshake", read_head(&mut stream)).await;
+        assert_eq!(head.status, 101, "{head:?}");
+        RawWebSocket { stream, head, unread }
+    }
+
+    pub async fn send(&mut self, frame: &RawFrame) {
+        self.send_bytes(&frame.bytes()).await;
+    }
+
+    /// Sends; a server that closed already is no failure here.
+    pub async fn send_bytes(&mut self, bytes: &[u8]) {
+        within("room to send", self.stream.write_all(bytes)).await.ok();
+    }
+
+    /// The next frame; `None` once the server closed.
+    pub async fn frame(&mut self) -> Option<RawFrame> {
+        within("a frame", self.read_frame()).await
+    }
+
+    /// Reads to the end; returns the codes of all close frames.
+    pub async fn close_codes(&mut self) -> Vec<u16> {
+        let mut codes = Vec::new();
+        while let Some(frame) = self.frame().await {
+            codes.extend(frame.close_code());
+        }
+        codes
+    }
+
+    async fn read_frame(&mut self) -> Option<RawFrame> {
+        loop {
+            if let Some((frame, length)) = parse(&self.unread) {
+                self.unread.drain(..length);
+                return Some(frame);
+            }
+            if self.stream.read_buf(&mut self.unread).await.unwrap_or_default() == 0 {
+                return None;
+            }
+        }
+    }
+}
+
+fn parse(bytes: &[u8]) -> Option<(RawFrame, usize)> {
+    let (first, short) = (*bytes.first()?, usize::from(*bytes.get(1)?));
+    let (length, begin) = match short {
+        126 => (usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)), 4),
+        127 => (u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize, 10),
+        short => (short, 2),
+    };
+    let payload = bytes.get(begin..begin + length)?.to_vec();
+    Some((RawFrame { first, payload }, begin + length))
+}

@@ -1,0 +1,72 @@
+//! Credentials for servers that demand them.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tidings::auth::{Claims, Rights, hash_of, sign};
+
+/// Signs the tokens of all tests.
+pub const SECRET: &str = "a-canary-secret-that-no-output-may-show";
+
+/// May do everything that a key can.
+pub const API_KEY: &str = "td_a-canary-key-that-no-output-may-show";
+
+/// A configuration that knows both.
+pub fn auth_config() -> String {
+    let hash: String = hash_of(API_KEY).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!(
+        "[auth]\nhmac_secret = \"{SECRET}\"\n[[api_key]]\nname = \"backend\"\nhash = \"sha256:{hash}\"\npublish = [\"*\"]\nadmin = true\n"
+    )
+}
+
+/// A token in the making: of ada, for an hour.
+#[derive(Clone)]
+pub struct Token(Claims);
+
+impl Token {
+    pub fn of(user: &str) -> Token {
+        Token(Claims { sub: user.to_owned(), exp: unix_now() + 3_600, ..Claims::default() })
+    }
+
+    pub fn subscribe(mut self, pattern: &str) -> Token {
+        self.rights().subscribe.push(pattern.to_owned());
+        self
+    }
+
+    pub fn publish(mut self, pattern: &str) -> Token {
+        self.rights().publish.push(pattern.to_owned());
+        self
+    }
+
+    /// May read no history but that of these patterns.
+    pub fn history(mut self, patterns: &[&str]) -> Token {
+        self.rights().history = Some(patterns.iter().map(|pattern| (*pattern).to_owned()).collect());
+        self
+    }
+
+    pub fn channel(mut self, name: &str) -> Token {
+        self.rights().channels.push(name.to_owned());
+        self
+    }
+
+    /// Ends so many seconds from now, or before.
+    pub fn expires_in(mut self, seconds: i64) -> Token {
+        self.0.exp = unix_now().saturating_add_signed(seconds);
+        self
+    }
+
+    pub fn sign(&self) -> String {
+        self.sign_with(SECRET)
+    }
+
+    pub fn sign_with(&self, secret: &str) -> String {
+        sign(&self.0, secret.as_bytes()).expect("a token can be signed")
+    }
+
+    fn rights(&mut self) -> &mut Rights {
+        &mut self.0.tidings
+    }
+}
+
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970").as_secs()
+}

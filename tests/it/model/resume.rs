@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tidings::hub::{
-    Action, Answer, Batch, CatchUp, Grant, Heartbeat, Mailbox, PageLimit, Retention, Session, SessionConfig,
-    Stream, Time, Transmit, Urgency,
+    Action, Answer, Batch, CatchUp, Grant, Heartbeat, Mail, Mailbox, PageLimit, Retention, Session,
+    SessionConfig, Stream, Time, Transmit, Urgency,
 };
 use tidings_protocol::{
     BatchFrame, Code, Command, Continuity, Frame, HelloFrame, HistoryCommand, Offset, Outstanding, Position,
@@ -160,7 +160,10 @@ impl World {
     }
 
     fn deliver(&mut self) {
-        let Some(mail) = self.mailbox.take() else { return };
+        let mut mail = Mail::default();
+        if !self.mailbox.take(&mut mail) {
+            return;
+        }
         for batch in &mail.batches {
             self.session.handle_batch(batch);
         }

@@ -6,6 +6,7 @@ mod support;
 #[cfg(feature = "ablation")]
 mod ablation;
 mod batching;
+mod load;
 mod model;
 mod publish;
 mod resume;

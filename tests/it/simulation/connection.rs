@@ -33,6 +33,8 @@ pub(crate) struct Connection {
     lost: BTreeSet<Channel>,
     /// There is mail.
     is_woken: bool,
+    /// What was taken out of the mailbox; empty in between.
+    mail: Mail,
 }
 
 /// How far a run came.
@@ -58,6 +60,7 @@ impl Connection {
             deadline_planned: None,
             lost: BTreeSet::new(),
             is_woken: false,
+            mail: Mail::default(),
         }
     }
 
@@ -144,24 +147,20 @@ impl Connection {
     }
 
     fn take_mail(&mut self, context: &mut Context) -> bool {
-        if !std::mem::take(&mut self.is_woken) {
+        if !std::mem::take(&mut self.is_woken) || !self.mailbox.take(&mut self.mail) {
             return false;
         }
-        let mut mail = Mail::default();
-        if !self.mailbox.take(&mut mail) {
-            return false;
+        for batch in self.mail.batches.drain(..) {
+            self.session.handle_batch(&batch);
         }
-        for batch in &mail.batches {
-            self.session.handle_batch(batch);
-        }
-        if mail.forgotten.iter().any(|channel| !self.lost.contains(channel)) {
+        if self.mail.forgotten.iter().any(|channel| !self.lost.contains(channel)) {
             context.count(Fault::MailboxOverflow, Some(self.client));
         }
         self.lost.clear();
-        for channel in &mail.forgotten {
-            self.session.handle_forgotten(channel);
+        for channel in self.mail.forgotten.drain(..) {
+            self.session.handle_forgotten(&channel);
         }
-        if let Some(close) = mail.close {
+        if let Some(close) = self.mail.close.take() {
             self.session.close(close);
         }
         true

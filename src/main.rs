@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tidings::cli::config::{self, ConfigArgs};
+use tidings::cli::exit::Exit;
 use tidings::cli::serve::{self, Mode};
 use tidings::config::{FlagValue, Sources};
 
@@ -40,7 +41,7 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> std::io::Result<ExitCode> {
+async fn main() -> ExitCode {
     let cli = Cli::parse();
     let command = cli.command.unwrap_or(Command::Dev);
     let listen = cli.listen.map(|value| FlagValue { key: "server.listen", value, name: "--listen" });
@@ -53,7 +54,7 @@ async fn main() -> std::io::Result<ExitCode> {
         dev: matches!(command, Command::Dev),
     };
     let (out, err) = (&mut stdout(), &mut stderr());
-    let exit = match &command {
+    let written = match &command {
         Command::Dev => serve::run(Mode::Dev, &sources, err).await,
         Command::Serve => serve::run(Mode::Serve, &sources, err).await,
         Command::Config(args) => config::run(args, &sources, out, err),
@@ -61,8 +62,8 @@ async fn main() -> std::io::Result<ExitCode> {
         Command::Bench { command } => {
             let host =
                 tidings_load::Host { prefix: vec!["bench".into()], server: std::env::current_exe().ok() };
-            return Ok(tidings_load::run(command, &host));
+            return tidings_load::run(command, &host);
         }
-    }?;
-    Ok(exit.into())
+    };
+    Exit::of(written).into()
 }

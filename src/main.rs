@@ -1,13 +1,16 @@
 //! The `tidings` binary: a server, and the commands to talk to one.
 
-use std::io::{stderr, stdout};
+use std::io::{stderr, stdin, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tidings::cli::config::{self, ConfigArgs};
 use tidings::cli::exit::Exit;
+use tidings::cli::health::{self, HealthArgs};
+use tidings::cli::publish::{self, PublishArgs};
 use tidings::cli::serve::{self, Mode};
+use tidings::cli::subscribe::{self, SubscribeArgs};
 use tidings::config::{FlagValue, Sources};
 
 /// A real-time pub/sub event server
@@ -30,6 +33,11 @@ enum Command {
     Dev,
     /// Start a server; refuses to start without credentials
     Serve,
+    #[command(name = "pub")]
+    Publish(PublishArgs),
+    #[command(name = "sub")]
+    Subscribe(SubscribeArgs),
+    Health(HealthArgs),
     Config(ConfigArgs),
     /// Find every mistake in the configuration
     Check,
@@ -57,6 +65,9 @@ async fn main() -> ExitCode {
     let written = match &command {
         Command::Dev => serve::run(Mode::Dev, &sources, err).await,
         Command::Serve => serve::run(Mode::Serve, &sources, err).await,
+        Command::Publish(args) => publish::run(args, &sources, &mut stdin(), out, err).await,
+        Command::Subscribe(args) => subscribe::run(args, &sources, out, err).await,
+        Command::Health(args) => health::run(args, &sources, out, err).await,
         Command::Config(args) => config::run(args, &sources, out, err),
         Command::Check => config::check(&sources, out, err),
         Command::Bench { command } => {

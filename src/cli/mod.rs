@@ -1,9 +1,18 @@
 //! The command line.
 
 pub mod exit;
+pub mod target;
 
 pub mod config;
+pub mod health;
+pub mod publish;
 pub mod serve;
+pub mod subscribe;
+
+mod backoff;
+mod event_stream;
+mod http;
+mod random;
 
 #[cfg(test)]
 mod fixture;

@@ -8,9 +8,11 @@ use clap::{Parser, Subcommand};
 use tidings::cli::config::{self, ConfigArgs};
 use tidings::cli::exit::Exit;
 use tidings::cli::health::{self, HealthArgs};
+use tidings::cli::keys::{self, KeysArgs};
 use tidings::cli::publish::{self, PublishArgs};
 use tidings::cli::serve::{self, Mode};
 use tidings::cli::subscribe::{self, SubscribeArgs};
+use tidings::cli::token::{self, TokenArgs};
 use tidings::config::{FlagValue, Sources};
 
 /// A real-time pub/sub event server
@@ -37,6 +39,8 @@ enum Command {
     Publish(PublishArgs),
     #[command(name = "sub")]
     Subscribe(SubscribeArgs),
+    Token(TokenArgs),
+    Keys(KeysArgs),
     Health(HealthArgs),
     Config(ConfigArgs),
     /// Find every mistake in the configuration
@@ -67,6 +71,8 @@ async fn main() -> ExitCode {
         Command::Serve => serve::run(Mode::Serve, &sources, err).await,
         Command::Publish(args) => publish::run(args, &sources, &mut stdin(), out, err).await,
         Command::Subscribe(args) => subscribe::run(args, &sources, out, err).await,
+        Command::Token(args) => token::run(args, &sources, out, err),
+        Command::Keys(args) => keys::run(args, out, err),
         Command::Health(args) => health::run(args, &sources, out, err).await,
         Command::Config(args) => config::run(args, &sources, out, err),
         Command::Check => config::check(&sources, out, err),

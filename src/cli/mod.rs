@@ -5,9 +5,11 @@ pub mod target;
 
 pub mod config;
 pub mod health;
+pub mod keys;
 pub mod publish;
 pub mod serve;
 pub mod subscribe;
+pub mod token;
 
 mod backoff;
 mod event_stream;

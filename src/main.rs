@@ -82,5 +82,5 @@ async fn main() -> ExitCode {
             return tidings_load::run(command, &host);
         }
     };
-    Exit::of(written).into()
+    Exit::of(written, err).into()
 }

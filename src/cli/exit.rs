@@ -25,12 +25,12 @@ impl Exit {
     }
 
     /// The end of a command that fails only where its output cannot be written. Output that nobody reads any more, as
-    /// with `| head`, is no failure.
-    pub fn of(written: io::Result<Exit>) -> Exit {
+    /// with `| head`, is no failure; others are told to `err`, as far as that can be written.
+    pub fn of(written: io::Result<Exit>, err: &mut dyn Write) -> Exit {
         match written {
             Ok(exit) => exit,
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Ok,
-            Err(_) => Exit::Runtime,
+            Err(error) => Exit::Runtime.because(error, err).unwrap_or(Exit::Runtime),
         }
     }
 }
@@ -58,9 +58,15 @@ mod tests {
 
     #[test]
     fn closed_output_is_no_failure_and_a_full_disk_is() {
-        assert_eq!(Exit::of(Ok(Exit::Usage)), Exit::Usage);
-        assert_eq!(Exit::of(Err(io::ErrorKind::BrokenPipe.into())), Exit::Ok);
-        assert_eq!(Exit::of(Err(io::ErrorKind::StorageFull.into())), Exit::Runtime);
+        for (written, exit, words) in [
+            (Ok(Exit::Usage), Exit::Usage, ""),
+            (Err(io::ErrorKind::BrokenPipe), Exit::Ok, ""),
+            (Err(io::ErrorKind::StorageFull), Exit::Runtime, "tidings: no storage space\n"),
+        ] {
+            let mut err = Vec::new();
+            assert_eq!(Exit::of(written.map_err(io::Error::from), &mut err), exit);
+            assert_eq!(String::from_utf8(err).unwrap(), words);
+        }
     }
 
     #[test]

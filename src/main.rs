@@ -1,12 +1,18 @@
 //! The `tidings` binary: a server, and the commands to talk to one.
 
-use std::io::{stderr, stdout};
+use std::io::{stderr, stdin, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tidings::cli::config::{self, ConfigArgs};
+use tidings::cli::exit::Exit;
+use tidings::cli::health::{self, HealthArgs};
+use tidings::cli::keys::{self, KeysArgs};
+use tidings::cli::publish::{self, PublishArgs};
 use tidings::cli::serve::{self, Mode};
+use tidings::cli::subscribe::{self, SubscribeArgs};
+use tidings::cli::token::{self, TokenArgs};
 use tidings::config::{FlagValue, Sources};
 
 /// A real-time pub/sub event server
@@ -29,6 +35,13 @@ enum Command {
     Dev,
     /// Start a server; refuses to start without credentials
     Serve,
+    #[command(name = "pub")]
+    Publish(PublishArgs),
+    #[command(name = "sub")]
+    Subscribe(SubscribeArgs),
+    Token(TokenArgs),
+    Keys(KeysArgs),
+    Health(HealthArgs),
     Config(ConfigArgs),
     /// Find every mistake in the configuration
     Check,
@@ -40,7 +53,7 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> std::io::Result<ExitCode> {
+async fn main() -> ExitCode {
     let cli = Cli::parse();
     let command = cli.command.unwrap_or(Command::Dev);
     let listen = cli.listen.map(|value| FlagValue { key: "server.listen", value, name: "--listen" });
@@ -53,16 +66,21 @@ async fn main() -> std::io::Result<ExitCode> {
         dev: matches!(command, Command::Dev),
     };
     let (out, err) = (&mut stdout(), &mut stderr());
-    let exit = match &command {
+    let written = match &command {
         Command::Dev => serve::run(Mode::Dev, &sources, err).await,
         Command::Serve => serve::run(Mode::Serve, &sources, err).await,
+        Command::Publish(args) => publish::run(args, &sources, &mut stdin(), out, err).await,
+        Command::Subscribe(args) => subscribe::run(args, &sources, out, err).await,
+        Command::Token(args) => token::run(args, &sources, out, err),
+        Command::Keys(args) => keys::run(args, out, err),
+        Command::Health(args) => health::run(args, &sources, out, err).await,
         Command::Config(args) => config::run(args, &sources, out, err),
         Command::Check => config::check(&sources, out, err),
         Command::Bench { command } => {
             let host =
                 tidings_load::Host { prefix: vec!["bench".into()], server: std::env::current_exe().ok() };
-            return Ok(tidings_load::run(command, &host));
+            return tidings_load::run(command, &host);
         }
-    }?;
-    Ok(exit.into())
+    };
+    Exit::of(written, err).into()
 }

@@ -5,30 +5,11 @@
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use super::exit::Exit;
 use crate::config::{Config, Loaded, Problems, Sources};
-
-/// How a command ends; the numbers are part of the command line's contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// Everything was done.
-    Ok = 0,
-    /// Something outside failed: a file, the network.
-    Runtime = 1,
-    /// The command line asks for what cannot be, such as dev mode on a public address.
-    Usage = 2,
-    /// The configuration is wrong (`EX_CONFIG` of sysexits.h).
-    Config = 78,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> ExitCode {
-        ExitCode::from(exit as u8)
-    }
-}
 
 /// Print a commented configuration file, or the configuration in effect
 #[derive(Args, Clone, Debug)]
@@ -140,6 +121,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::cli::fixture::written;
 
     #[derive(Parser)]
     struct Cli {
@@ -151,15 +133,6 @@ mod tests {
     fn config(args: &[&str], sources: &Sources) -> (Exit, String, String) {
         let cli = Cli::parse_from([&["config"], args].concat());
         written(|out, err| run(&cli.config, sources, out, err))
-    }
-
-    fn written(
-        command: impl FnOnce(&mut dyn Write, &mut dyn Write) -> io::Result<Exit>,
-    ) -> (Exit, String, String) {
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        let exit = command(&mut out, &mut err).expect("a vector can be written");
-        let text = |bytes| String::from_utf8(bytes).expect("output is text");
-        (exit, text(out), text(err))
     }
 
     fn env(name: &str, value: &str) -> Sources {

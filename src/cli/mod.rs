@@ -1,4 +1,20 @@
 //! The command line.
 
+pub mod exit;
+pub mod target;
+
 pub mod config;
+pub mod health;
+pub mod keys;
+pub mod publish;
 pub mod serve;
+pub mod subscribe;
+pub mod token;
+
+mod backoff;
+mod event_stream;
+mod http;
+mod random;
+
+#[cfg(test)]
+mod fixture;

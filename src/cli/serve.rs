@@ -7,7 +7,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
-use super::config::{Exit, report};
+use super::config::report;
+use super::exit::Exit;
 use crate::config::{Config, LogConfig, LogFormat, Sources};
 use crate::server::{Server, StartError};
 

@@ -66,6 +66,18 @@ pub enum CatchUp {
     ByServer,
 }
 
+/// What the client of a stream brought back from an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CursorState {
+    /// Nothing: it is new.
+    None,
+    /// A cursor. Channels that keep no history are in none, so whoever comes back to one has missed something for all
+    /// that anybody knows.
+    Read,
+    /// A cursor that cannot be read: a gap in every channel.
+    Unreadable,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub struct Session {
@@ -86,8 +98,8 @@ pub struct Session {
     asked: Option<Asked>,
     /// Joins that must be answered before an SSE client is greeted.
     greet_after: usize,
-    /// The client came with a cursor that could not be read.
-    cursor_lost: bool,
+    /// Whether the client was here before.
+    cursor: CursorState,
     transmits: VecDeque<Transmit>,
 }
 
@@ -132,7 +144,7 @@ impl Session {
             retry_at: None,
             asked: None,
             greet_after: 0,
-            cursor_lost: false,
+            cursor: CursorState::None,
             transmits: VecDeque::new(),
         };
         if let Some(grant) = grant {
@@ -142,12 +154,12 @@ impl Session {
     }
 
     /// A session that subscribes to all it will ever subscribe to before it is greeted, as SSE does: each channel with
-    /// the position that the client's cursor has for it. A cursor that cannot be read is a gap in every channel.
-    pub fn with_channels(mut self, channels: Vec<(Channel, Option<Position>)>, cursor_lost: bool) -> Self {
+    /// the position that the client's cursor has for it.
+    pub fn with_channels(mut self, channels: Vec<(Channel, Option<Position>)>, cursor: CursorState) -> Self {
         self.transmits.clear();
         self.commands.clear();
         self.greet_after = channels.len();
-        self.cursor_lost = cursor_lost;
+        self.cursor = cursor;
         for (channel, since) in channels {
             self.commands.push_back((None, Ok(Command::Subscribe(SubscribeCommand { channel, since }))));
         }

@@ -25,7 +25,7 @@ use super::wire::Wire;
 use crate::api::{ApiError, read_body};
 use crate::dialect;
 use crate::dialect::cursor::{self, Cursor};
-use crate::hub::{Grant, Session, SessionConfig, SessionId};
+use crate::hub::{CursorState, Grant, Session, SessionConfig, SessionId};
 use crate::instance::Instance;
 use crate::node::{Member, SharedMailbox};
 
@@ -175,7 +175,11 @@ fn stream(
     let header = headers.get(LAST_EVENT_ID).map(|value| value.to_str().unwrap_or("?").to_owned());
     let cursor = header.or(cursor).filter(|cursor| !cursor.is_empty());
     let cursor = cursor.map(|cursor| Cursor::decode(&cursor));
-    let cursor_lost = matches!(cursor, Some(Err(_)));
+    let cursor_state = match cursor {
+        None => CursorState::None,
+        Some(Ok(_)) => CursorState::Read,
+        Some(Err(_)) => CursorState::Unreadable,
+    };
     let cursor = cursor.and_then(Result::ok);
     let resume = |(channel, since): (Channel, Option<Position>)| {
         let since = cursor.as_ref().and_then(|cursor| cursor.position(&channel).cloned()).or(since);
@@ -185,7 +189,7 @@ fn stream(
 
     let (wire, body): (SseWire, Body) = sse::stream(raw);
     let config = instance.sse.clone();
-    open(instance, config, Some(grant), wire, |session| session.with_channels(channels, cursor_lost));
+    open(instance, config, Some(grant), wire, |session| session.with_channels(channels, cursor_state));
     Ok(event_stream(body))
 }
 

@@ -265,3 +265,19 @@ async fn bad_credentials_are_refused_before_the_stream_begins() {
     assert_eq!(server.get("/sse?channel=c").send().await.code(), "unauthorized");
     assert_eq!(server.get("/sse?channel=c").bearer("nonsense").send().await.code(), "unauthorized");
 }
+
+#[tokio::test]
+async fn who_comes_back_to_a_channel_without_history_is_told_that_something_is_lost() {
+    let server = TestServer::dev("[namespace.volatile]\nhistory_size = 0\n").await;
+    let mut stream = server.sse("channel=volatile:a&channel=b").await;
+    stream.expect("hello").await;
+    let cursor = stream.cursor().await;
+    server.publish("volatile:a", "1").await;
+    assert_eq!(stream.expect("message").await["channel"], "volatile:a", "nothing is lost for who is new");
+    let mut stream = reopened(&server, false, "channel=volatile:a&channel=b", &cursor).await;
+    stream.expect("hello").await;
+    let gap = stream.expect("gap").await;
+    assert_eq!(gap, json!({"channel": "volatile:a", "reason": "lost", "position": null}));
+    server.publish("b", "2").await;
+    assert_eq!(stream.expect("message").await["data"], 2, "b continues without a gap");
+}

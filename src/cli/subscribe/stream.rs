@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
-use tidings_protocol::{
-    Channel, ContinuedFrame, Epoch, GapFrame, GapReason, HelloFrame, Position, Publication, UnsubscribedFrame,
-};
+use tidings_protocol::{Channel, ContinuedFrame, Epoch, GapFrame, Position, Publication, UnsubscribedFrame};
 
 use super::step::{End, Shown, Step};
 use crate::cli::event_stream::Event;
@@ -28,15 +26,13 @@ enum Seen {
     Nothing,
     /// Everything up to here.
     UpTo(Position),
-    /// It keeps no history.
-    Volatile,
 }
 
 impl Seen {
     fn position(&self) -> Option<&Position> {
         match self {
             Seen::UpTo(position) => Some(position),
-            Seen::Nothing | Seen::Volatile => None,
+            Seen::Nothing => None,
         }
     }
 }
@@ -89,7 +85,7 @@ impl Stream {
     pub(super) fn handle_event(&mut self, event: &Event) -> Result<Vec<Step>, serde_json::Error> {
         Ok(match event.name.as_str() {
             "message" => self.publication(&event.data)?.into_iter().collect(),
-            "hello" => self.greeted(&serde_json::from_str(&event.data)?),
+            "hello" => vec![Step::Up],
             "gap" => self.gap(serde_json::from_str(&event.data)?).into_iter().collect(),
             "continued" => self.continued(serde_json::from_str(&event.data)?),
             "unsubscribed" => self.unsubscribed(&serde_json::from_str(&event.data)?),
@@ -98,32 +94,18 @@ impl Stream {
         })
     }
 
-    fn greeted(&mut self, _: &HelloFrame) -> Vec<Step> {
-        let mut steps = vec![Step::Up];
-        for (channel, seen) in &mut self.channels {
-            // It was read before and cannot be resumed: something is lost for all that anybody knows.
-            if matches!(seen, Seen::Volatile) {
-                *seen = Seen::Nothing;
-                let gap = GapFrame { channel: channel.clone(), reason: GapReason::Lost, position: None };
-                steps.push(Step::Gap(gap));
-            }
-        }
-        steps
-    }
-
     fn publication(&mut self, data: &str) -> Result<Option<Step>, serde_json::Error> {
         let Place { channel, epoch } = serde_json::from_str(data)?;
         let publication: Publication = serde_json::from_str(data)?;
         let Some(seen) = self.channels.get_mut(&channel) else { return Ok(None) };
-        match (&epoch, publication.offset) {
-            (Some(epoch), Some(offset)) => {
-                let again = matches!(seen, Seen::UpTo(position) if position.epoch == *epoch && position.offset >= offset);
-                if again {
-                    return Ok(None);
-                }
-                *seen = Seen::UpTo(epoch.at(offset));
+        // A channel without history has no positions, and nothing of it comes twice.
+        if let (Some(epoch), Some(offset)) = (&epoch, publication.offset) {
+            let again =
+                matches!(seen, Seen::UpTo(position) if position.epoch == *epoch && position.offset >= offset);
+            if again {
+                return Ok(None);
             }
-            (None, _) | (_, None) => *seen = Seen::Volatile,
+            *seen = Seen::UpTo(epoch.at(offset));
         }
         Ok(Some(Step::Show(Shown { channel, epoch, publication: publication.into() })))
     }
@@ -225,11 +207,12 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_without_history_has_a_gap_after_every_cut() {
+    fn a_channel_without_history_is_shown_as_it_comes() {
         let mut stream = stream();
         let volatile = r#"{"channel":"v","time":1,"data":1}"#;
+        let gap = r#"{"channel":"v","reason":"lost","position":null}"#;
         assert_eq!(check(&mut stream, &[("hello", HELLO), ("message", volatile)]), ["up", "v None"]);
-        assert_eq!(check(&mut stream, &[("hello", HELLO)]), ["up", "v gap lost"]);
+        assert_eq!(check(&mut stream, &[("hello", HELLO), ("gap", gap)]), ["up", "v gap lost"]);
     }
 
     #[test]

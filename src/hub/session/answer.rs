@@ -6,7 +6,7 @@ use tidings_protocol::{
     Problem, PublishedFrame, RefreshedFrame, SubscribedFrame, UnsubscribedFrame,
 };
 
-use super::{Asked, CatchUp, Session, State};
+use super::{Asked, CatchUp, CursorState, Session, State};
 use crate::hub::subscription::Progress;
 use crate::hub::{Answer, Batch, Close, Grant, Page, Published, Time, Transmit};
 
@@ -90,7 +90,7 @@ impl Session {
             None => {
                 subscription.go_volatile();
                 // What a channel without history published since then is gone.
-                since.then_some(GapReason::Lost)
+                (since || self.cursor == CursorState::Read).then_some(GapReason::Lost)
             }
         };
         if subscription.is_behind() {
@@ -106,7 +106,7 @@ impl Session {
                 Frame::Subscribed(SubscribedFrame { channel, position, recovered, more, publications }),
             );
         }
-        let gap = gap.or(self.cursor_lost.then_some(GapReason::Cursor));
+        let gap = gap.or((self.cursor == CursorState::Unreadable).then_some(GapReason::Cursor));
         if let Some(reason) = gap {
             self.declare_gap(&channel, reason, position);
         }

@@ -46,7 +46,7 @@ fn stream() -> Session {
     };
     let session = Session::new(Arc::new(config), "s".to_owned(), Some(Grant::open()), 0.0, Time::ZERO);
     let since = |position: &str| Some(position.parse().unwrap());
-    session.with_channels(vec![(channel("a"), since("a.3")), (channel("b"), since("a.5"))], false)
+    session.with_channels(vec![(channel("a"), since("a.3")), (channel("b"), since("a.5"))], CursorState::Read)
 }
 
 fn join(session: &mut Session, page: Page) {

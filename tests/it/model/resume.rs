@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tidings::hub::{
-    Action, Answer, Batch, CatchUp, Grant, Heartbeat, Mail, Mailbox, PageLimit, Retention, Session,
-    SessionConfig, Stream, Time, Transmit, Urgency,
+    Action, Answer, Batch, CatchUp, CursorState, Grant, Heartbeat, Mail, Mailbox, PageLimit, Retention,
+    Session, SessionConfig, Stream, Time, Transmit, Urgency,
 };
 use tidings_protocol::{
     BatchFrame, Code, Command, Continuity, Frame, HelloFrame, HistoryCommand, Offset, Outstanding, Position,
@@ -363,7 +363,7 @@ fn session(catch_up: CatchUp, since: Option<Position>, now: Time) -> Session {
     let session = Session::new(Arc::new(config), "s".to_owned(), Some(Grant::open()), 0.5, now);
     match catch_up {
         CatchUp::ByClient => session,
-        CatchUp::ByServer => session.with_channels(vec![(channel(CHANNEL), since)], false),
+        CatchUp::ByServer => session.with_channels(vec![(channel(CHANNEL), since)], CursorState::Read),
     }
 }
 

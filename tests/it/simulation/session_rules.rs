@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings::hub::{CatchUp, Grant, Heartbeat, PageLimit, Session, SessionConfig, SessionId};
+use tidings::hub::{CatchUp, CursorState, Grant, Heartbeat, PageLimit, Session, SessionConfig, SessionId};
 use tidings_protocol::{Channel, HelloFrame, Position};
 
 use super::context::Context;
@@ -63,6 +63,8 @@ impl SessionRules {
     ) -> Session {
         let (jitter, now) = (context.random.fraction(), context.now());
         let session = Session::new(self.stream.clone(), id.0.to_string(), Some(Grant::open()), jitter, now);
-        session.with_channels(channels, cursor_lost)
+        // Its channels all keep history, so a readable cursor changes nothing beside the positions.
+        let cursor = if cursor_lost { CursorState::Unreadable } else { CursorState::None };
+        session.with_channels(channels, cursor)
     }
 }

@@ -3,6 +3,8 @@
 mod support;
 
 mod batching;
+mod framing;
+mod liveness;
 mod publish;
 mod resume;
 mod slow_consumer;

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod access;
 mod batching;
 mod framing;
 mod liveness;

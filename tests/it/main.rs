@@ -4,6 +4,8 @@ mod support;
 
 mod access;
 mod batching;
+mod drain;
+mod first_minute;
 mod framing;
 mod liveness;
 mod publish;

@@ -13,6 +13,7 @@ use tidings_protocol::{Ack, Code, Payload, Problem, PublishCommand, PublishedFra
 use super::channels::{ChannelPath, channel_of};
 use super::problem::ProblemBody;
 use super::{ApiError, read_body};
+use crate::auth::refused;
 use crate::hub::Grant;
 use crate::instance::Instance;
 use crate::transport::bearer;
@@ -27,9 +28,7 @@ const ESCAPED_FACTOR: usize = 6;
 pub(super) fn authenticate(instance: &Instance, headers: &HeaderMap) -> Result<Grant, Problem> {
     match bearer(headers) {
         Some(token) => instance.authenticator.authenticate(token, instance.now()),
-        None => instance.authenticator.anonymous().ok_or_else(|| {
-            Problem::new(Code::Unauthorized, "send `Authorization: Bearer` with an API key or a token")
-        }),
+        None => instance.authenticator.anonymous().ok_or_else(refused),
     }
 }
 

@@ -62,7 +62,8 @@ impl Authenticator {
     }
 }
 
-/// One answer for every cause: who guesses learns nothing.
-fn refused() -> Problem {
-    Problem::new(Code::Unauthorized, "the credential does not hold: send a valid token or API key")
+/// One answer for every cause, a missing credential among them: who guesses learns nothing.
+pub fn refused() -> Problem {
+    let message = "no credential that holds: send `Authorization: Bearer` with a valid token or API key";
+    Problem::new(Code::Unauthorized, message)
 }

@@ -227,8 +227,11 @@ impl<W: Wire> Driver<W> {
                 let now = self.clock.now();
                 if written > 0 {
                     self.metrics.sent(W::KIND, written);
-                    // A peer that accepts bytes is there, though it may be too busy reading to speak.
-                    self.session.handle_received(now);
+                    if self.outbox.is_stalled() {
+                        // A peer that made room is there, though it may be too busy reading to speak. Of bytes for which
+                        // there was room anyhow, only its kernel knows, or not even that.
+                        self.session.handle_received(now);
+                    }
                 }
                 self.stuck_at = self.outbox.note_progress(written > 0, now, self.write_timeout);
                 if !self.outbox.is_empty() {
@@ -316,12 +319,13 @@ impl<W: Wire> Driver<W> {
 
     /// Hands the session what came. False if the peer is gone.
     fn receive(&mut self) -> io::Result<bool> {
+        // Any byte is life, also one of a message that is not complete yet.
+        self.session.handle_received(self.clock.now());
         for _ in 0..RECEIVED_PER_ROUND {
             if self.session.is_full() || self.session.is_closed() {
                 return Ok(true);
             }
             let Some(received) = self.wire.receive(&mut self.outbox)? else { return Ok(true) };
-            self.session.handle_received(self.clock.now());
             match received {
                 Received::Command(id, command) => self.session.handle_command(id, command),
                 Received::Refused(refused) => self.session.handle_refused(refused),

@@ -23,6 +23,7 @@ use super::sse::{self, SseWire};
 use super::websocket::WebSocketWire;
 use super::wire::Wire;
 use crate::api::{ApiError, read_body};
+use crate::auth::refused;
 use crate::dialect;
 use crate::dialect::cursor::{self, Cursor};
 use crate::hub::{CursorState, Grant, Session, SessionConfig, SessionId};
@@ -164,7 +165,7 @@ fn stream(
     headers: &HeaderMap,
     wanted: StreamRequest,
 ) -> Result<Response<Body>, ApiError> {
-    let grant = grant_of(instance, headers)?.ok_or(Code::Unauthorized)?;
+    let grant = grant_of(instance, headers)?.ok_or_else(refused)?;
     let StreamRequest { channels, raw, cursor } = wanted;
     let channels = with_granted(&grant, channels);
     check(instance, &grant, &channels)?;

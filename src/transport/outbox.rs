@@ -65,6 +65,11 @@ impl Outbox {
         }
     }
 
+    /// Whether the peer had no room for something the last time it was noted.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled_since.is_some()
+    }
+
     /// Notes whether the last write made progress; returns when the peer counts as stuck, if anything waits.
     pub(super) fn note_progress(&mut self, progress: bool, now: Time, patience: Duration) -> Option<Time> {
         match self.is_empty() {

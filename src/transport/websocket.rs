@@ -12,6 +12,7 @@ use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use tidings_protocol::{CloseCode, decode_command};
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as TheirCloseCode;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
@@ -28,6 +29,10 @@ const READ_BUFFER_BYTES: usize = 4 * 1024;
 /// What a frame may have around the data: the command's name, the channel, ids and keys.
 const FRAME_OVERHEAD_BYTES: usize = 4 * 1024;
 
+/// Reads that one message may take before others get a turn. A message may have any number of fragments, empty ones too,
+/// and tungstenite reads on for as long as there is something to read.
+const READS_PER_TURN: usize = 4;
+
 /// How long the peer may take to answer our close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -40,6 +45,8 @@ pub(super) struct WebSocketWire {
     stream: TcpStream,
     decoder: WebSocketContext,
     replies: Vec<u8>,
+    /// The last message took all the reads that it may: whoever else waits comes first.
+    had_its_turn: bool,
 }
 
 impl WebSocketWire {
@@ -52,7 +59,7 @@ impl WebSocketWire {
             .max_message_size(Some(bytes_max))
             .max_frame_size(Some(bytes_max));
         let decoder = WebSocketContext::from_partially_read(read.to_vec(), Role::Server, Some(config));
-        WebSocketWire { stream, decoder, replies: Vec::new() }
+        WebSocketWire { stream, decoder, replies: Vec::new(), had_its_turn: false }
     }
 }
 
@@ -76,6 +83,10 @@ impl Wire for WebSocketWire {
     const KIND: TransportKind = TransportKind::WebSocket;
 
     fn poll_ready(&mut self, context: &mut Context<'_>, read: bool, write: bool) -> Poll<io::Result<Ready>> {
+        if std::mem::take(&mut self.had_its_turn) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if read && let Poll::Ready(ready) = self.stream.poll_read_ready(context) {
             return Poll::Ready(ready.map(|()| Ready::Read));
         }
@@ -86,8 +97,9 @@ impl Wire for WebSocketWire {
     }
 
     fn receive(&mut self, outbox: &mut Outbox) -> io::Result<Option<Received>> {
-        let mut io = Bare { stream: &self.stream, replies: &mut self.replies };
+        let mut io = Bare { stream: &self.stream, replies: &mut self.replies, reads_left: READS_PER_TURN };
         let result = self.decoder.read(&mut io);
+        self.had_its_turn = io.reads_left == 0;
         if !self.replies.is_empty() {
             outbox.push(Bytes::from(std::mem::take(&mut self.replies)));
         }
@@ -160,6 +172,9 @@ fn received(result: Result<Message, Error>) -> io::Result<Option<Received>> {
             violation(CloseCode::UnsupportedData, "this session speaks JSON in text frames")
         }
         Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Received::Heard,
+        Ok(Message::Close(Some(close))) if close.code == TheirCloseCode::Protocol => {
+            violation(CloseCode::ProtocolError, "a close frame carries a code that may be sent")
+        }
         // The peer said that it closes; tungstenite's answer is in the outbox, and a write is tried before the end.
         Ok(Message::Close(_)) | Err(Error::ConnectionClosed | Error::AlreadyClosed) => {
             violation(CloseCode::Normal, "")
@@ -179,10 +194,13 @@ fn received(result: Result<Message, Error>) -> io::Result<Option<Received>> {
 struct Bare<'a> {
     stream: &'a TcpStream,
     replies: &'a mut Vec<u8>,
+    reads_left: usize,
 }
 
 impl Read for Bare<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // The socket stays readable for the runtime, which comes back to it when others had their turn.
+        self.reads_left = self.reads_left.checked_sub(1).ok_or(io::ErrorKind::WouldBlock)?;
         self.stream.try_read(buffer)
     }
 }

@@ -5,7 +5,12 @@ mod support;
 
 #[cfg(feature = "ablation")]
 mod ablation;
+mod access;
 mod batching;
+mod drain;
+mod first_minute;
+mod framing;
+mod liveness;
 mod load;
 mod model;
 mod publish;

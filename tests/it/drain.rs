@@ -1,0 +1,130 @@
+//! The orderly end of the real process.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::{EventStream, Process, Request, WebSocket, eventually, within};
+
+const QUICK: &str = "[server]\ndrain_delay = \"500ms\"\ndrain_spread = \"500ms\"\n";
+
+fn start(toml: &str) -> Process {
+    Process::start(&["dev", "--listen", "127.0.0.1:0"], toml)
+}
+
+#[tokio::test]
+async fn a_drain_under_load_loses_nothing_and_exits_with_0() {
+    let process = start(QUICK);
+    let address = process.address().await;
+    let mut sockets = Vec::new();
+    for _ in 0..20 {
+        let mut socket = WebSocket::connect(address, &[]).await;
+        socket.expect("hello").await;
+        socket.subscribe("c").await;
+        sockets.push(socket);
+    }
+    let mut stream = EventStream::open(Request::new(address, "GET", "/sse?channel=c")).await;
+    stream.expect("hello").await;
+    let publisher = tokio::spawn(async move {
+        let mut accepted = 0;
+        // Until the first refusal; whoever comes later finds nobody.
+        loop {
+            let answer =
+                Request::new(address, "POST", "/v1/publish/c").body(accepted.to_string()).send().await;
+            if answer.status != 200 {
+                assert_eq!(answer.code(), "draining");
+                return accepted;
+            }
+            accepted += 1;
+        }
+    });
+    sockets[0].expect("batch").await;
+    process.signal(Signal::TERM);
+    eventually("readiness to end", async || {
+        let answer = Request::new(address, "GET", "/readyz").send().await;
+        (answer.status == 503).then(|| assert_eq!(answer.code(), "draining"))
+    })
+    .await;
+    assert_eq!(Request::new(address, "GET", "/livez").send().await.status, 200, "it lives until it ends");
+    assert_eq!(Request::new(address, "GET", "/health").send().await.status, 503);
+    let mut late = EventStream::open(Request::new(address, "GET", "/sse?channel=c")).await;
+    assert_eq!((late.head.status, late.rest().await), (200, vec![]));
+    assert!(late.retry.is_some(), "an EventSource is told when to come back");
+    let accepted = within("the last publish", publisher).await.unwrap();
+    for (index, socket) in sockets.iter_mut().enumerate() {
+        let (frames, closed) = socket.closed().await;
+        assert_eq!((closed.code, &closed.reason[..8]), (1012, "draining"));
+        let disconnect = &frames.last().unwrap()["disconnect"];
+        assert_eq!((&disconnect["code"], &disconnect["reconnect"]), (&json!(1012), &json!(true)));
+        assert!(disconnect["after_ms"].as_u64() <= Some(2_000), "{disconnect}");
+        let last = frames.iter().rev().find_map(|frame| frame["batch"]["last"].as_u64());
+        assert_eq!(last, Some(accepted), "socket {index}: all that was accepted was delivered");
+    }
+    let events = stream.rest().await;
+    assert_eq!(events.last().unwrap().json()["offset"], accepted);
+    assert!(stream.retry.is_some());
+    let (status, said) = process.ended().await;
+    assert_eq!(status.code(), Some(0), "{said}");
+}
+
+#[tokio::test]
+async fn comebacks_are_spread() {
+    let process = start(QUICK);
+    let address = process.address().await;
+    let mut sockets = Vec::new();
+    for _ in 0..50 {
+        let mut socket = WebSocket::connect(address, &[]).await;
+        socket.expect("hello").await;
+        sockets.push(socket);
+    }
+    process.signal(Signal::INT);
+    let mut pauses: Vec<u64> = Vec::new();
+    for socket in &mut sockets {
+        let (frames, _) = socket.closed().await;
+        pauses.extend(frames.last().and_then(|frame: &Value| frame["disconnect"]["after_ms"].as_u64()));
+    }
+    pauses.sort_unstable();
+    assert_eq!(pauses.len(), 50);
+    let widest = pauses.windows(2).map(|pair| pair[1] - pair[0]).max();
+    assert!(widest < Some(300), "no two neighbours are far apart: {pauses:?}");
+    assert_eq!(process.ended().await.0.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once() {
+    let process = start("[server]\ndrain_delay = \"1h\"");
+    let address = process.address().await;
+    let mut socket = WebSocket::connect(address, &[]).await;
+    socket.expect("hello").await;
+    process.signal(Signal::TERM);
+    eventually("readiness to end", async || {
+        (Request::new(address, "GET", "/readyz").send().await.status == 503).then_some(())
+    })
+    .await;
+    process.signal(Signal::TERM);
+    let (status, said) = process.ended().await;
+    assert_eq!(status.code(), Some(0), "{said}");
+}
+
+#[tokio::test]
+async fn peers_that_do_not_take_part_cannot_hold_up_the_end() {
+    use tokio::io::AsyncWriteExt;
+    let process = start(
+        "[server]\ndrain_delay = \"0s\"\ndrain_spread = \"0s\"\nheader_timeout = \"500ms\"\ntimeout = \"2s\"\nping_interval = \"1s\"",
+    );
+    let address = process.address().await;
+    let silent = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut half = tokio::net::TcpStream::connect(address).await.unwrap();
+    half.write_all(b"GET / HTTP/1.1\r\nHost").await.unwrap();
+    let mut body = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head = format!("POST /v1/publish/c HTTP/1.1\r\nhost: {address}\r\ncontent-length: 10\r\n\r\n12");
+    body.write_all(head.as_bytes()).await.unwrap();
+    let deaf = crate::support::RawWebSocket::handshake(address, Some(4_096), &[]).await;
+    let begun = std::time::Instant::now();
+    process.signal(Signal::TERM);
+    let (status, said) = process.ended().await;
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}: {said}", begun.elapsed());
+    drop((silent, half, body, deaf));
+}

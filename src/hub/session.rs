@@ -229,6 +229,9 @@ impl Session {
 
     /// A batch came out of the mailbox.
     pub fn handle_batch(&mut self, batch: &Arc<Batch>) {
+        if self.state == State::Closed {
+            return;
+        }
         if self.greet_after > 0 {
             // Nothing is said before the greeting: what comes so early is read from history after it.
             return self.handle_forgotten(&batch.channel);

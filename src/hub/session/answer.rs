@@ -14,6 +14,9 @@ impl Session {
     /// The answer to the action that is out.
     pub fn handle_answer(&mut self, answer: Answer, now: Time) {
         let asked = self.asked.take().expect("an answer follows an action");
+        if self.state == State::Closed {
+            return;
+        }
         match (asked, answer) {
             (Asked::Connect { id }, Answer::Authenticated(Ok(grant))) => self.connected(id, grant),
             (Asked::Connect { id }, Answer::Authenticated(Err(problem))) => self.turn_away(id, problem),

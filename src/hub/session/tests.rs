@@ -87,3 +87,17 @@ fn a_stream_that_is_closed_before_its_greeting_says_only_that() {
     assert!(matches!(session.poll_transmit(), Some(Transmit::Close(_))));
     assert!(session.poll_transmit().is_none());
 }
+
+#[test]
+fn nothing_follows_the_last_word() {
+    let mut session = stream();
+    join(&mut session, page("a.3", None));
+    join(&mut session, page("a.5", None));
+    session.handle_forgotten(&channel("a"));
+    assert!(matches!(session.poll_action(), Some(Action::Read { .. })), "`a` is read");
+    session.close(Close::new(CloseCode::Restart, ""));
+    session.handle_batch(&batch("b", 6));
+    session.handle_answer(Answer::Read(Ok(page("a.3", Some(GapReason::Trimmed)))), Time::ZERO);
+    let said: Vec<Transmit> = std::iter::from_fn(|| session.poll_transmit()).collect();
+    let [Transmit::Frame(_), Transmit::Close(_)] = &said[..] else { panic!("{said:?}") };
+}

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use serde_json::Value;
 use tidings::config::{Config, FlagValue, Sources};
 use tidings::server::Server;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use super::{Answer, EventStream, Request, WebSocket, eventually};
+use super::{Answer, EventStream, Request, WebSocket, eventually, read_head, within};
 
 /// A running server. It ends with the test's runtime.
 pub(crate) struct TestServer {
@@ -55,6 +57,27 @@ impl TestServer {
         let answer = self.post(&path, json).header("content-type", "application/json").send().await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         answer.json()
+    }
+
+    /// The status and body that answer a WebSocket handshake with these headers.
+    pub(crate) async fn handshake(&self, headers: &[(&str, &str)]) -> (u16, String) {
+        let upgrade = [
+            ("connection", "Upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ];
+        let all = upgrade.iter().chain(headers);
+        let request = all.fold(self.get("/ws"), |request, (name, value)| request.header(name, value));
+        let mut stream = TcpStream::connect(self.address).await.expect("it listens");
+        stream.write_all(&request.bytes()).await.expect("it reads");
+        let (head, mut rest) = within("a handshake", read_head(&mut stream)).await;
+        let length = head.header("content-length").map_or(0, |length| length.parse().expect("a number"));
+        while rest.len() < length {
+            let read = within("the answer's body", stream.read_buf(&mut rest)).await;
+            assert_ne!(read.unwrap_or_default(), 0, "the body broke off");
+        }
+        (head.status, String::from_utf8(rest).expect("problems are UTF-8"))
     }
 
     /// A WebSocket that was greeted.

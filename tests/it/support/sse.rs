@@ -20,8 +20,8 @@ pub(crate) struct EventStream {
     pub(crate) last_event_id: String,
     /// The pause that the server asked for, in milliseconds.
     pub(crate) retry: Option<u64>,
-    /// Lines that begin with a colon.
-    pub(crate) comments: usize,
+    /// Lines that began with a colon.
+    comments: usize,
     stream: TcpStream,
     chunked: Vec<u8>,
     text: Vec<u8>,
@@ -85,6 +85,15 @@ impl EventStream {
             self.last_event_id = before;
         }
         self.last_event_id.clone()
+    }
+
+    /// Reads until a comment, which must come before any event.
+    pub(crate) async fn heartbeat(&mut self) {
+        let before = self.comments;
+        while self.comments == before {
+            let line = within("a comment", self.read_line()).await.expect("the stream goes on");
+            assert_eq!(self.take_line(&line), None, "an event before a comment");
+        }
     }
 
     /// Sends further bytes.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use governor::DefaultDirectRateLimiter;
 use tidings_protocol::HelloFrame;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -39,6 +40,8 @@ pub struct Instance {
     pub metrics: Arc<Metrics>,
     /// Where the server is in its life.
     pub health: Health,
+    /// Meters new connections; `None` where they are not counted.
+    pub arrivals: Option<DefaultDirectRateLimiter>,
     /// How WebSocket sessions behave.
     pub websocket: Arc<SessionConfig>,
     /// How SSE sessions behave.

@@ -141,6 +141,7 @@ fn build(config: Config, dev: bool) -> Result<Instance, StartError> {
         clock,
         metrics,
         health: Health::default(),
+        arrivals: (!dev).then(|| transport::arrivals(&config.limits)),
         websocket: Arc::new(websocket_sessions(&config)),
         sse: Arc::new(sse_sessions(&config)),
         tasks: TaskTracker::new(),

@@ -10,27 +10,24 @@ use super::section::section;
 section! {
     /// Every queue, map, loop and body has its bound here.
     pub struct Limits: Single "limits" {
-        /// Connections at once, on this instance.
-        /// Further ones are turned away with 503 overloaded and told when to come back.
+        /// WebSockets and event streams at once, on this instance.
+        /// Further ones are turned away: with 503 overloaded and Retry-After, a stream with 200 and a retry of its own.
         connections_max: usize as Count = 20_000 in 1 to 10_000_000;
-        /// New connections per second, on this instance.
-        /// Above it, and above the burst, they are turned away with 503 overloaded and told when to come back.
+        /// New WebSockets and event streams per second, on this instance; dev mode does not count them.
+        /// Above it, and above the burst, they are turned away as at connections_max.
         connections_per_second: usize as Count = 500 in 1 to 1_000_000;
-        /// New connections that may come at once after a quiet time.
+        /// New WebSockets and event streams that may come at once after a quiet time.
         /// Further ones are admitted at connections_per_second.
         connections_burst: usize as Count = 1_000 in 1 to 1_000_000;
-        /// Channels that one connection is subscribed to.
-        /// A further subscribe fails with limit_reached; the connection goes on.
+        /// Channels that one connection is subscribed to; an event stream has at most 128.
+        /// A further subscribe fails with limit_reached, and the connection goes on; a stream for more: 413 too_many_items.
         channels_per_connection: usize as Count = 128 in 1 to 1_000_000;
         /// Commands of one connection that wait for their answer.
         /// Further ones are not read from the socket until an answer is out.
         commands_pending_max: usize as Count = 64 in 1 to 10_000;
         /// Bytes of data in one publication.
-        /// More: HTTP 413 too_large, on a socket the error too_large, or close 1009 where the frame itself is over it by 4 KiB.
+        /// More: HTTP 413 too_large, on a socket the error too_large, or close 1009 where the message itself is over it by 4 KiB.
         message_bytes_max: usize as Size = 1_000_000 in 1 to "64MiB";
-        /// Fragments of one WebSocket message.
-        /// More: close 1008.
-        fragments_max: usize as Count = 64 in 1 to 10_000;
         /// Bytes that wait for one connection, behind the frame that is being written.
         /// Over it they are forgotten and read again from history, or a volatile channel says gap(overflow).
         mailbox_bytes: usize as Size = "256KiB" in 1 to "64MiB";
@@ -56,19 +53,19 @@ section! {
         /// A request for more gets so many, and is told that there are more.
         history_page_max: usize as Count = 1_000 in 1 to 100_000;
         /// Bytes of history that all channels together keep in this process.
-        /// The channels that were published to longest ago forget theirs; who resumes there is told gap(trimmed).
+        /// The channels published to longest ago lose their history first, until a tenth is free: gap(trimmed) for who resumes there.
         history_total_bytes: usize as Size = "1GiB" in 1 to "1024GiB";
-        /// Channels that exist at once: with subscribers, or with history.
-        /// A subscribe or publish to a further one fails with limit_reached.
+        /// Channels with positions at once; volatile ones do not count.
+        /// Those that keep nothing are forgotten, gap(epoch) for who resumes there; if all do, a further one fails with limit_reached.
         channels_max: usize as Count = 100_000 in 1 to 100_000_000;
         /// Idempotency keys that are remembered at once.
-        /// The oldest is forgotten before its window is over; a retry under it is a new publication.
+        /// A publish with a further one fails with limit_reached: none is forgotten before its window is over.
         idempotency_keys_max: usize as Count = 1_000_000 in 1 to 100_000_000;
         /// Time for which an idempotency key is remembered.
         /// A retry after it is a new publication.
         idempotency_window: Duration = "10m" in "100ms" to "1day";
         /// Bytes of one token or API key.
-        /// More: 401 unauthorized, and it is not looked into.
+        /// More: 401 unauthorized, and it is not looked into. A socket without a credential sends messages of so much and 4 KiB.
         token_bytes_max: usize as Size = "8KiB" in 1 to "64KiB";
     }
 }

@@ -204,6 +204,11 @@ impl Session {
         self.commands.len() >= self.config.commands_max
     }
 
+    /// Whether its credential was accepted, and still holds.
+    pub fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
     /// Whether the last word is spoken.
     pub fn is_closed(&self) -> bool {
         self.state == State::Closed

@@ -27,7 +27,7 @@ pub(super) enum NodeCommand {
     },
     /// Stop delivering. The answer says whether nobody is left.
     Detach { channel: Channel, session: SessionId, done: oneshot::Sender<bool> },
-    /// Deliver what waits for its window now.
+    /// Deliver what was announced and what waits for its window now.
     Flush { done: oneshot::Sender<()> },
     /// The channels with subscribers here, at most `limit`.
     Channels { limit: usize, done: oneshot::Sender<Vec<(Channel, usize)>> },
@@ -87,6 +87,10 @@ impl EventLoop {
                 done.send(self.hub.detach(&channel, session)).ok();
             }
             NodeCommand::Flush { done } => {
+                // What was accepted may still wait among the announcements; no more are made.
+                while let Ok(event) = self.events.try_recv() {
+                    self.handle_event(event);
+                }
                 let sealed = self.hub.seal_all(self.clock.now());
                 self.deliver(sealed);
                 done.send(()).ok();

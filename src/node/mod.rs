@@ -9,11 +9,12 @@ pub use mailbox::SharedMailbox;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use tidings_protocol::{Channel, Code, Position, Problem, PublishCommand};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
 
 use crate::ablation::{Safeguard, ablated};
 use crate::broker::{Broker, BrokerEvent};
@@ -37,7 +38,8 @@ pub struct Node {
     rules: HashMap<Arc<str>, Arc<BatchRules>>,
     connections: DashMap<SessionId, Arc<SharedMailbox>>,
     next_session: AtomicU64,
-    refuses_publishes: AtomicBool,
+    /// Publishes on their way; closed once no more are taken.
+    publishing: TaskTracker,
 }
 
 impl Node {
@@ -70,7 +72,7 @@ impl Node {
             rules,
             connections: DashMap::new(),
             next_session: AtomicU64::new(1),
-            refuses_publishes: AtomicBool::new(false),
+            publishing: TaskTracker::new(),
         })
     }
 
@@ -83,7 +85,9 @@ impl Node {
 
     /// Publishes, unless this instance is about to end.
     pub async fn publish(&self, command: PublishCommand) -> Result<Published, Problem> {
-        if self.refuses_publishes.load(Ordering::Acquire) {
+        // Counted first and asked then: who closes sees either this publish or its refusal.
+        let _on_its_way = self.publishing.token();
+        if self.publishing.is_closed() {
             return Err(Code::Draining.into());
         }
         Ok(self.broker.publish(command).await?)
@@ -121,7 +125,8 @@ impl Node {
 
     /// Refuses publishes from now on, and delivers all that was accepted before.
     pub async fn stop_publishing(&self) -> Result<(), Problem> {
-        self.refuses_publishes.store(true, Ordering::Release);
+        self.publishing.close();
+        self.publishing.wait().await;
         self.ask(|done| NodeCommand::Flush { done }).await
     }
 

@@ -1,8 +1,12 @@
 //! Who a peer is, and whether there is room for it, before it becomes a connection.
 
+use std::num::NonZeroU32;
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use hyper::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, ORIGIN, SEC_WEBSOCKET_PROTOCOL};
 use tidings_protocol::{Code, Problem};
 
+use crate::config::Limits;
 use crate::hub::Grant;
 use crate::instance::Instance;
 use crate::observe::Phase;
@@ -22,7 +26,20 @@ pub(super) fn admit(instance: &Instance) -> Result<(), Problem> {
         let message = "this instance has limits.connections_max connections: try again later or elsewhere";
         return Err(Problem::new(Code::Overloaded, message));
     }
+    if instance.arrivals.as_ref().is_some_and(|arrivals| arrivals.check().is_err()) {
+        let message = "more connections arrive than limits.connections_per_second: try again later";
+        return Err(Problem::new(Code::Overloaded, message));
+    }
     Ok(())
+}
+
+/// Meters new connections: when everybody comes back at once, handshakes must not take the time of those who are here.
+pub fn arrivals(limits: &Limits) -> DefaultDirectRateLimiter {
+    let count = |limit: usize| {
+        u32::try_from(limit).ok().and_then(NonZeroU32::new).expect("the configuration bounds it")
+    };
+    let quota = Quota::per_second(count(limits.connections_per_second));
+    RateLimiter::direct(quota.allow_burst(count(limits.connections_burst)))
 }
 
 /// What the peer may do by the credential that came with its request; `None` if none came and one is demanded.

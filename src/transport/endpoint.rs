@@ -67,7 +67,7 @@ fn take_over(instance: Arc<Instance>, upgraded: hyper::upgrade::Upgraded, grant:
         Err(_) => return debug!("the upgraded connection is no TCP socket"),
     };
     let limits = &instance.config.limits;
-    let wire = WebSocketWire::new(parts.io.into_inner(), &parts.read_buf, limits.message_bytes_max);
+    let wire = WebSocketWire::new(parts.io.into_inner(), &parts.read_buf, limits);
     let config = instance.websocket.clone();
     open(&instance, config, grant, wire, |session| session);
 }

@@ -12,5 +12,5 @@ mod websocket;
 mod wire;
 
 pub use accept::accept;
-pub use admission::bearer;
+pub use admission::{arrivals, bearer};
 pub use endpoint::{sse_get, sse_post, websocket};

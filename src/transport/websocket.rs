@@ -19,6 +19,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use super::connection::violation;
 use super::outbox::{Outbox, SLICES};
 use super::wire::{Ready, Received, Wire};
+use crate::config::Limits;
 use crate::dialect::native;
 use crate::hub::{Format, Session, Transmit};
 use crate::observe::TransportKind;
@@ -47,19 +48,27 @@ pub(super) struct WebSocketWire {
     replies: Vec<u8>,
     /// The last message took all the reads that it may: whoever else waits comes first.
     had_its_turn: bool,
+    /// How large the messages of a peer may be once it has a credential; `None` when it has.
+    trusts_with: Option<usize>,
 }
 
 impl WebSocketWire {
     /// Takes the socket over. `read` is what came after the handshake.
-    pub(super) fn new(stream: TcpStream, read: &[u8], message_bytes_max: usize) -> Self {
-        let bytes_max = message_bytes_max + FRAME_OVERHEAD_BYTES;
+    pub(super) fn new(stream: TcpStream, read: &[u8], limits: &Limits) -> Self {
+        let stranger_bytes_max = limits.token_bytes_max + FRAME_OVERHEAD_BYTES;
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0)
-            .max_message_size(Some(bytes_max))
-            .max_frame_size(Some(bytes_max));
+            .max_message_size(Some(stranger_bytes_max))
+            .max_frame_size(Some(stranger_bytes_max));
         let decoder = WebSocketContext::from_partially_read(read.to_vec(), Role::Server, Some(config));
-        WebSocketWire { stream, decoder, replies: Vec::new(), had_its_turn: false }
+        WebSocketWire {
+            stream,
+            decoder,
+            replies: Vec::new(),
+            had_its_turn: false,
+            trusts_with: Some(limits.message_bytes_max + FRAME_OVERHEAD_BYTES),
+        }
     }
 }
 
@@ -124,7 +133,14 @@ impl Wire for WebSocketWire {
         outbox.push(frame);
     }
 
-    fn finish(&mut self, _: &Session, _: &mut Outbox) {}
+    fn finish(&mut self, session: &Session, _: &mut Outbox) {
+        if let Some(bytes_max) = self.trusts_with.take_if(|_| session.is_open()) {
+            self.decoder.set_config(|config| {
+                config.max_message_size = Some(bytes_max);
+                config.max_frame_size = Some(bytes_max);
+            });
+        }
+    }
 
     fn write(&mut self, outbox: &mut Outbox) -> io::Result<usize> {
         let mut total = 0;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{EventStream, Process, Request, WebSocket, eventually, within};
+use crate::support::{EventStream, Process, Request, TestServer, WebSocket, eventually, within};
 
 const QUICK: &str = "[server]\ndrain_delay = \"500ms\"\ndrain_spread = \"500ms\"\n";
 
@@ -66,6 +66,43 @@ async fn a_drain_under_load_loses_nothing_and_exits_with_0() {
     assert!(stream.retry.is_some());
     let (status, said) = process.ended().await;
     assert_eq!(status.code(), Some(0), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_accepted_in_the_last_moment_is_delivered() {
+    for _ in 0..20 {
+        let server = TestServer::dev("").await;
+        let mut socket = server.subscriber("c").await;
+        let mut publishers = Vec::new();
+        for _ in 0..4 {
+            publishers.push(tokio::spawn(publish_to_the_end(server.websocket().await)));
+        }
+        socket.expect("batch").await;
+        let reader = async move { socket.closed().await };
+        let (_, (frames, _)) = tokio::join!(server.drain(), reader);
+        let accepted =
+            futures::future::join_all(publishers).await.into_iter().map(Result::unwrap).max().flatten();
+        let delivered = frames.iter().rev().find_map(|frame| frame["batch"]["last"].as_u64());
+        assert!(delivered >= accepted, "{delivered:?} of {accepted:?}");
+    }
+}
+
+/// Publishes until the connection ends; returns the last offset that was acknowledged.
+async fn publish_to_the_end(mut socket: WebSocket) -> Option<u64> {
+    let mut last = None;
+    loop {
+        for id in 0..20 {
+            if !socket.try_send(json!({"id": id, "publish": {"channel": "c", "data": 1}})).await {
+                return last;
+            }
+        }
+        for _ in 0..20 {
+            match socket.next_or_closed().await {
+                Ok(frame) => last = last.max(frame["published"]["position"]["offset"].as_u64()),
+                Err(_) => return last,
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -10,8 +10,8 @@ use super::within;
 
 /// A request to be sent on a socket of its own.
 #[derive(Clone)]
-pub struct Request {
-    pub address: SocketAddr,
+pub(crate) struct Request {
+    pub(crate) address: SocketAddr,
     method: String,
     path: String,
     headers: Vec<(String, String)>,
@@ -20,36 +20,36 @@ pub struct Request {
 
 /// An answer, read to its end.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Request {
-    pub fn new(address: SocketAddr, method: &str, path: &str) -> Request {
+    pub(crate) fn new(address: SocketAddr, method: &str, path: &str) -> Request {
         let headers = vec![("host".to_owned(), address.to_string())];
         Request { address, method: method.to_owned(), path: path.to_owned(), headers, body: None }
     }
 
     /// Sets a header; one of the same name goes.
-    pub fn header(mut self, name: &str, value: &str) -> Request {
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Request {
         self.headers.retain(|(known, _)| known != name);
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    pub fn bearer(self, token: &str) -> Request {
+    pub(crate) fn bearer(self, token: &str) -> Request {
         self.header("authorization", &format!("Bearer {token}"))
     }
 
-    pub fn body(mut self, body: impl AsRef<[u8]>) -> Request {
+    pub(crate) fn body(mut self, body: impl AsRef<[u8]>) -> Request {
         self.body = Some(body.as_ref().to_vec());
         self
     }
 
     /// The request as it goes over the wire.
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut text = format!("{} {} HTTP/1.1\r\n", self.method, self.path);
         for (name, value) in &self.headers {
             text += &format!("{name}: {value}\r\n");
@@ -63,7 +63,7 @@ impl Request {
     }
 
     /// Sends, on a socket that the server closes after its answer.
-    pub async fn send(self) -> Answer {
+    pub(crate) async fn send(self) -> Answer {
         let request = self.header("connection", "close");
         let mut stream = TcpStream::connect(request.address).await.expect("the server listens");
         // A server that refuses a large body may close before it read all of it.
@@ -74,7 +74,7 @@ impl Request {
 
 impl Answer {
     /// Reads until the server closes.
-    pub async fn read(stream: &mut TcpStream) -> Answer {
+    pub(crate) async fn read(stream: &mut TcpStream) -> Answer {
         let (mut answer, rest) = read_head(stream).await;
         answer.body = rest;
         stream.read_to_end(&mut answer.body).await.ok();
@@ -84,21 +84,21 @@ impl Answer {
         answer
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
     }
 
     /// The slug of a problem, whose every part must agree.
     #[track_caller]
-    pub fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
         let problem = self.json();
         assert_eq!(problem["status"], self.status, "{problem}");
@@ -109,7 +109,7 @@ impl Answer {
 }
 
 /// Reads an answer's head; returns it without a body, and what came after it.
-pub async fn read_head(stream: &mut TcpStream) -> (Answer, Vec<u8>) {
+pub(crate) async fn read_head(stream: &mut TcpStream) -> (Answer, Vec<u8>) {
     let mut bytes = Vec::new();
     let end = loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {

@@ -9,10 +9,10 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
-use super::{Request, eventually, within};
+use super::{eventually, within};
 
 /// A running child.
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
     stderr: Arc<Mutex<String>>,
     reader: JoinHandle<()>,
@@ -21,7 +21,7 @@ pub struct Process {
 
 impl Process {
     /// Starts the binary with these arguments; `toml` becomes its `--config`, if there is any.
-    pub fn start(arguments: &[&str], toml: &str) -> Process {
+    pub(crate) fn start(arguments: &[&str], toml: &str) -> Process {
         let directory = tempfile::tempdir().expect("a directory can be made");
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -43,12 +43,12 @@ impl Process {
     }
 
     /// All that it said so far.
-    pub fn stderr(&self) -> String {
+    pub(crate) fn stderr(&self) -> String {
         self.stderr.lock().expect("nobody panics here").clone()
     }
 
     /// Where it listens, as soon as it says so.
-    pub async fn address(&self) -> SocketAddr {
+    pub(crate) async fn address(&self) -> SocketAddr {
         eventually("an address on stderr", async || {
             let said = self.stderr();
             said.split(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':'))
@@ -58,18 +58,18 @@ impl Process {
         .await
     }
 
-    pub async fn get(&self, path: &str) -> Request {
-        Request::new(self.address().await, "GET", path)
+    /// The number of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("it still runs")
     }
 
-    pub fn signal(&self, signal: Signal) {
-        let id = self.child.id().expect("it still runs");
-        let pid = Pid::from_raw(id as i32).expect("no process has number 0");
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.id() as i32).expect("no process has number 0");
         kill_process(pid, signal).expect("it can be signalled");
     }
 
     /// Waits for its end; returns how it ended and all that it said.
-    pub async fn ended(mut self) -> (ExitStatus, String) {
+    pub(crate) async fn ended(mut self) -> (ExitStatus, String) {
         let status = within("the process to end", self.child.wait()).await.expect("it can be waited for");
         within("its last words", self.reader).await.expect("the reader does not panic");
         let said = self.stderr.lock().expect("nobody panics here").clone();

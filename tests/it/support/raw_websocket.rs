@@ -8,27 +8,27 @@ use tokio::net::{TcpSocket, TcpStream};
 use super::{Answer, Request, read_head, within};
 
 /// A socket after the handshake.
-pub struct RawWebSocket {
-    pub stream: TcpStream,
-    pub head: Answer,
+pub(crate) struct RawWebSocket {
+    pub(crate) stream: TcpStream,
+    pub(crate) head: Answer,
     unread: Vec<u8>,
 }
 
 /// A frame of the wire.
 #[derive(Clone, Debug, PartialEq)]
-pub struct RawFrame {
+pub(crate) struct RawFrame {
     /// FIN, the reserved bits and the opcode.
-    pub first: u8,
-    pub payload: Vec<u8>,
+    pub(crate) first: u8,
+    pub(crate) payload: Vec<u8>,
 }
 
 impl RawFrame {
-    pub fn text(text: &str) -> RawFrame {
+    pub(crate) fn text(text: &str) -> RawFrame {
         RawFrame { first: 0x81, payload: text.as_bytes().to_vec() }
     }
 
     /// As clients send it: masked, here with zeros.
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = vec![self.first];
         match self.payload.len() {
             length @ 0..=125 => bytes.push(0x80 | length as u8),
@@ -47,7 +47,7 @@ impl RawFrame {
     }
 
     /// The code of a close frame.
-    pub fn close_code(&self) -> Option<u16> {
+    pub(crate) fn close_code(&self) -> Option<u16> {
         let code = self.payload.get(..2).filter(|_| self.first == 0x88)?;
         Some(u16::from_be_bytes([code[0], code[1]]))
     }
@@ -55,7 +55,7 @@ impl RawFrame {
 
 impl RawWebSocket {
     /// Shakes hands and reads `hello`.
-    pub async fn connect(address: SocketAddr) -> RawWebSocket {
+    pub(crate) async fn connect(address: SocketAddr) -> RawWebSocket {
         let mut socket = RawWebSocket::handshake(address, None, &[]).await;
         let hello = socket.frame().await.expect("hello comes first");
         assert!(hello.payload.starts_with(b"{\"hello\""), "{hello:?}");
@@ -63,7 +63,7 @@ impl RawWebSocket {
     }
 
     /// Shakes hands, with a receive buffer of about so many bytes and further headers.
-    pub async fn handshake(
+    pub(crate) async fn handshake(
         address: SocketAddr,
         receive_bytes: Option<u32>,
         headers: &[(&str, &str)],
@@ -87,22 +87,22 @@ impl RawWebSocket {
         RawWebSocket { stream, head, unread }
     }
 
-    pub async fn send(&mut self, frame: &RawFrame) {
+    pub(crate) async fn send(&mut self, frame: &RawFrame) {
         self.send_bytes(&frame.bytes()).await;
     }
 
     /// Sends; a server that closed already is no failure here.
-    pub async fn send_bytes(&mut self, bytes: &[u8]) {
+    pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) {
         within("room to send", self.stream.write_all(bytes)).await.ok();
     }
 
     /// The next frame; `None` once the server closed.
-    pub async fn frame(&mut self) -> Option<RawFrame> {
+    pub(crate) async fn frame(&mut self) -> Option<RawFrame> {
         within("a frame", self.read_frame()).await
     }
 
     /// Reads to the end; returns the codes of all close frames.
-    pub async fn close_codes(&mut self) -> Vec<u16> {
+    pub(crate) async fn close_codes(&mut self) -> Vec<u16> {
         let mut codes = Vec::new();
         while let Some(frame) = self.frame().await {
             codes.extend(frame.close_code());

@@ -5,23 +5,25 @@ use std::net::SocketAddr;
 use serde_json::Value;
 use tidings::config::{Config, FlagValue, Sources};
 use tidings::server::Server;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use super::{Answer, EventStream, Request, WebSocket, eventually};
+use super::{Answer, EventStream, Request, WebSocket, eventually, read_head, within};
 
 /// A running server. It ends with the test's runtime.
-pub struct TestServer {
-    pub address: SocketAddr,
+pub(crate) struct TestServer {
+    pub(crate) address: SocketAddr,
     server: Server,
 }
 
 impl TestServer {
     /// A server in dev mode, configured by TOML.
-    pub async fn dev(toml: &str) -> TestServer {
+    pub(crate) async fn dev(toml: &str) -> TestServer {
         TestServer::start(toml, true).await
     }
 
     /// A server as `tidings serve` starts it, configured by TOML.
-    pub async fn serve(toml: &str) -> TestServer {
+    pub(crate) async fn serve(toml: &str) -> TestServer {
         TestServer::start(toml, false).await
     }
 
@@ -37,58 +39,79 @@ impl TestServer {
     }
 
     /// Ends the server in good order.
-    pub async fn drain(self) {
+    pub(crate) async fn drain(self) {
         self.server.drain().await;
     }
 
-    pub fn get(&self, path: &str) -> Request {
+    pub(crate) fn get(&self, path: &str) -> Request {
         Request::new(self.address, "GET", path)
     }
 
-    pub fn post(&self, path: &str, body: impl AsRef<[u8]>) -> Request {
+    pub(crate) fn post(&self, path: &str, body: impl AsRef<[u8]>) -> Request {
         Request::new(self.address, "POST", path).body(body)
     }
 
     /// Publishes JSON text, which must succeed; returns the answer's body.
-    pub async fn publish(&self, channel: &str, json: &str) -> Value {
+    pub(crate) async fn publish(&self, channel: &str, json: &str) -> Value {
         let path = format!("/v1/publish/{channel}");
         let answer = self.post(&path, json).header("content-type", "application/json").send().await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         answer.json()
     }
 
+    /// The status and body that answer a WebSocket handshake with these headers.
+    pub(crate) async fn handshake(&self, headers: &[(&str, &str)]) -> (u16, String) {
+        let upgrade = [
+            ("connection", "Upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ];
+        let all = upgrade.iter().chain(headers);
+        let request = all.fold(self.get("/ws"), |request, (name, value)| request.header(name, value));
+        let mut stream = TcpStream::connect(self.address).await.expect("it listens");
+        stream.write_all(&request.bytes()).await.expect("it reads");
+        let (head, mut rest) = within("a handshake", read_head(&mut stream)).await;
+        let length = head.header("content-length").map_or(0, |length| length.parse().expect("a number"));
+        while rest.len() < length {
+            let read = within("the answer's body", stream.read_buf(&mut rest)).await;
+            assert_ne!(read.unwrap_or_default(), 0, "the body broke off");
+        }
+        (head.status, String::from_utf8(rest).expect("problems are UTF-8"))
+    }
+
     /// A WebSocket that was greeted.
-    pub async fn websocket(&self) -> WebSocket {
+    pub(crate) async fn websocket(&self) -> WebSocket {
         let mut socket = WebSocket::connect(self.address, &[]).await;
         socket.expect("hello").await;
         socket
     }
 
     /// A WebSocket that subscribed to a channel.
-    pub async fn subscriber(&self, channel: &str) -> WebSocket {
+    pub(crate) async fn subscriber(&self, channel: &str) -> WebSocket {
         let mut socket = self.websocket().await;
         socket.subscribe(channel).await;
         socket
     }
 
     /// A stream of events, from its first byte.
-    pub async fn sse(&self, query: &str) -> EventStream {
+    pub(crate) async fn sse(&self, query: &str) -> EventStream {
         EventStream::open(self.get(&format!("/sse?{query}"))).await
     }
 
     /// The sum of all series of a metric, with whatever labels contain `label`.
-    pub async fn metric(&self, name: &str, label: &str) -> f64 {
+    pub(crate) async fn metric(&self, name: &str, label: &str) -> f64 {
         metric(&self.get("/metrics").send().await, name, label)
     }
 
     /// Waits until a metric has a value.
-    pub async fn metric_reaches(&self, name: &str, label: &str, value: f64) {
+    pub(crate) async fn metric_reaches(&self, name: &str, label: &str, value: f64) {
         let what = format!("{name}{{{label}}} to be {value}");
         eventually(&what, async || (self.metric(name, label).await == value).then_some(())).await;
     }
 
     /// Subscribers of a channel, as `/v1/channels` has it.
-    pub async fn subscribers(&self, channel: &str) -> u64 {
+    pub(crate) async fn subscribers(&self, channel: &str) -> u64 {
         let list = self.get("/v1/channels").send().await.json();
         let channels = list["channels"].as_array().expect("a list").iter();
         channels.filter(|c| c["channel"] == channel).filter_map(|c| c["subscribers"].as_u64()).sum()

@@ -8,20 +8,20 @@ use super::{Answer, Request, read_head, within};
 
 /// One dispatched event.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Event {
-    pub name: String,
-    pub data: String,
+pub(crate) struct Event {
+    pub(crate) name: String,
+    pub(crate) data: String,
 }
 
 /// An open stream.
-pub struct EventStream {
-    pub head: Answer,
+pub(crate) struct EventStream {
+    pub(crate) head: Answer,
     /// What the browser would send as `Last-Event-ID`.
-    pub last_event_id: String,
+    pub(crate) last_event_id: String,
     /// The pause that the server asked for, in milliseconds.
-    pub retry: Option<u64>,
-    /// Lines that begin with a colon.
-    pub comments: usize,
+    pub(crate) retry: Option<u64>,
+    /// Lines that began with a colon.
+    comments: usize,
     stream: TcpStream,
     chunked: Vec<u8>,
     text: Vec<u8>,
@@ -31,14 +31,14 @@ pub struct EventStream {
 }
 
 impl Event {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.data).unwrap_or_else(|e| panic!("{e}: {:?}", self.data))
     }
 }
 
 impl EventStream {
     /// Sends the request and reads the answer's head, which may be a refusal.
-    pub async fn open(request: Request) -> EventStream {
+    pub(crate) async fn open(request: Request) -> EventStream {
         let mut stream = TcpStream::connect(request.address).await.expect("the server listens");
         stream.write_all(&request.bytes()).await.expect("the server reads");
         let (head, chunked) = within("the stream's head", read_head(&mut stream)).await;
@@ -57,13 +57,13 @@ impl EventStream {
     }
 
     /// The next event; `None` at the end of the stream.
-    pub async fn next(&mut self) -> Option<Event> {
+    pub(crate) async fn next(&mut self) -> Option<Event> {
         within("an event", self.read_event()).await
     }
 
     /// The next event, which must have this name (`message` where the stream gives none).
     #[track_caller]
-    pub fn expect(&mut self, name: &str) -> impl Future<Output = Value> {
+    pub(crate) fn expect(&mut self, name: &str) -> impl Future<Output = Value> {
         let caller = std::panic::Location::caller();
         async move {
             let event = self.next().await.unwrap_or_else(|| panic!("{caller}: the stream ended"));
@@ -73,7 +73,7 @@ impl EventStream {
     }
 
     /// Reads until the id-only block that follows what was read so far; returns the cursor.
-    pub async fn cursor(&mut self) -> String {
+    pub(crate) async fn cursor(&mut self) -> String {
         let before = std::mem::take(&mut self.last_event_id);
         while self.last_event_id.is_empty() && !self.ended {
             match within("a cursor", self.read_line()).await {
@@ -87,18 +87,27 @@ impl EventStream {
         self.last_event_id.clone()
     }
 
+    /// Reads until a comment, which must come before any event.
+    pub(crate) async fn heartbeat(&mut self) {
+        let before = self.comments;
+        while self.comments == before {
+            let line = within("a comment", self.read_line()).await.expect("the stream goes on");
+            assert_eq!(self.take_line(&line), None, "an event before a comment");
+        }
+    }
+
     /// Sends further bytes.
-    pub async fn send(&mut self, bytes: &[u8]) {
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
         within("room to send", self.stream.write_all(bytes)).await.ok();
     }
 
     /// Whether the server has cut the connection, unread bytes or not.
-    pub async fn is_reset(&mut self) -> bool {
+    pub(crate) async fn is_reset(&mut self) -> bool {
         self.stream.write_all(b"\r\n").await.is_err()
     }
 
     /// Reads to the end of the stream; returns the events on the way.
-    pub async fn rest(&mut self) -> Vec<Event> {
+    pub(crate) async fn rest(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         while let Some(event) = self.next().await {
             events.push(event);

@@ -5,13 +5,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tidings::auth::{Claims, Rights, hash_of, sign};
 
 /// Signs the tokens of all tests.
-pub const SECRET: &str = "a-canary-secret-that-no-output-may-show";
+pub(crate) const SECRET: &str = "a-canary-secret-that-no-output-may-show";
 
 /// May do everything that a key can.
-pub const API_KEY: &str = "td_a-canary-key-that-no-output-may-show";
+pub(crate) const API_KEY: &str = "td_a-canary-key-that-no-output-may-show";
 
 /// A configuration that knows both.
-pub fn auth_config() -> String {
+pub(crate) fn auth_config() -> String {
     let hash: String = hash_of(API_KEY).iter().map(|byte| format!("{byte:02x}")).collect();
     format!(
         "[auth]\nhmac_secret = \"{SECRET}\"\n[[api_key]]\nname = \"backend\"\nhash = \"sha256:{hash}\"\npublish = [\"*\"]\nadmin = true\n"
@@ -20,45 +20,45 @@ pub fn auth_config() -> String {
 
 /// A token in the making: of ada, for an hour.
 #[derive(Clone)]
-pub struct Token(Claims);
+pub(crate) struct Token(Claims);
 
 impl Token {
-    pub fn of(user: &str) -> Token {
+    pub(crate) fn of(user: &str) -> Token {
         Token(Claims { sub: user.to_owned(), exp: unix_now() + 3_600, ..Claims::default() })
     }
 
-    pub fn subscribe(mut self, pattern: &str) -> Token {
+    pub(crate) fn subscribe(mut self, pattern: &str) -> Token {
         self.rights().subscribe.push(pattern.to_owned());
         self
     }
 
-    pub fn publish(mut self, pattern: &str) -> Token {
+    pub(crate) fn publish(mut self, pattern: &str) -> Token {
         self.rights().publish.push(pattern.to_owned());
         self
     }
 
     /// May read no history but that of these patterns.
-    pub fn history(mut self, patterns: &[&str]) -> Token {
+    pub(crate) fn history(mut self, patterns: &[&str]) -> Token {
         self.rights().history = Some(patterns.iter().map(|pattern| (*pattern).to_owned()).collect());
         self
     }
 
-    pub fn channel(mut self, name: &str) -> Token {
+    pub(crate) fn channel(mut self, name: &str) -> Token {
         self.rights().channels.push(name.to_owned());
         self
     }
 
     /// Ends so many seconds from now, or before.
-    pub fn expires_in(mut self, seconds: i64) -> Token {
+    pub(crate) fn expires_in(mut self, seconds: i64) -> Token {
         self.0.exp = unix_now().saturating_add_signed(seconds);
         self
     }
 
-    pub fn sign(&self) -> String {
+    pub(crate) fn sign(&self) -> String {
         self.sign_with(SECRET)
     }
 
-    pub fn sign_with(&self, secret: &str) -> String {
+    pub(crate) fn sign_with(&self, secret: &str) -> String {
         sign(&self.0, secret.as_bytes()).expect("a token can be signed")
     }
 

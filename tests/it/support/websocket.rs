@@ -15,27 +15,27 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use super::within;
 
 /// One connection, of the client's side.
-pub struct WebSocket {
+pub(crate) struct WebSocket {
     stream: WebSocketStream<TcpStream>,
     next_id: u64,
 }
 
 /// How a connection ended.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Closed {
-    pub code: u16,
-    pub reason: String,
+pub(crate) struct Closed {
+    pub(crate) code: u16,
+    pub(crate) reason: String,
 }
 
 impl WebSocket {
     /// Connects with further headers; the handshake must succeed.
-    pub async fn connect(address: SocketAddr, headers: &[(&str, &str)]) -> WebSocket {
+    pub(crate) async fn connect(address: SocketAddr, headers: &[(&str, &str)]) -> WebSocket {
         let stream = TcpStream::connect(address).await.expect("the server listens");
         WebSocket::over(stream, headers).await
     }
 
     /// Shakes hands over a socket that the test made.
-    pub async fn over(stream: TcpStream, headers: &[(&str, &str)]) -> WebSocket {
+    pub(crate) async fn over(stream: TcpStream, headers: &[(&str, &str)]) -> WebSocket {
         let address = stream.peer_addr().expect("it is connected");
         let mut request = format!("ws://{address}/ws").into_client_request().expect("a URL");
         for (name, value) in headers {
@@ -49,21 +49,26 @@ impl WebSocket {
     }
 
     /// Sends a command as it is.
-    pub async fn send(&mut self, command: Value) {
+    pub(crate) async fn send(&mut self, command: Value) {
         self.send_text(command.to_string()).await;
     }
 
-    pub async fn send_text(&mut self, text: impl Into<String>) {
+    pub(crate) async fn send_text(&mut self, text: impl Into<String>) {
         self.send_message(Message::text(text.into())).await;
     }
 
-    pub async fn send_message(&mut self, message: Message) {
+    pub(crate) async fn send_message(&mut self, message: Message) {
         within("room to send", self.stream.send(message)).await.expect("the server reads");
+    }
+
+    /// Sends a command; false if the connection has ended.
+    pub(crate) async fn try_send(&mut self, command: Value) -> bool {
+        within("room to send", self.stream.send(Message::text(command.to_string()))).await.is_ok()
     }
 
     /// Sends a command and returns what answers it; other frames on the way fail the test.
     #[track_caller]
-    pub fn ask(&mut self, mut command: Value) -> impl Future<Output = Value> {
+    pub(crate) fn ask(&mut self, mut command: Value) -> impl Future<Output = Value> {
         let caller = Location::caller();
         async move {
             let id = self.next_id;
@@ -78,21 +83,21 @@ impl WebSocket {
 
     /// Subscribes from now on; returns the body of `subscribed`.
     #[track_caller]
-    pub fn subscribe(&mut self, channel: &str) -> impl Future<Output = Value> {
+    pub(crate) fn subscribe(&mut self, channel: &str) -> impl Future<Output = Value> {
         let answer = self.ask(json!({"subscribe": {"channel": channel}}));
         async move { body(answer.await, "subscribed") }
     }
 
     /// Subscribes from a position on; returns the body of `subscribed`.
     #[track_caller]
-    pub fn resume(&mut self, channel: &str, since: &Value) -> impl Future<Output = Value> {
+    pub(crate) fn resume(&mut self, channel: &str, since: &Value) -> impl Future<Output = Value> {
         let answer = self.ask(json!({"subscribe": {"channel": channel, "since": since}}));
         async move { body(answer.await, "subscribed") }
     }
 
     /// The code of the error that answers a command.
     #[track_caller]
-    pub fn refused(&mut self, command: Value) -> impl Future<Output = String> {
+    pub(crate) fn refused(&mut self, command: Value) -> impl Future<Output = String> {
         let answer = self.ask(command);
         async move {
             let error = body(answer.await, "error");
@@ -102,7 +107,7 @@ impl WebSocket {
 
     /// The next frame, which must have this name; returns its body.
     #[track_caller]
-    pub fn expect(&mut self, name: &str) -> impl Future<Output = Value> {
+    pub(crate) fn expect(&mut self, name: &str) -> impl Future<Output = Value> {
         let caller = Location::caller();
         async move {
             let frame = self.frame(caller).await;
@@ -113,8 +118,14 @@ impl WebSocket {
 
     /// The next frame, whatever it is.
     #[track_caller]
-    pub fn next_frame(&mut self) -> impl Future<Output = Value> {
+    pub(crate) fn next_frame(&mut self) -> impl Future<Output = Value> {
         self.frame(Location::caller())
+    }
+
+    /// The next frame, or how the connection ended.
+    #[track_caller]
+    pub(crate) fn next_or_closed(&mut self) -> impl Future<Output = Result<Value, Closed>> {
+        self.next_message(Location::caller())
     }
 
     async fn frame(&mut self, caller: &Location<'_>) -> Value {
@@ -126,7 +137,7 @@ impl WebSocket {
 
     /// The data of publications of a channel, in order, until there are `count`.
     #[track_caller]
-    pub fn data(&mut self, channel: &str, count: usize) -> impl Future<Output = Vec<Value>> {
+    pub(crate) fn data(&mut self, channel: &str, count: usize) -> impl Future<Output = Vec<Value>> {
         let caller = Location::caller();
         async move {
             let mut data = Vec::new();
@@ -143,7 +154,7 @@ impl WebSocket {
     }
 
     /// Reads to the end; returns the frames on the way and how the connection ended.
-    pub async fn closed(&mut self) -> (Vec<Value>, Closed) {
+    pub(crate) async fn closed(&mut self) -> (Vec<Value>, Closed) {
         let mut frames = Vec::new();
         loop {
             match self.next_message(Location::caller()).await {
@@ -154,7 +165,7 @@ impl WebSocket {
     }
 
     /// Closes from this side.
-    pub async fn close(mut self) {
+    pub(crate) async fn close(mut self) {
         self.stream.close(None).await.ok();
         while let Some(Ok(_)) = within("the end", self.stream.next()).await {}
     }

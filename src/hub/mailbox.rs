@@ -5,19 +5,22 @@
 //!
 //! The mailbox also decides when its connection is woken: once per window for ticks, and at most once for leading edges.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use indexmap::IndexSet;
+use smallvec::SmallVec;
 use tidings_protocol::Channel;
 
 use super::{Batch, Close, Time, Urgency};
 use crate::ablation::{Safeguard, ablated};
 
+/// Batches of one connection. Few windows bring it more than four: those take no memory of their own.
+pub type Batches = SmallVec<[Arc<Batch>; 4]>;
+
 /// What waits for one connection.
 #[derive(Debug)]
 pub struct Mailbox {
-    waiting: VecDeque<Arc<Batch>>,
+    waiting: Batches,
     bytes: usize,
     bytes_max: usize,
     forgotten: IndexSet<Channel>,
@@ -34,7 +37,7 @@ pub struct Mailbox {
 #[derive(Debug, Default)]
 pub struct Mail {
     /// Batches in the order in which they were sealed.
-    pub batches: VecDeque<Arc<Batch>>,
+    pub batches: Batches,
     /// Channels that missed something after those batches.
     pub forgotten: IndexSet<Channel>,
     /// The connection is to end, after all of the above.
@@ -56,7 +59,7 @@ impl Mailbox {
     /// An empty mailbox for at most `bytes_max` bytes; while empty it accepts any one batch.
     pub fn new(bytes_max: usize) -> Self {
         Mailbox {
-            waiting: VecDeque::new(),
+            waiting: Batches::new(),
             bytes: 0,
             bytes_max,
             forgotten: IndexSet::new(),
@@ -76,7 +79,7 @@ impl Mailbox {
             }
         } else {
             self.bytes += batch.bytes;
-            self.waiting.push_back(batch.clone());
+            self.waiting.push(batch.clone());
         }
         match urgency {
             Urgency::Leading { until } if now < self.leading_until => self.owe(until),
@@ -127,7 +130,7 @@ impl Mailbox {
     }
 
     /// Moves everything into `mail`, which is empty, once the connection was told to look; nothing before, so that held
-    /// batches wait for their tick. The two exchange their buffers: a delivery allocates nothing.
+    /// batches wait for their tick.
     pub fn take(&mut self, mail: &mut Mail) -> bool {
         if !std::mem::take(&mut self.called) {
             return false;

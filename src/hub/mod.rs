@@ -20,7 +20,7 @@ pub use batch::{Batch, Format, Span};
 pub use batcher::{BatchRules, Batcher, Sealed, Urgency};
 pub use grant::{Expiry, Grant, Pattern, PatternInvalid};
 pub use liveness::{Due, Heartbeat, Liveness};
-pub use mailbox::{Mail, Mailbox, Wake};
+pub use mailbox::{Batches, Mail, Mailbox, Wake};
 pub use session::{CatchUp, CursorState, Session, SessionConfig};
 pub use stream::{Page, PageLimit, Retention, Stream};
 pub use subscription::{Accept, Fallen, Progress, Subscription};

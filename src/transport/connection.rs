@@ -34,9 +34,6 @@ use crate::observe::Metrics;
 /// Messages handled before other things get a turn.
 const RECEIVED_PER_ROUND: usize = 64;
 
-/// Room for batches that an idle connection keeps: enough for one window, 8 bytes each.
-const IDLE_BATCHES: usize = 8;
-
 /// What a connection is made of.
 pub(super) struct Connection<W> {
     pub(super) session: Session,
@@ -95,11 +92,11 @@ enum Ended {
 impl<W: Wire> Connection<W> {
     /// Runs the connection to its end, and counts it. A defect ends this connection and no other.
     ///
-    /// The state is boxed before the future is made: a future that moves it from one async function into the next keeps
-    /// a copy for each, and there are thousands of them.
+    /// The state is made before the future and only borrowed in it: a future that moves it from one async function into
+    /// the next keeps a copy for each, and there are thousands of them.
     pub(super) fn run(self) -> impl Future<Output = ()> {
         let metrics = self.metrics.clone();
-        let mut driver = Box::new(Driver {
+        let mut driver = Driver {
             session: self.session,
             wire: self.wire,
             mailbox: self.mailbox,
@@ -112,7 +109,7 @@ impl<W: Wire> Connection<W> {
             closed_with: None,
             stuck_at: None,
             mail: Mail::default(),
-        });
+        };
         async move {
             metrics.opened(W::KIND);
             let ended = AssertUnwindSafe(driver.drive()).catch_unwind().await;
@@ -279,16 +276,8 @@ impl<W: Wire> Driver<W> {
         if !self.mailbox.take(&mut self.mail) {
             return false;
         }
-        for batch in self.mail.batches.drain(..) {
+        for batch in std::mem::take(&mut self.mail.batches) {
             self.session.handle_batch(&batch);
-        }
-        if self.mail.batches.capacity() > IDLE_BATCHES {
-            // An idle connection keeps no large buffer: thousands of them are idle.
-            self.mail = Mail {
-                close: self.mail.close.take(),
-                forgotten: std::mem::take(&mut self.mail.forgotten),
-                ..Mail::default()
-            };
         }
         for channel in self.mail.forgotten.drain(..) {
             self.metrics.fell_behind();

@@ -1,23 +1,23 @@
 //! Bytes on their way to one socket: whole frames, of which the first may be written in part.
 
-use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use smallvec::SmallVec;
 
 use crate::hub::Time;
 
 /// Slices handed to one vectored write. A window rarely brings a connection more frames than this.
 pub(super) const SLICES: usize = 32;
 
-/// Room for frames that an idle connection keeps: enough for one window, 32 bytes each.
-const IDLE_FRAMES: usize = 4;
+/// Whole frames in order. Few writes have more than two: those take no memory of their own.
+pub(super) type Frames = SmallVec<[Bytes; 2]>;
 
 /// What must still be written.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    frames: VecDeque<Bytes>,
+    frames: Frames,
     /// When the peer last accepted something, while anything waits.
     stalled_since: Option<Time>,
 }
@@ -26,7 +26,7 @@ impl Outbox {
     /// Adds a whole frame.
     pub(super) fn push(&mut self, frame: Bytes) {
         if !frame.is_empty() {
-            self.frames.push_back(frame);
+            self.frames.push(frame);
         }
     }
 
@@ -44,24 +44,25 @@ impl Outbox {
     }
 
     /// Exchanges all frames for an empty buffer.
-    pub(super) fn swap(&mut self, frames: &mut VecDeque<Bytes>) {
+    pub(super) fn swap(&mut self, frames: &mut Frames) {
         std::mem::swap(&mut self.frames, frames);
     }
 
     /// The peer accepted `written` bytes.
     pub(super) fn advance(&mut self, mut written: usize) {
-        while written > 0 {
-            let Some(frame) = self.frames.front_mut() else { return };
-            let step = written.min(frame.len());
-            frame.advance(step);
-            written -= step;
-            if frame.is_empty() {
-                self.frames.pop_front();
+        let mut whole = 0;
+        for frame in &mut self.frames {
+            if written < frame.len() {
+                frame.advance(written);
+                break;
             }
+            written -= frame.len();
+            whole += 1;
         }
-        if self.frames.is_empty() && self.frames.capacity() > IDLE_FRAMES {
-            // An idle connection keeps no large buffer: thousands of them are idle.
-            self.frames = VecDeque::new();
+        match whole == self.frames.len() {
+            // A new one, for the old may have grown: an idle connection keeps no buffer.
+            true => self.frames = Frames::new(),
+            false => drop(self.frames.drain(..whole)),
         }
     }
 
@@ -100,7 +101,7 @@ mod tests {
         for written in 0..=5 {
             let mut outbox = outbox();
             outbox.advance(written);
-            let mut left = VecDeque::new();
+            let mut left = Frames::new();
             outbox.swap(&mut left);
             assert_eq!(
                 left.into_iter().flatten().collect::<Vec<u8>>(),

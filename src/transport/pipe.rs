@@ -3,7 +3,6 @@
 //! A channel of the usual kind would wake and allocate more than this needs: one side fills the slot when it is empty,
 //! the other empties it, and each wakes the other.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,10 +13,12 @@ use bytes::Bytes;
 use futures::task::AtomicWaker;
 use hyper::body::{Body, Frame};
 
+use super::outbox::Frames;
+
 /// What the two ends share.
 #[derive(Default)]
 struct Slot {
-    chunks: Mutex<VecDeque<Bytes>>,
+    chunks: Mutex<Frames>,
     full: AtomicBool,
     writer_gone: AtomicBool,
     reader_gone: AtomicBool,
@@ -31,13 +32,13 @@ pub(super) struct PipeWriter(Arc<Slot>);
 /// The end that hyper reads.
 pub(super) struct PipeBody {
     slot: Arc<Slot>,
-    reading: VecDeque<Bytes>,
+    reading: smallvec::IntoIter<[Bytes; 2]>,
 }
 
 /// A pipe.
 pub(super) fn pipe() -> (PipeWriter, PipeBody) {
     let slot = Arc::<Slot>::default();
-    (PipeWriter(slot.clone()), PipeBody { slot, reading: VecDeque::new() })
+    (PipeWriter(slot.clone()), PipeBody { slot, reading: Frames::new().into_iter() })
 }
 
 impl PipeWriter {
@@ -62,7 +63,7 @@ impl PipeWriter {
     }
 
     /// Fills the slot by `fill`, if it is empty; true if it was.
-    pub(super) fn write(&self, fill: impl FnOnce(&mut VecDeque<Bytes>)) -> bool {
+    pub(super) fn write(&self, fill: impl FnOnce(&mut Frames)) -> bool {
         if self.0.full.load(Ordering::Acquire) {
             return false;
         }
@@ -87,7 +88,7 @@ impl PipeBody {
             return false;
         }
         let mut chunks = self.slot.chunks.lock().expect("nothing panics while it moves chunks");
-        std::mem::swap(&mut *chunks, &mut self.reading);
+        self.reading = std::mem::take(&mut *chunks).into_iter();
         drop(chunks);
         self.slot.full.store(false, Ordering::Release);
         self.slot.writer.wake();
@@ -104,7 +105,7 @@ impl Body for PipeBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         loop {
-            if let Some(chunk) = self.reading.pop_front() {
+            if let Some(chunk) = self.reading.next() {
                 return Poll::Ready(Some(Ok(Frame::data(chunk))));
             }
             self.slot.reader.register(context.waker());
@@ -137,7 +138,7 @@ mod tests {
     fn what_was_written_is_read_to_the_end() {
         let (writer, mut body) = pipe();
         let write =
-            |text: &'static str| writer.write(|chunks| chunks.push_back(Bytes::from_static(text.as_bytes())));
+            |text: &'static str| writer.write(|chunks| chunks.push(Bytes::from_static(text.as_bytes())));
         assert!(write("a"));
         assert!(!write("b"), "there is room for one");
         assert_eq!(block_on(body.frame()).unwrap().unwrap().into_data().unwrap(), "a");
@@ -153,7 +154,7 @@ mod tests {
         let context = &mut Context::from_waker(Waker::noop());
         assert!(writer.poll_abandoned(context).is_pending());
         assert!(writer.poll_room(context).is_ready());
-        writer.write(|chunks| chunks.push_back(Bytes::from_static(b"a")));
+        writer.write(|chunks| chunks.push(Bytes::from_static(b"a")));
         assert!(writer.poll_room(context).is_pending());
         drop(body);
         assert!(writer.poll_abandoned(context).is_ready() && writer.poll_room(context).is_ready());

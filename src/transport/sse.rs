@@ -89,9 +89,9 @@ impl Wire for SseWire {
             outbox.swap(chunks);
             bytes = chunks.iter().map(Bytes::len).sum();
             if chunks.len() > 1 && bytes <= JOINED_BYTES_MAX {
-                let joined = chunks.make_contiguous().concat();
+                let joined = chunks.concat();
                 chunks.clear();
-                chunks.push_back(joined.into());
+                chunks.push(joined.into());
             }
         });
         Ok(bytes)

@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -9,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// A channel's name: 1 to 255 bytes of `A-Z a-z 0-9 _ - = @ , . ; : / ~ ! +`, not `.` and not `..`.
 ///
 /// Names that start with `$` belong to the server, so no client's name parses that starts so.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Eq, PartialOrd, Ord)]
 pub struct Channel(Arc<str>);
 
 /// Why a text is no channel name.
@@ -49,6 +50,11 @@ impl Channel {
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether the two share their memory.
+    pub fn is_copy_of(&self, other: &Channel) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// The text before the first `:`, which names a namespace where one of that name is configured.
@@ -91,6 +97,20 @@ impl fmt::Display for Channel {
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", &*self.0)
+    }
+}
+
+/// Copies of one name are known without looking at it: most comparisons on the way of a delivery are of such.
+impl PartialEq for Channel {
+    fn eq(&self, other: &Channel) -> bool {
+        self.is_copy_of(other) || self.0 == other.0
+    }
+}
+
+/// As `str` hashes, for `Borrow`.
+impl Hash for Channel {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
     }
 }
 

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexMap;
+use indexmap::map::MutableKeys;
 use tidings_protocol::{
     Channel, CloseCode, Code, Command, CommandRefused, Envelope, Frame, GapReason, HelloFrame, Position,
     Problem, SubscribeCommand,
@@ -241,7 +242,12 @@ impl Session {
             // Nothing is said before the greeting: what comes so early is read from history after it.
             return self.handle_forgotten(&batch.channel);
         }
-        let Some(subscription) = self.subscriptions.get_mut(&batch.channel) else { return };
+        let Some((_, name, subscription)) = self.subscriptions.get_full_mut2(&batch.channel) else { return };
+        if !name.is_copy_of(&batch.channel) {
+            // The client's own copy of the name gives way to the hub's, which all batches share: the next is found by
+            // comparing two addresses.
+            name.clone_from(&batch.channel);
+        }
         match subscription.accept(batch, self.config.waiting_bytes_max) {
             Accept::Deliver { from } => {
                 self.transmits.push_back(Transmit::Batch { batch: batch.clone(), from })

@@ -1,56 +1,58 @@
-//! What others may touch of a connection: its mailbox, behind a lock held for one push, and its wake-up.
+//! What others may touch of a connection: its mailbox and its waker, behind a lock held for one push.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
-
-use futures::task::AtomicWaker;
+use std::task::{Context, Poll, Waker};
 
 use crate::hub::{Mail, Mailbox, Wake};
 
 /// A mailbox that the hub puts into and one connection takes out of.
 #[derive(Debug)]
-pub struct SharedMailbox {
-    mailbox: Mutex<Mailbox>,
-    called: AtomicBool,
-    waker: AtomicWaker,
+pub struct SharedMailbox(Mutex<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    mailbox: Mailbox,
+    /// The connection may look: everything of the moment that it was called for is in.
+    called: bool,
+    /// Wakes the connection. Kept from one call to the next: a connection is woken by the same task all its life.
+    waker: Waker,
 }
 
 impl SharedMailbox {
     /// An empty mailbox for at most `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Self {
-        SharedMailbox {
-            mailbox: Mutex::new(Mailbox::new(bytes_max)),
-            called: AtomicBool::new(false),
-            waker: AtomicWaker::new(),
-        }
+        let mailbox = Mailbox::new(bytes_max);
+        let inner = Inner { mailbox, called: false, waker: Waker::noop().clone() };
+        SharedMailbox(Mutex::new(inner))
     }
 
     /// Changes what is inside; the caller sees to the wake-up that this asks for.
     pub fn with(&self, change: impl FnOnce(&mut Mailbox) -> Wake) -> Wake {
-        change(&mut self.mailbox.lock().expect("no mailbox panics while it is locked"))
+        self.locked(|inner| change(&mut inner.mailbox))
     }
 
     /// Tells the connection to look.
     pub fn wake(&self) {
-        self.called.store(true, Ordering::Release);
-        self.waker.wake();
+        self.locked(|inner| {
+            inner.called = true;
+            inner.waker.wake_by_ref();
+        });
     }
 
     /// Ready once the connection was told to look.
     pub fn poll_called(&self, context: &mut Context<'_>) -> Poll<()> {
-        self.waker.register(context.waker());
-        match self.called.load(Ordering::Acquire) {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
-        }
+        self.locked(|inner| {
+            inner.waker.clone_from(context.waker());
+            if inner.called { Poll::Ready(()) } else { Poll::Pending }
+        })
     }
 
     /// Moves what is inside into `mail`, which is empty, if the connection was told to look.
     pub fn take(&self, mail: &mut Mail) -> bool {
-        if !self.called.swap(false, Ordering::AcqRel) {
-            return false;
-        }
-        self.mailbox.lock().expect("no mailbox panics while it is locked").take(mail)
+        self.locked(|inner| std::mem::take(&mut inner.called) && inner.mailbox.take(mail))
+    }
+
+    fn locked<T>(&self, look: impl FnOnce(&mut Inner) -> T) -> T {
+        look(&mut self.0.lock().expect("nothing panics while it holds a mailbox"))
     }
 }

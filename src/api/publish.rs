@@ -1,5 +1,6 @@
 //! Publishing over HTTP: a raw body, a JSON object, or many of them.
 
+use std::fmt;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -7,6 +8,7 @@ use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderMap};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use tidings_protocol::{Ack, Code, Payload, Problem, PublishCommand, PublishedFrame, decode_publish};
 
@@ -14,7 +16,7 @@ use super::channels::{ChannelPath, channel_of};
 use super::problem::ProblemBody;
 use super::{ApiError, read_body};
 use crate::auth::refused;
-use crate::hub::Grant;
+use crate::hub::{Grant, Published};
 use crate::instance::Instance;
 use crate::transport::bearer;
 
@@ -44,8 +46,9 @@ pub(super) async fn publish_body(
     let kind = BodyKind::of(request.headers())?;
     let body = read_body(&instance, request, instance.config.limits.message_bytes_max).await?;
     let payload = kind.payload(&body)?;
-    let Options { id, key, idempotency_key, ack } = options;
-    let command = PublishCommand { channel, payload, key, id, idempotency_key, ack };
+    let mut command =
+        PublishCommand { channel, payload, key: None, id: None, idempotency_key: None, ack: Ack::default() };
+    options.apply(&mut command);
     answer(publish(&instance, &grant, command).await)
 }
 
@@ -59,7 +62,7 @@ pub(super) async fn publish_json(
     let bytes_max = instance.config.limits.message_bytes_max * ESCAPED_FACTOR + ENVELOPE_BYTES;
     let body = read_body(&instance, request, bytes_max).await?;
     let mut command = decode_publish(utf8(&body)?)?;
-    command.idempotency_key = command.idempotency_key.or(options.idempotency_key);
+    options.apply(&mut command);
     answer(publish(&instance, &grant, command).await)
 }
 
@@ -103,14 +106,16 @@ enum ItemResult {
 
 /// The items of a batch, unread.
 fn split(text: &str, items_max: usize) -> Result<Vec<&str>, Problem> {
+    // One more than may be is enough to know that there are too many.
+    let most = items_max + 1;
     let items: Vec<&str> = match text.trim_start().starts_with('[') {
         true => {
-            let items: Vec<&RawValue> = serde_json::from_str(text)
-                .map_err(|e| Problem::new(Code::InvalidJson, format!("the body is no JSON array: {e}")))?;
-            items.into_iter().map(RawValue::get).collect()
+            let mut json = serde_json::Deserializer::from_str(text);
+            let items =
+                json.deserialize_seq(FirstItems { most }).and_then(|items| json.end().map(|()| items));
+            items.map_err(|e| Problem::new(Code::InvalidJson, format!("the body is no JSON array: {e}")))?
         }
-        // One more than may be is enough to know.
-        false => text.lines().filter(|line| !line.trim().is_empty()).take(items_max + 1).collect(),
+        false => text.lines().filter(|line| !line.trim().is_empty()).take(most).collect(),
     };
     match items.len() {
         0 => Err(Problem::new(
@@ -124,6 +129,29 @@ fn split(text: &str, items_max: usize) -> Result<Vec<&str>, Problem> {
     }
 }
 
+/// Keeps the first elements of an array, unread, and passes over the others.
+struct FirstItems {
+    most: usize,
+}
+
+impl<'de> Visitor<'de> for FirstItems {
+    type Value = Vec<&'de str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<&'de str>, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element::<&RawValue>()? {
+            if items.len() < self.most {
+                items.push(item.get());
+            }
+        }
+        Ok(items)
+    }
+}
+
 async fn publish(
     instance: &Instance,
     grant: &Grant,
@@ -134,13 +162,9 @@ async fn publish(
         return Err(Problem::new(Code::ChannelNotAllowed, message));
     }
     command.check(instance.config.limits.message_bytes_max)?;
-    let asked = command.ack;
-    let published = instance.node.publish(command).await?;
+    let Published { position, ack } = instance.node.publish(command).await?;
     instance.metrics.published();
-    Ok(match asked {
-        Ack::None => PublishedFrame { position: None, ack: Ack::None },
-        Ack::Stored | Ack::Replicated => PublishedFrame { position: published.position, ack: published.ack },
-    })
+    Ok(PublishedFrame { position, ack })
 }
 
 fn answer(published: Result<PublishedFrame, Problem>) -> Result<Response, ApiError> {
@@ -155,13 +179,13 @@ fn utf8(body: &[u8]) -> Result<&str, Problem> {
     })
 }
 
-/// What a request says beside its body: in the query, or in headers.
+/// What a request says beside its body: in the query, or in headers. The query counts where both say something.
 #[derive(Debug, Default)]
 struct Options {
     id: Option<Arc<str>>,
     key: Option<Arc<str>>,
     idempotency_key: Option<Arc<str>>,
-    ack: Ack,
+    ack: Option<Ack>,
 }
 
 impl Options {
@@ -187,6 +211,15 @@ impl Options {
         Ok(options)
     }
 
+    /// Adds what the command does not say of itself. An acknowledgement it always names, so here the request overrides it.
+    fn apply(self, command: &mut PublishCommand) {
+        let Options { id, key, idempotency_key, ack } = self;
+        command.id = command.id.take().or(id);
+        command.key = command.key.take().or(key);
+        command.idempotency_key = command.idempotency_key.take().or(idempotency_key);
+        command.ack = ack.unwrap_or(command.ack);
+    }
+
     fn set(&mut self, option: &str, value: &str) -> Result<(), Problem> {
         match option {
             "id" => self.id = Some(value.into()),
@@ -194,9 +227,9 @@ impl Options {
             "idempotency_key" => self.idempotency_key = Some(value.into()),
             "ack" => {
                 self.ack = match value {
-                    "none" => Ack::None,
-                    "stored" => Ack::Stored,
-                    "replicated" => Ack::Replicated,
+                    "none" => Some(Ack::None),
+                    "stored" => Some(Ack::Stored),
+                    "replicated" => Some(Ack::Replicated),
                     _ => {
                         let message = format!("ack is none, stored or replicated, not {value:?}");
                         return Err(Problem::new(Code::BadRequest, message));

@@ -200,9 +200,16 @@ impl Session {
         &self.grant
     }
 
-    /// Whether no more commands should be read for now.
+    /// Whether no more commands should be read for now: enough of them wait, or enough data with them.
     pub fn is_full(&self) -> bool {
-        self.commands.len() >= self.config.commands_max
+        let bytes = |(_, command): &(Option<u64>, Result<Command, Problem>)| match command {
+            Ok(Command::Publish(publish)) => publish.payload.as_bytes().len(),
+            Ok(_) | Err(_) => 0,
+        };
+        let waiting = self.commands.len();
+        waiting >= self.config.commands_max
+            || (waiting > 0
+                && self.commands.iter().map(bytes).sum::<usize>() >= self.config.message_bytes_max)
     }
 
     /// Whether its credential was accepted, and still holds.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
-use tidings_protocol::{Channel, Code, Position, Problem, PublishCommand};
+use tidings_protocol::{Ack, Channel, CloseCode, Code, Position, Problem, PublishCommand};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
@@ -80,6 +80,10 @@ impl Node {
     pub fn enter(self: &Arc<Self>, mailbox: Arc<SharedMailbox>) -> Member {
         let session = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
         self.connections.insert(session, mailbox.clone());
+        if self.publishing.is_closed() {
+            // It was admitted before the drain began, and may be in nobody's list of what is to be closed.
+            self.close(session, Close::new(CloseCode::Restart, "the server restarts"));
+        }
         Member { node: self.clone(), session, mailbox, channels: Vec::new() }
     }
 
@@ -90,7 +94,13 @@ impl Node {
         if self.publishing.is_closed() {
             return Err(Code::Draining.into());
         }
-        Ok(self.broker.publish(command).await?)
+        let asked = command.ack;
+        let published = self.broker.publish(command).await?;
+        Ok(match asked {
+            // Who asks for no acknowledgement is told nothing that could be taken for one.
+            Ack::None => Published { position: None, ack: Ack::None },
+            Ack::Stored | Ack::Replicated => published,
+        })
     }
 
     /// What the channel holds after `since`.

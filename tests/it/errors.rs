@@ -140,7 +140,7 @@ async fn every_code_that_can_occur_on_a_socket_does_and_the_socket_survives() {
     for (code, command) in [
         (Code::BadFrame, json!({"subscribe": {}})),
         (Code::UnknownCommand, json!({"dance": {}})),
-        (Code::BadRequest, json!({"publish": {"channel": "a", "data": 1, "id": ""}})),
+        (Code::BadFrame, json!({"publish": {"channel": "a", "data": 1, "id": ""}})),
         (Code::Unauthorized, json!({"refresh": {"token": "x"}})),
         (Code::TokenExpired, json!({"refresh": {"token": expired}})),
         (Code::ChannelNotAllowed, json!({"subscribe": {"channel": "c"}})),

@@ -315,3 +315,13 @@ async fn a_socket_publishes_as_http_does() {
         "without an id there is no reply, and it is done all the same"
     );
 }
+
+#[tokio::test]
+async fn the_options_of_a_request_hold_for_a_json_body_too() {
+    let server = TestServer::dev("").await;
+    let mut subscriber = server.subscriber("c").await;
+    let body = "{\"channel\":\"c\",\"data\":1}";
+    let answer = server.post("/v1/publish?id=from-query&ack=none", body).send().await;
+    assert_eq!((answer.status, answer.json()["ack"].clone()), (202, json!("none")));
+    assert_eq!(subscriber.expect("batch").await["publications"][0]["id"], "from-query");
+}

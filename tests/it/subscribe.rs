@@ -128,7 +128,7 @@ async fn what_is_no_command_is_refused_and_the_connection_survives() {
         ("{\"id\":4,\"history\":{\"channel\":\"c\",\"limit\":-1}}", json!(4), "bad_frame"),
         ("{\"id\":5,\"dance\":{}}", json!(5), "unknown_command"),
         ("{\"id\":6,\"presence\":{\"channel\":\"c\"}}", json!(6), "presence_disabled"),
-        ("{\"id\":7,\"connect\":{\"token\":\"x\"}}", json!(7), "bad_request"),
+        ("{\"id\":7,\"connect\":{\"token\":\"x\"}}", json!(7), "bad_frame"),
     ] {
         socket.send_text(text).await;
         let frame = socket.next_frame().await;

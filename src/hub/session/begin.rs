@@ -19,10 +19,7 @@ impl Session {
         }
         let (asked, action) = match command {
             Command::Connect { .. } if !waiting => {
-                return Err(Problem::new(
-                    Code::BadRequest,
-                    "the connection has its credential: use `refresh`",
-                ));
+                return Err(Problem::new(Code::BadFrame, "the connection has its credential: use `refresh`"));
             }
             Command::Connect { token } => (Asked::Connect { id }, Action::Authenticate { token }),
             Command::Refresh { token } => (Asked::Refresh { id }, Action::Authenticate { token }),
@@ -73,7 +70,11 @@ impl Session {
 
     fn begin_publish(&self, publish: PublishCommand) -> Result<Action, Problem> {
         self.demand(self.grant.may_publish(&publish.channel), &publish.channel, "publish to")?;
-        publish.check(self.config.message_bytes_max)?;
+        publish.check(self.config.message_bytes_max).map_err(|problem| match problem.code {
+            // What a request calls a bad request is a bad frame here.
+            Code::BadRequest => Problem { code: Code::BadFrame, ..problem },
+            _ => problem,
+        })?;
         Ok(Action::Publish(publish))
     }
 

@@ -153,7 +153,6 @@ fn texts_speak_of_the_project_alone() {
 }
 
 #[test]
-#[ignore = "README.md has no table of limits yet"]
 fn every_limit_is_documented() {
     let read =
         |path: &str| fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));

@@ -18,7 +18,8 @@ impl Session {
             return;
         }
         match (asked, answer) {
-            (Asked::Connect { id }, Answer::Authenticated(Ok(grant))) => self.connected(id, grant),
+            // The reply to `connect` is `hello`, whatever its id.
+            (Asked::Connect { .. }, Answer::Authenticated(Ok(grant))) => self.open(grant),
             (Asked::Connect { id }, Answer::Authenticated(Err(problem))) => self.turn_away(id, problem),
             (Asked::Refresh { id }, Answer::Authenticated(Ok(grant))) => self.refreshed(id, grant),
             (Asked::Join { id, channel, since }, Answer::Joined(Ok(page))) => {
@@ -43,12 +44,6 @@ impl Session {
             | (Asked::Publish { id }, Answer::Published(Err(problem))) => self.refuse(id, problem),
             (asked, answer) => unreachable!("{answer:?} does not answer {asked:?}"),
         }
-    }
-
-    fn connected(&mut self, id: Option<u64>, grant: Grant) {
-        // The reply to `connect` is `hello`; an id would promise another.
-        let _ = id;
-        self.open(grant);
     }
 
     /// A client that comes back with a narrower grant loses what it no longer covers; another user is refused.

@@ -1,4 +1,4 @@
-//! Words that must not stand in some places (I2, I3, I4, I5, I8 of the architecture).
+//! Words that must not stand in some places (I2, I3, I4, I5, I7, I8 of the architecture).
 
 use super::source::{Source, server, tree};
 use super::words::{says, words};
@@ -91,6 +91,18 @@ fn unbounded(files: &[Source]) -> Vec<String> {
 /// `Time` and a seed.
 const CLOCKS: [&str; 7] =
     ["src/clock.rs", "src/server.rs", "src/cli", "benches", "examples", "tests", "protocol/tests"];
+
+/// On the way of a publication nothing is dropped in passing: what does not fit, lags or fails is a value of a type
+/// (`BrokerEvent::Lost`, `Mail::forgotten`, `Accept::Behind`, an error), never a result thrown away.
+fn dropped_in_passing(files: &[Source]) -> Vec<String> {
+    const FOLDERS: [&str; 5] = ["src/hub", "src/broker", "src/node", "src/transport", "src/freshness"];
+    let inside = |file: &&Source| FOLDERS.iter().any(|folder| file.is_in(folder));
+    said(
+        files.iter().filter(inside),
+        &["try_send", "broadcast", "Lagged", "let _ ="],
+        "loses something without a word: make the loss a value that somebody must handle",
+    )
+}
 
 fn clocks(files: &[Source]) -> Vec<String> {
     let others = |file: &&Source| {
@@ -192,4 +204,17 @@ fn time_and_randomness_come_in_as_arguments() {
         assert!(found_in("src/clock.rs", bad, clocks).is_empty(), "{bad}");
         assert!(found_in("benches/load/src/x.rs", bad, clocks).is_empty(), "{bad}");
     }
+}
+
+#[test]
+fn loss_is_a_value() {
+    demand_none("hub, broker, node and transport drop nothing in passing", dropped_in_passing(&server()));
+}
+
+#[test]
+fn loss_without_a_word_is_noticed() {
+    for bad in ["fn f() { sender.try_send(event).ok(); }", "fn f() { let _ = sender.send(event); }"] {
+        assert_eq!(found_in("src/node/x.rs", bad, dropped_in_passing).len(), 1, "{bad}");
+    }
+    assert!(found_in("src/cli/x.rs", "fn f() { let _ = 1; }", dropped_in_passing).is_empty());
 }

@@ -31,8 +31,8 @@ pub(super) async fn readyz(State(instance): State<Arc<Instance>>) -> Result<&'st
 /// `GET /health`: every component; 503 if any of them is degraded.
 pub(super) async fn health(State(instance): State<Arc<Instance>>) -> Response {
     let connections_max = instance.config.limits.connections_max;
-    let report =
-        instance.health.report(instance.node.broker_name(), instance.node.connections(), connections_max);
+    let broker = (instance.node.broker_name(), instance.node.is_delivering());
+    let report = instance.health.report(broker, instance.node.connections(), connections_max);
     let status = if report.status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(report)).into_response()
 }
@@ -40,5 +40,5 @@ pub(super) async fn health(State(instance): State<Arc<Instance>>) -> Response {
 /// `GET /metrics`
 pub(super) async fn metrics(State(instance): State<Arc<Instance>>) -> impl IntoResponse {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(CONTENT_TYPE, kind)], instance.metrics.encode())
+    ([(CONTENT_TYPE, kind)], instance.metrics.encode(instance.node.is_delivering()))
 }

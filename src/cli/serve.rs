@@ -120,6 +120,8 @@ fn raise_descriptor_limit() {
 fn banner(address: SocketAddr, colour: bool) -> String {
     let (bold, dim, end) = if colour { ("\x1b[1m", "\x1b[2m", "\x1b[0m") } else { ("", "", "") };
     let version = env!("CARGO_PKG_VERSION");
+    // The client commands look at port 8080 where nothing else is said.
+    let url = if address.port() == 8080 { String::new() } else { format!(" --url http://{address}") };
     format!(
         "\n  {bold}tidings {version}{end} · dev mode · memory broker · {dim}loopback only, open access, NOT for production{end}
   ├─ Live page   {bold}http://{address}/{end}           subscribe, publish, watch it arrive
@@ -127,6 +129,6 @@ fn banner(address: SocketAddr, colour: bool) -> String {
   ├─ SSE         http://{address}/sse?channel=tickets
   ├─ HTTP API    http://{address}/v1/publish/{{channel}}
   └─ Metrics     http://{address}/metrics    health /livez /readyz /health
-  Try it:  tidings sub tickets        curl -d '{{\"id\":42}}' http://{address}/v1/publish/tickets\n\n"
+  Try it:  tidings sub tickets{url}        curl -d '{{\"id\":42}}' http://{address}/v1/publish/tickets\n\n"
     )
 }

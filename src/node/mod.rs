@@ -128,6 +128,11 @@ impl Node {
         self.connections.len()
     }
 
+    /// Whether the event loop runs: without it nothing that is published reaches anybody.
+    pub fn is_delivering(&self) -> bool {
+        !self.commands.is_closed()
+    }
+
     /// What the broker is called.
     pub fn broker_name(&self) -> &'static str {
         self.broker.name()

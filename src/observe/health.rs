@@ -62,16 +62,22 @@ impl Health {
     }
 
     /// The whole report. A server that is not ready is degraded.
-    pub fn report(&self, broker: &'static str, connections: usize, connections_max: usize) -> HealthReport {
+    /// `broker` is its name, and whether what it announces is taken and delivered.
+    pub fn report(
+        &self,
+        (broker, broker_up): (&'static str, bool),
+        connections: usize,
+        connections_max: usize,
+    ) -> HealthReport {
         let phase = self.phase();
         let full = connections >= connections_max;
         let status = |good| if good { "ok" } else { "degraded" };
         HealthReport {
-            status: status(phase == Phase::Ready && !full),
+            status: status(phase == Phase::Ready && broker_up && !full),
             phase,
             version: env!("CARGO_PKG_VERSION"),
             components: vec![
-                Component { component: "broker", status: "ok", detail: broker.to_owned() },
+                Component { component: "broker", status: status(broker_up), detail: broker.to_owned() },
                 Component {
                     component: "connections",
                     status: status(!full),
@@ -79,5 +85,20 @@ impl Health {
                 },
             ],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_is_degraded_where_a_part_is() {
+        let health = Health::default();
+        let status = |up, connections| health.report(("memory", up), connections, 10).status;
+        assert_eq!(status(true, 0), "degraded", "it only starts");
+        health.set(Phase::Ready);
+        assert_eq!((status(true, 9), status(true, 10), status(false, 0)), ("ok", "degraded", "degraded"));
+        assert_eq!(health.report(("memory", false), 0, 10).components[0].status, "degraded");
     }
 }

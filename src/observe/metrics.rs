@@ -94,7 +94,6 @@ impl Metrics {
             requests: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_1, 4.0, 9))),
             broker_up: Gauge::default(),
         };
-        metrics.broker_up.set(1);
         metrics.register_transports();
         metrics.register_all();
         metrics
@@ -146,7 +145,11 @@ impl Metrics {
         registry.register("batches", "Batches sealed", self.batches.clone());
         registry.register("batch_size_messages", "Publications in a batch", self.batch_sizes.clone());
         registry.register("panics", "Defects caught at the boundary of a connection", self.panics.clone());
-        registry.register("broker_up", "1 while the broker answers", self.broker_up.clone());
+        registry.register(
+            "broker_up",
+            "1 while what the broker announces is delivered",
+            self.broker_up.clone(),
+        );
         let help = "Time from a request's head to its answer's head";
         registry.register_with_unit("http_request_duration", help, Unit::Seconds, self.requests.clone());
     }
@@ -238,8 +241,9 @@ impl Metrics {
         self.requests.get_or_create(&request).observe(took.as_secs_f64());
     }
 
-    /// All numbers as text.
-    pub fn encode(&self) -> String {
+    /// All numbers as text; whether the broker is up is known when it is asked.
+    pub fn encode(&self, broker_up: bool) -> String {
+        self.broker_up.set(u64::from(broker_up));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)
             .expect("a string can be written");
@@ -264,7 +268,7 @@ mod tests {
         metrics.delivered(TransportKind::WebSocket, 3);
         metrics.refused(Code::BadFrame);
         metrics.answered("POST", "/v1/publish/{channel}", 200, Duration::from_millis(1));
-        let text = metrics.encode();
+        let text = metrics.encode(true);
         for line in [
             "tidings_connections{transport=\"Sse\"} 1",
             "tidings_messages_delivered_total{transport=\"WebSocket\"} 3",
@@ -274,5 +278,6 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} in\n{text}");
         }
+        assert!(metrics.encode(false).contains("tidings_broker_up 0"));
     }
 }

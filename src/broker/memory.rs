@@ -104,6 +104,15 @@ impl Broker for MemoryBroker {
         ready(self.read(&channel, since.as_ref(), limit)).boxed()
     }
 
+    fn resume(
+        &self,
+        channel: Channel,
+        since: Option<Position>,
+        limit: PageLimit,
+    ) -> BoxFuture<'_, Result<Option<Page>, BrokerError>> {
+        self.history(channel, since, limit)
+    }
+
     /// Everything is announced to the one node there is.
     fn listen(&self, _: &Channel) -> BoxFuture<'_, Result<(), BrokerError>> {
         ready(Ok(())).boxed()

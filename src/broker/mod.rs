@@ -5,6 +5,7 @@
 //!   Two publishes of a channel are announced in the order of their offsets.
 //! - An announcement may be lost; whoever loses one says [`BrokerEvent::Lost`] as soon as it knows.
 //! - `history` never returns less than what was acknowledged before it was called, or says why (a gap, a new epoch).
+//!   `resume` may return less to somebody who listens: what is missing at the end is announced, or said to be lost.
 //! - An error says whether the publication is surely not stored ([`BrokerError::Unavailable`] and the refusals) or perhaps
 //!   ([`BrokerError::OutcomeUnknown`]).
 
@@ -34,10 +35,20 @@ pub trait Broker: Send + Sync {
         limit: PageLimit,
     ) -> BoxFuture<'_, Result<Option<Page>, BrokerError>>;
 
-    /// From the moment this returns, what is published on the channel is announced here.
+    /// What the channel holds after `since`, or without it where the channel stands, for somebody who listens to it
+    /// already. The answer may end before what was acknowledged last: the rest will be announced.
+    fn resume(
+        &self,
+        channel: Channel,
+        since: Option<Position>,
+        limit: PageLimit,
+    ) -> BoxFuture<'_, Result<Option<Page>, BrokerError>>;
+
+    /// From the moment this returns, what is published on the channel is announced here. Each call, a failed one too, is
+    /// taken back by one of `unlisten`.
     fn listen(&self, channel: &Channel) -> BoxFuture<'_, Result<(), BrokerError>>;
 
-    /// Announcements of the channel are no longer needed.
+    /// Takes back one call of `listen`.
     fn unlisten(&self, channel: &Channel) -> BoxFuture<'_, ()>;
 
     /// Channels that hold something, with their heads, in no particular order; at most `limit`.

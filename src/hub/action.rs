@@ -29,7 +29,16 @@ pub enum Action {
         /// The channel.
         channel: Channel,
     },
-    /// Read history.
+    /// Read what follows `since` on a channel that the session is attached to.
+    Resume {
+        /// The channel.
+        channel: Channel,
+        /// The last position that the session passed on.
+        since: Position,
+        /// The bounds of the answer.
+        limit: PageLimit,
+    },
+    /// Read history, with everything that was acknowledged before.
     Read {
         /// The channel.
         channel: Channel,
@@ -51,7 +60,7 @@ pub enum Answer {
     Joined(Result<Option<Page>, Problem>),
     /// Of `Leave`.
     Left,
-    /// Of `Read`.
+    /// Of `Resume` and of `Read`.
     Read(Result<Page, Problem>),
     /// Of `Publish`.
     Published(Result<Published, Problem>),

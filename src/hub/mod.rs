@@ -8,6 +8,7 @@ mod action;
 mod batch;
 mod batcher;
 mod grant;
+mod lineage;
 mod liveness;
 mod mailbox;
 mod session;
@@ -19,6 +20,7 @@ pub use action::{Action, Answer, Close, Published, Transmit};
 pub use batch::{Batch, Format, Span};
 pub use batcher::{BatchRules, Batcher, Sealed, Urgency};
 pub use grant::{Expiry, Grant, Pattern, PatternInvalid};
+pub use lineage::Lineage;
 pub use liveness::{Due, Heartbeat, Liveness};
 pub use mailbox::{Batches, Mail, Mailbox, Wake};
 pub use session::{CatchUp, CursorState, Session, SessionConfig};
@@ -57,33 +59,28 @@ impl<M> Default for Hub<M> {
 }
 
 impl<M> Hub<M> {
-    /// Adds a subscriber to a channel. True if it is the channel's first: the broker must be listened to.
+    /// Adds a subscriber to a channel.
     pub fn attach(
         &mut self,
         channel: &Channel,
         session: SessionId,
         mailbox: M,
         rules: &Arc<BatchRules>,
-    ) -> bool {
-        let mut first = false;
+    ) {
         let audience = self.channels.entry(channel.clone()).or_insert_with(|| {
-            first = true;
             let batcher = Batcher::new(channel.clone(), rules.clone());
             Audience { subscribers: IndexMap::new(), batcher }
         });
         audience.subscribers.insert(session, mailbox);
-        first
     }
 
-    /// Removes a subscriber. True if it was the channel's last: nobody needs to listen any more.
-    pub fn detach(&mut self, channel: &Channel, session: SessionId) -> bool {
-        let Some(audience) = self.channels.get_mut(channel) else { return false };
+    /// Removes a subscriber; a channel without any is forgotten.
+    pub fn detach(&mut self, channel: &Channel, session: SessionId) {
+        let Some(audience) = self.channels.get_mut(channel) else { return };
         audience.subscribers.swap_remove(&session);
-        let last = audience.subscribers.is_empty();
-        if last {
+        if audience.subscribers.is_empty() {
             self.channels.swap_remove(channel);
         }
-        last
     }
 
     /// Takes in what the broker published; returns the batches that are sealed by it.
@@ -175,16 +172,14 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_listens_and_only_the_last_stops() {
-        let mut hub = hub_with(&[]);
+    fn a_channel_is_kept_as_long_as_somebody_subscribes_to_it() {
+        let mut hub = hub_with(&[("a", 1), ("a", 2)]);
         let channel = Channel::parse("a").unwrap();
-        let rules = Arc::new(BatchRules { window: None, leading: true, publications_max: 1, bytes_max: 1 });
-        assert!(hub.attach(&channel, SessionId(1), 1, &rules));
-        assert!(!hub.attach(&channel, SessionId(2), 2, &rules));
-        assert!(!hub.detach(&channel, SessionId(1)));
-        assert!(hub.detach(&channel, SessionId(2)));
-        assert!(!hub.detach(&channel, SessionId(2)), "it is gone already");
+        hub.detach(&channel, SessionId(1));
+        assert_eq!(hub.subscribers(&channel).collect::<Vec<_>>(), [&2]);
+        hub.detach(&channel, SessionId(2));
         assert_eq!(hub.channels().count(), 0);
+        hub.detach(&channel, SessionId(2));
     }
 
     #[test]

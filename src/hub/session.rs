@@ -116,7 +116,7 @@ enum State {
 enum Asked {
     Connect { id: Option<u64> },
     Refresh { id: Option<u64> },
-    Join { id: Option<u64>, channel: Channel, since: bool },
+    Join { id: Option<u64>, channel: Channel, since: Option<Position> },
     Leave,
     History { id: Option<u64>, channel: Channel },
     BackFill { channel: Channel },
@@ -372,7 +372,7 @@ impl Session {
             let Some(subscription) = self.subscriptions.get(&channel) else { continue };
             if let (true, Some(since)) = (subscription.is_behind(), subscription.position().cloned()) {
                 self.asked = Some(Asked::BackFill { channel: channel.clone() });
-                return Some(Action::Read { channel, since: Some(since), limit: self.config.page });
+                return Some(Action::Resume { channel, since, limit: self.config.page });
             }
         }
         None

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidings_protocol::{Epoch, GapReason, Offset, Position, Publication};
 
-use super::Time;
+use super::{Lineage, Time};
 
 /// How much of a channel is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +65,7 @@ impl Page {
 #[derive(Debug)]
 pub struct Stream {
     epoch: Epoch,
+    lineage: Lineage,
     head: Offset,
     kept: VecDeque<Kept>,
     bytes: usize,
@@ -79,7 +80,19 @@ struct Kept {
 impl Stream {
     /// An empty stream of a new epoch.
     pub fn new(epoch: Epoch) -> Self {
-        Stream { epoch, head: Offset(0), kept: VecDeque::new(), bytes: 0 }
+        Self::after(epoch.at(Offset(0)))
+    }
+
+    /// An empty stream that goes on after `head`.
+    pub fn after(head: Position) -> Self {
+        let Position { epoch, offset } = head;
+        Stream { epoch, lineage: Lineage::default(), head: offset, kept: VecDeque::new(), bytes: 0 }
+    }
+
+    /// Begins another numbering here: what is kept is all that is left of the one before.
+    pub fn fork(&mut self, epoch: Epoch) {
+        self.lineage.push(self.head());
+        self.epoch = epoch;
     }
 
     /// The stream's numbering.
@@ -146,7 +159,7 @@ impl Stream {
         let oldest = Offset(self.head.0 - self.kept.len() as u64);
         let (from, gap) = match since {
             None => (Offset(self.head.0.saturating_sub(limit.publications as u64)).max(oldest), None),
-            Some(since) if since.epoch != self.epoch => (oldest, Some(GapReason::Epoch)),
+            Some(since) if !self.counts(since) => (oldest, Some(GapReason::Epoch)),
             Some(since) if since.offset > self.head => (self.head, Some(GapReason::Lost)),
             Some(since) if since.offset < oldest => (oldest, Some(GapReason::Trimmed)),
             Some(since) => (since.offset, None),
@@ -163,12 +176,34 @@ impl Stream {
         }
         Page { from: self.epoch.at(from), publications, head: self.head, gap }
     }
+
+    /// Whether all that `since` stands for is kept or was, in this numbering or in one that led to it.
+    fn counts(&self, since: &Position) -> bool {
+        since.epoch == self.epoch || self.lineage.reach(&since.epoch).is_some_and(|fork| since.offset <= fork)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use tidings_protocol::Payload;
+
+    #[test]
+    fn a_fork_keeps_what_is_below_it_and_gives_up_what_is_above() {
+        let mut stream = stream(10, 4);
+        stream.fork(Epoch::parse("b").unwrap());
+        stream.append(publication(), &retention(5), Time::ZERO);
+        assert_eq!(stream.head().to_string(), "b.11");
+        for (since, offsets, gap) in [
+            ("a.8", vec![9, 10, 11], None),
+            ("a.10", vec![11], None),
+            ("a.11", vec![7, 8, 9, 10, 11], Some(GapReason::Epoch)),
+            ("a.5", vec![7, 8, 9, 10, 11], Some(GapReason::Trimmed)),
+            ("b.10", vec![11], None),
+        ] {
+            assert_eq!(read(&stream, Some(since), ALL), (offsets, false, gap), "since {since}");
+        }
+    }
 
     const ALL: PageLimit = PageLimit { publications: 1_000, bytes: 1 << 20 };
 

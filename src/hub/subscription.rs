@@ -18,7 +18,7 @@
 
 use tidings_protocol::{GapReason, Offset, Position};
 
-use super::{Batch, Page};
+use super::{Batch, Page, Span};
 use crate::ablation::{Safeguard, ablated};
 
 /// One session's place in one channel.
@@ -110,9 +110,18 @@ impl Subscription {
 
     /// Whether `page` joins what the client has of this recovery: none is missing between the two.
     pub fn is_reached_by(&self, page: &Page) -> bool {
-        let reaches =
-            |position: &Position| position.epoch == page.from.epoch && page.from.offset <= position.offset;
+        let reaches = |position: &Position| match position.epoch == page.from.epoch {
+            true => page.from.offset <= position.offset,
+            // Another numbering continues this very position, or tells nothing about it.
+            false => page.from.offset == position.offset,
+        };
         page.gap.is_some() || self.position().is_some_and(reaches)
+    }
+
+    /// The position that `page` continues under another numbering, if it does so.
+    pub fn renamed_by(&self, page: &Page) -> Option<&Position> {
+        let renamed = |position: &&Position| position.epoch != page.from.epoch && page.gap.is_none();
+        self.position().filter(renamed)
     }
 
     /// Whether history must be read for it.
@@ -132,7 +141,12 @@ impl Subscription {
 
     /// Judges one batch. `waiting_max` bounds the bytes that go by while the client pages.
     pub fn accept(&mut self, batch: &Batch, waiting_max: usize) -> Accept {
-        let Some(span) = &batch.span else {
+        self.accept_span(batch.span.as_ref(), batch.bytes, waiting_max)
+    }
+
+    /// Judges publications by the offsets that they cover alone; `None` for those of a volatile channel.
+    pub fn accept_span(&mut self, span: Option<&Span>, bytes: usize, waiting_max: usize) -> Accept {
+        let Some(span) = span else {
             let deliver = self.state == State::Volatile;
             return if deliver { Accept::Deliver { from: None } } else { Accept::Held };
         };
@@ -144,7 +158,7 @@ impl Subscription {
             }
             State::CatchingUp { waiting_bytes, .. } => {
                 let head = span.epoch.at(span.last);
-                *waiting_bytes += batch.bytes;
+                *waiting_bytes += bytes;
                 if *waiting_bytes > waiting_max {
                     self.resume_at(head.clone());
                     return Accept::Overflow(head);
@@ -276,6 +290,18 @@ mod tests {
         check(batch("a", 8, 10), Accept::Duplicate, "a.10");
         check(batch("a", 12, 12), Accept::Behind, "a.10");
         check(batch("b", 11, 11), Accept::Behind, "a.10");
+    }
+
+    #[test]
+    fn a_page_under_another_numbering_renames_the_position_or_is_a_gap() {
+        let mut subscription = live_at_10();
+        assert_eq!(subscription.accept(&batch("b", 13, 13), 1_000), Accept::Behind);
+        let continues = page("b.10", 13, 13, None);
+        assert_eq!(subscription.renamed_by(&continues).unwrap().to_string(), "a.10");
+        assert_eq!(subscription.renamed_by(&page("b.8", 13, 13, Some(GapReason::Epoch))), None);
+        assert_eq!(subscription.advance(&continues, false), Progress::Live);
+        assert_eq!(subscription.accept(&batch("b", 14, 14), 1_000), Accept::Deliver { from: None });
+        assert_eq!(subscription.accept(&batch("a", 11, 11), 1_000), Accept::Behind, "a late one of the old");
     }
 
     #[test]

@@ -17,16 +17,16 @@ const EVENTS_PER_ROUND: usize = 1_024;
 
 /// What connections ask of the hub.
 pub(super) enum NodeCommand {
-    /// Deliver the channel into this mailbox. The answer says whether it is the first to want it.
+    /// Deliver the channel into this mailbox.
     Attach {
         channel: Channel,
         session: SessionId,
         mailbox: Arc<SharedMailbox>,
         rules: Arc<BatchRules>,
-        done: oneshot::Sender<bool>,
+        done: oneshot::Sender<()>,
     },
-    /// Stop delivering. The answer says whether nobody is left.
-    Detach { channel: Channel, session: SessionId, done: oneshot::Sender<bool> },
+    /// Stop delivering.
+    Detach { channel: Channel, session: SessionId, done: oneshot::Sender<()> },
     /// Deliver what was announced and what waits for its window now.
     Flush { done: oneshot::Sender<()> },
     /// The channels with subscribers here, at most `limit`.
@@ -80,11 +80,12 @@ impl EventLoop {
         // Whoever asked may be gone by now; then nobody needs the answer.
         match command {
             NodeCommand::Attach { channel, session, mailbox, rules, done } => {
-                let first = self.hub.attach(&channel, session, mailbox, &rules);
-                done.send(first).ok();
+                self.hub.attach(&channel, session, mailbox, &rules);
+                done.send(()).ok();
             }
             NodeCommand::Detach { channel, session, done } => {
-                done.send(self.hub.detach(&channel, session)).ok();
+                self.hub.detach(&channel, session);
+                done.send(()).ok();
             }
             NodeCommand::Flush { done } => {
                 // What was accepted may still wait among the announcements; no more are made.

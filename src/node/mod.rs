@@ -114,6 +114,17 @@ impl Node {
         page.ok_or_else(|| Code::HistoryDisabled.into())
     }
 
+    /// What the channel holds after `since`, for a connection that is attached to it.
+    pub async fn resume(
+        &self,
+        channel: Channel,
+        since: Position,
+        limit: PageLimit,
+    ) -> Result<Page, Problem> {
+        let page = self.broker.resume(channel, Some(since), limit).await?;
+        page.ok_or_else(|| Code::HistoryDisabled.into())
+    }
+
     /// Channels with subscribers here or with history, at most `limit` of each kind.
     pub async fn channels(
         &self,
@@ -165,15 +176,14 @@ impl Node {
         let rules = self.rules[&self.namespaces.of(channel.as_str()).name].clone();
         let channel = channel.clone();
         let attach = |done| NodeCommand::Attach { channel: channel.clone(), session, mailbox, rules, done };
-        if self.ask(attach).await? {
-            self.broker.listen(&channel).await?;
-        }
-        Ok(())
+        self.ask(attach).await?;
+        // Whoever comes second must not read history before the first one's listening is confirmed.
+        Ok(self.broker.listen(&channel).await?)
     }
 
     async fn detach(&self, channel: &Channel, session: SessionId) {
         let detach = |done| NodeCommand::Detach { channel: channel.clone(), session, done };
-        if self.ask(detach).await == Ok(true) {
+        if self.ask(detach).await.is_ok() {
             self.broker.unlisten(channel).await;
         }
     }
@@ -233,7 +243,7 @@ impl Member {
         limit: PageLimit,
     ) -> Result<Option<Page>, Problem> {
         let broker = self.node.broker.clone();
-        let history = || broker.history(channel.clone(), since.clone(), limit);
+        let history = || broker.resume(channel.clone(), since.clone(), limit);
         if ablated(Safeguard::ListenBeforeRead) {
             let page = history().await?;
             self.attach(channel).await?;

@@ -39,6 +39,9 @@ impl Performer {
                 self.member.leave(&channel).await;
                 Answer::Left
             }
+            Action::Resume { channel, since, limit } => {
+                Answer::Read(self.node.resume(channel, since, limit).await)
+            }
             Action::Read { channel, since, limit } => {
                 Answer::Read(self.node.history(channel, since, limit).await)
             }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 use tidings_protocol::{
-    Channel, CloseCode, Code, Envelope, ErrorFrame, Frame, GapFrame, GapReason, HistoryFrame, Position,
+    Channel, CloseCode, Code, ContinuedFrame, Envelope, ErrorFrame, Frame, GapFrame, GapReason, HistoryFrame, Position,
     Problem, PublishedFrame, RefreshedFrame, SubscribedFrame, UnsubscribedFrame,
 };
 
 use super::{Asked, CatchUp, CursorState, Session, State};
-use crate::hub::subscription::Progress;
+use crate::hub::subscription::{Progress, Subscription};
 use crate::hub::{Answer, Batch, Close, Grant, Page, Published, Time, Transmit};
 
 impl Session {
@@ -23,7 +23,7 @@ impl Session {
             (Asked::Connect { id }, Answer::Authenticated(Err(problem))) => self.turn_away(id, problem),
             (Asked::Refresh { id }, Answer::Authenticated(Ok(grant))) => self.refreshed(id, grant),
             (Asked::Join { id, channel, since }, Answer::Joined(Ok(page))) => {
-                self.joined(id, channel, since, page)
+                self.joined(id, channel, since.as_ref(), page)
             }
             (Asked::Join { id, channel, .. }, Answer::Joined(Err(problem))) => {
                 self.not_joined(id, &channel, problem)
@@ -77,7 +77,7 @@ impl Session {
     }
 
     /// The channel is attached; `page` is what it holds after the asked position, `None` where it keeps nothing.
-    fn joined(&mut self, id: Option<u64>, channel: Channel, since: bool, page: Option<Page>) {
+    fn joined(&mut self, id: Option<u64>, channel: Channel, since: Option<&Position>, page: Option<Page>) {
         let by_client = self.config.catch_up == CatchUp::ByClient;
         let Some(subscription) = self.subscriptions.get_mut(&channel) else { return };
         let gap = match &page {
@@ -88,7 +88,7 @@ impl Session {
             None => {
                 subscription.go_volatile();
                 // What a channel without history published since then is gone.
-                (since || self.cursor == CursorState::Read).then_some(GapReason::Lost)
+                (since.is_some() || self.cursor == CursorState::Read).then_some(GapReason::Lost)
             }
         };
         if subscription.is_behind() {
@@ -96,13 +96,20 @@ impl Session {
         }
         let (position, more) = (subscription.position().cloned(), subscription.is_catching_up());
         if by_client {
-            let publications = page.filter(|_| gap.is_none()).map_or(Vec::new(), |page| page.publications);
-            let recovered = since.then_some(gap.is_none());
+            let publications = page.as_ref().filter(|_| gap.is_none());
+            let publications = publications.map_or(Vec::new(), |page| page.publications.clone());
+            let recovered = since.map(|_| gap.is_none());
             let (channel, position) = (channel.clone(), position.clone());
             self.say(
                 id,
                 Frame::Subscribed(SubscribedFrame { channel, position, recovered, more, publications }),
             );
+        }
+        if let (false, Some(since), Some(page)) = (by_client, since, &page)
+            && page.gap.is_none()
+        {
+            // A stream has no reply that could name the new numbering.
+            self.declare_continued(&channel, Some(since.clone()), &page.from);
         }
         let gap = gap.or((self.cursor == CursorState::Unreadable).then_some(GapReason::Cursor));
         if let Some(reason) = gap {
@@ -122,6 +129,12 @@ impl Session {
 
     /// History that the client asked for; where it belongs to a recovery, the subscription moves with it.
     fn tell_history(&mut self, id: Option<u64>, channel: &Channel, page: Page) {
+        let moves = |subscription: &&Subscription| {
+            subscription.is_catching_up() && subscription.is_reached_by(&page)
+        };
+        let moved = self.subscriptions.get(channel).filter(moves);
+        let (moves, renamed) = (moved.is_some(), moved.and_then(|moved| moved.renamed_by(&page).cloned()));
+        self.declare_continued(channel, renamed, &page.from);
         let frame = HistoryFrame {
             publications: page.publications.clone(),
             position: page.end(),
@@ -129,11 +142,7 @@ impl Session {
             gap: page.gap,
         };
         self.say(id, Frame::History(frame));
-        let Some(subscription) = self.subscriptions.get_mut(channel) else { return };
-        let continues = subscription.is_catching_up() && subscription.is_reached_by(&page);
-        if !continues {
-            return;
-        }
+        let Some(subscription) = self.subscriptions.get_mut(channel).filter(|_| moves) else { return };
         if let Progress::Gap(reason, position) = subscription.advance(&page, true) {
             self.declare_gap(channel, reason, Some(position));
         }
@@ -145,10 +154,12 @@ impl Session {
     /// History that the session asked for by itself.
     fn back_fill(&mut self, channel: &Channel, page: Page) {
         let Some(subscription) = self.subscriptions.get_mut(channel) else { return };
+        let renamed = subscription.renamed_by(&page).cloned();
         let progress = subscription.advance(&page, false);
         if subscription.is_behind() {
             self.behind.push_back(channel.clone());
         }
+        self.declare_continued(channel, renamed, &page.from);
         match progress {
             Progress::Gap(reason, position) => self.declare_gap(channel, reason, Some(position)),
             Progress::Live | Progress::More if page.publications.is_empty() => {}
@@ -178,6 +189,14 @@ impl Session {
 
     pub(super) fn declare_gap(&mut self, channel: &Channel, reason: GapReason, position: Option<Position>) {
         self.say(None, Frame::Gap(GapFrame { channel: channel.clone(), reason, position }));
+    }
+
+    /// Tells the client that its position has another name now, where it has.
+    fn declare_continued(&mut self, channel: &Channel, from: Option<Position>, position: &Position) {
+        if let Some(from) = from.filter(|from| from.epoch != position.epoch) {
+            let (channel, position) = (Some(channel.clone()), position.clone());
+            self.say(None, Frame::Continued(ContinuedFrame { channel, from, position }));
+        }
     }
 
     /// Says what was asked for by id; who gave none wants no reply.

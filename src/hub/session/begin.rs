@@ -59,7 +59,7 @@ impl Session {
             }
             Entry::Vacant(entry) => entry.insert(Subscription::joining()),
         };
-        self.asked = Some(Asked::Join { id, channel: channel.clone(), since: since.is_some() });
+        self.asked = Some(Asked::Join { id, channel: channel.clone(), since: since.clone() });
         let publications = match (&since, self.config.catch_up) {
             (Some(_), CatchUp::ByClient) => self.config.page.publications,
             _ => 0,

@@ -75,8 +75,8 @@ fn what_comes_before_a_stream_is_greeted_is_read_from_history_after_it() {
     session.handle_batch(&batch("a", 4));
     assert!(session.poll_transmit().is_none());
     join(&mut session, page("a.5", None));
-    let Some(Action::Read { channel, since, .. }) = session.poll_action() else { panic!("`a` is behind") };
-    assert_eq!((channel.as_str(), since.unwrap().to_string()), ("a", "a.3".to_owned()));
+    let Some(Action::Resume { channel, since, .. }) = session.poll_action() else { panic!("`a` is behind") };
+    assert_eq!((channel.as_str(), since.to_string()), ("a", "a.3".to_owned()));
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn nothing_follows_the_last_word() {
     join(&mut session, page("a.3", None));
     join(&mut session, page("a.5", None));
     session.handle_forgotten(&channel("a"));
-    assert!(matches!(session.poll_action(), Some(Action::Read { .. })), "`a` is read");
+    assert!(matches!(session.poll_action(), Some(Action::Resume { .. })), "`a` is read");
     session.close(Close::new(CloseCode::Restart, ""));
     session.handle_batch(&batch("b", 6));
     session.handle_answer(Answer::Read(Ok(page("a.3", Some(GapReason::Trimmed)))), Time::ZERO);

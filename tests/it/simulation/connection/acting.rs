@@ -49,7 +49,7 @@ impl Acting {
             Action::Authenticate { .. } => &[],
             Action::Join { .. } => &join_steps(),
             Action::Leave { .. } => &[Step::Detach],
-            Action::Read { .. } => &[Step::Read],
+            Action::Read { .. } | Action::Resume { .. } => &[Step::Read],
             Action::Publish(_) => &[Step::Publish],
         };
         Acting { steps: steps.iter().copied().collect(), action, read: None, published: None }
@@ -68,6 +68,10 @@ impl Acting {
             (Step::Read, Action::Join { channel, since, limit } | Action::Read { channel, since, limit }) => {
                 let channel = context.id(channel);
                 self.read = Some(place.broker.read(channel, since.as_ref(), *limit, context));
+            }
+            (Step::Read, Action::Resume { channel, since, limit }) => {
+                let channel = context.id(channel);
+                self.read = Some(place.broker.read(channel, Some(since), *limit, context));
             }
             (Step::Publish, Action::Publish(command)) => {
                 let (publish, channel) = (PublishId::of(&command.payload), context.id(&command.channel));
@@ -91,7 +95,7 @@ impl Acting {
                 Answer::Joined(read)
             }
             Action::Leave { .. } => Answer::Left,
-            Action::Read { .. } => {
+            Action::Read { .. } | Action::Resume { .. } => {
                 let page = self.read.expect("a read reads");
                 Answer::Read(page.and_then(|page| page.ok_or_else(|| Code::HistoryDisabled.into())))
             }

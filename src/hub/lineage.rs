@@ -1,0 +1,90 @@
+//! How the numberings of one channel follow from each other.
+//!
+//! A numbering ends where its store may have lost what came last. The next one begins at the *fork*, the last offset that
+//! is known to be left, and counts on from there: positions at or below the fork mean the same in both, those above it
+//! name publications that nobody has any more.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::str::FromStr;
+
+use tidings_protocol::{Epoch, Offset, Position, PositionInvalid};
+
+/// The earlier numberings of a channel, each with the fork at which the next one began; the oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lineage {
+    forks: VecDeque<Position>,
+}
+
+impl Lineage {
+    /// The most numberings that are remembered; a position of an older one is a gap.
+    pub const FORKS_MAX: usize = 64;
+
+    /// The numbering that ended at `fork` gave way to another.
+    pub fn push(&mut self, fork: Position) {
+        if self.forks.len() == Self::FORKS_MAX {
+            self.forks.pop_front();
+        }
+        self.forks.push_back(fork);
+    }
+
+    /// The last offset of an earlier numbering that is still what it was; `None` for one that is not remembered.
+    pub fn reach(&self, epoch: &Epoch) -> Option<Offset> {
+        let begin = self.forks.iter().position(|fork| fork.epoch == *epoch)?;
+        // Each later fork may have cut deeper than the ones before it.
+        self.forks.range(begin..).map(|fork| fork.offset).min()
+    }
+}
+
+/// Positions with a space between two: `a.70 b.90`.
+impl fmt::Display for Lineage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, fork) in self.forks.iter().enumerate() {
+            let space = if index > 0 { " " } else { "" };
+            write!(f, "{space}{fork}")?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Lineage {
+    type Err = PositionInvalid;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut lineage = Lineage::default();
+        for fork in text.split_ascii_whitespace() {
+            lineage.push(fork.parse()?);
+        }
+        Ok(lineage)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reach(lineage: &str, epoch: &str) -> Option<u64> {
+        let lineage: Lineage = lineage.parse().unwrap();
+        lineage.reach(&Epoch::parse(epoch).unwrap()).map(|offset| offset.0)
+    }
+
+    #[test]
+    fn a_position_counts_up_to_the_lowest_fork_after_it() {
+        assert_eq!(reach("a.70 b.90", "a"), Some(70));
+        assert_eq!(reach("a.70 b.90", "b"), Some(90));
+        assert_eq!(reach("a.70 b.60", "a"), Some(60), "the second loss cut deeper");
+        assert_eq!(reach("a.70 b.90", "c"), None);
+        assert_eq!(reach("", "a"), None);
+    }
+
+    #[test]
+    fn the_oldest_numbering_is_forgotten_first_and_the_text_holds_all() {
+        let mut lineage = Lineage::default();
+        for number in 0..=Lineage::FORKS_MAX as u64 {
+            lineage.push(Epoch::parse(&format!("e{number}")).unwrap().at(Offset(number)));
+        }
+        assert_eq!(lineage.reach(&Epoch::parse("e0").unwrap()), None);
+        assert_eq!(lineage.reach(&Epoch::parse("e1").unwrap()), Some(Offset(1)));
+        assert_eq!(lineage.to_string().parse(), Ok(lineage));
+    }
+}

@@ -12,6 +12,14 @@ pub enum Safeguard {
     GapOnOverflow,
     /// A broker that starts anew begins a new epoch.
     EpochOnRestart,
+    /// A write compares the store's replication id with the one that the epoch is bound to.
+    Fence,
+    /// So does a read.
+    ReadFence,
+    /// Instances tell each other of the heads they advanced, and notice a missing beacon.
+    Beacon,
+    /// What overflowed between the broker's connection and the instance is loss.
+    Lag,
 }
 
 #[cfg(feature = "ablation")]

@@ -3,6 +3,7 @@
 //! `protocol/README.md` is the specification; rules are cited by number (R1, R2 …). Nothing here knows of a runtime, a socket or a clock.
 
 mod channel;
+mod cluster;
 mod code;
 mod codec;
 mod command;
@@ -12,6 +13,7 @@ mod position;
 mod publication;
 
 pub use channel::{Channel, ChannelInvalid};
+pub use cluster::{Beacon, ClusterMessage, InstanceInfo};
 pub use code::{CloseCode, Code, Problem};
 pub use codec::{CommandRefused, decode_command, decode_frame, decode_publish, encode_command, encode_frame};
 pub use command::{Ack, Command, HistoryCommand, PublishCommand, SubscribeCommand};

@@ -9,10 +9,14 @@
 //! - An error says whether the publication is surely not stored ([`BrokerError::Unavailable`] and the refusals) or perhaps
 //!   ([`BrokerError::OutcomeUnknown`]).
 
+mod intake;
 mod memory;
+mod peers;
 mod store;
 
+pub use intake::{Intake, IntakeLimits, IntakeRead, Interest};
 pub use memory::MemoryBroker;
+pub use peers::{Heard, Peer, Peers};
 pub use store::{Store, StoreLimits, Stored};
 
 use std::sync::Arc;

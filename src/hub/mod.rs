@@ -60,13 +60,7 @@ impl<M> Default for Hub<M> {
 
 impl<M> Hub<M> {
     /// Adds a subscriber to a channel.
-    pub fn attach(
-        &mut self,
-        channel: &Channel,
-        session: SessionId,
-        mailbox: M,
-        rules: &Arc<BatchRules>,
-    ) {
+    pub fn attach(&mut self, channel: &Channel, session: SessionId, mailbox: M, rules: &Arc<BatchRules>) {
         let audience = self.channels.entry(channel.clone()).or_insert_with(|| {
             let batcher = Batcher::new(channel.clone(), rules.clone());
             Audience { subscribers: IndexMap::new(), batcher }

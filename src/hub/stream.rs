@@ -122,18 +122,23 @@ impl Stream {
         retention: &Retention,
         now: Time,
     ) -> Arc<Publication> {
-        self.head = self.head.next();
-        publication.offset = Some(self.head);
+        publication.offset = Some(self.head.next());
         let publication = Arc::new(publication);
-        self.bytes += publication.memory();
-        self.kept.push_back(Kept { publication: publication.clone(), expires: now.after(retention.age_max) });
-        while self.kept.len() > retention.publications_max
-            || self.bytes > retention.bytes_max.max(publication.memory())
-        {
+        self.push(publication.clone(), retention, now);
+        publication
+    }
+
+    /// Keeps a publication that has the next offset already; what is over the bounds goes.
+    pub fn push(&mut self, publication: Arc<Publication>, retention: &Retention, now: Time) {
+        debug_assert_eq!(publication.offset, Some(self.head.next()));
+        self.head = self.head.next();
+        let memory = publication.memory();
+        self.bytes += memory;
+        self.kept.push_back(Kept { publication, expires: now.after(retention.age_max) });
+        while self.kept.len() > retention.publications_max || self.bytes > retention.bytes_max.max(memory) {
             self.drop_oldest();
         }
         self.expire(now);
-        publication
     }
 
     /// Drops what is too old.

@@ -124,6 +124,11 @@ impl Subscription {
         self.position().filter(renamed)
     }
 
+    /// Whether everything up to its position was passed on, and nothing else is known of.
+    pub fn is_live(&self) -> bool {
+        matches!(self.state, State::Live { .. })
+    }
+
     /// Whether history must be read for it.
     pub fn is_behind(&self) -> bool {
         matches!(self.state, State::Behind { .. })

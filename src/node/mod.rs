@@ -115,12 +115,7 @@ impl Node {
     }
 
     /// What the channel holds after `since`, for a connection that is attached to it.
-    pub async fn resume(
-        &self,
-        channel: Channel,
-        since: Position,
-        limit: PageLimit,
-    ) -> Result<Page, Problem> {
+    pub async fn resume(&self, channel: Channel, since: Position, limit: PageLimit) -> Result<Page, Problem> {
         let page = self.broker.resume(channel, Some(since), limit).await?;
         page.ok_or_else(|| Code::HistoryDisabled.into())
     }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 use tidings_protocol::{
-    Channel, CloseCode, Code, ContinuedFrame, Envelope, ErrorFrame, Frame, GapFrame, GapReason, HistoryFrame, Position,
-    Problem, PublishedFrame, RefreshedFrame, SubscribedFrame, UnsubscribedFrame,
+    Channel, CloseCode, Code, ContinuedFrame, Envelope, ErrorFrame, Frame, GapFrame, GapReason, HistoryFrame,
+    Position, Problem, PublishedFrame, RefreshedFrame, SubscribedFrame, UnsubscribedFrame,
 };
 
 use super::{Asked, CatchUp, CursorState, Session, State};
@@ -129,9 +129,8 @@ impl Session {
 
     /// History that the client asked for; where it belongs to a recovery, the subscription moves with it.
     fn tell_history(&mut self, id: Option<u64>, channel: &Channel, page: Page) {
-        let moves = |subscription: &&Subscription| {
-            subscription.is_catching_up() && subscription.is_reached_by(&page)
-        };
+        let moves =
+            |subscription: &&Subscription| subscription.is_catching_up() && subscription.is_reached_by(&page);
         let moved = self.subscriptions.get(channel).filter(moves);
         let (moves, renamed) = (moved.is_some(), moved.and_then(|moved| moved.renamed_by(&page).cloned()));
         self.declare_continued(channel, renamed, &page.from);

@@ -182,9 +182,7 @@ impl World {
                 self.attached = true;
                 Answer::Joined(Ok(Some(self.stream.read(since.as_ref(), limit))))
             }
-            Action::Resume { since, limit, .. } => {
-                Answer::Read(Ok(self.stream.read(Some(&since), limit)))
-            }
+            Action::Resume { since, limit, .. } => Answer::Read(Ok(self.stream.read(Some(&since), limit))),
             Action::Read { since, limit, .. } => Answer::Read(Ok(self.stream.read(since.as_ref(), limit))),
             Action::Leave { .. } => {
                 self.detach();

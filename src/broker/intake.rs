@@ -1,0 +1,339 @@
+//! What one instance takes in from a broker that it shares with others: announcements, in the order of each channel.
+//!
+//! For the broker, an instance is a subscriber like any other: each channel it listens to has a [`Subscription`] here,
+//! which finds holes, and a tail of what came last. A hole is filled from history before anything after it is passed on,
+//! so that thousands of sessions see none; only what history does not have is passed on as [`BrokerEvent::Lost`].
+//! Sessions that resume within the tail are answered from it, and do not reach the broker.
+//!
+//! ```text
+//!   listen ─▶ to be listened to ──confirmed──▶ read where it stands ─▶ live ─▶ nobody listens ──linger──▶ forgotten
+//!                     ▲                                                 │
+//!                     └─ link lost, announcements lost, a head missed ◀─┘
+//! ```
+//!
+//! Pure: time comes in, what must be done comes out of the `poll_*` functions.
+
+mod feed;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use tidings_protocol::{Channel, Epoch, Position, Publication};
+
+use super::BrokerEvent;
+use crate::ablation::{Safeguard, ablated};
+use crate::hub::{Page, PageLimit, Retention, Time};
+use feed::{Feed, Took};
+
+/// How long a head that another instance told of may take to arrive here: its announcement may be on its way still.
+const HEAD_GRACE: Duration = Duration::from_millis(250);
+
+/// How long after a failed read the next one is tried.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// The bounds of an intake.
+#[derive(Clone, Debug)]
+pub struct IntakeLimits {
+    /// How long a channel that nobody needs is still listened to: those who come back find their tail.
+    pub linger: Duration,
+    /// The most channels that linger; above, the one that waited longest is forgotten.
+    pub lingering_max: usize,
+    /// The most bytes of all tails together; above, a tenth is dropped, from the channels listened to longest.
+    pub tail_bytes_max: usize,
+    /// The most reads at once.
+    pub reads_max: usize,
+    /// A channel that was not read for this long is read again: what nobody reads or writes expires in the broker.
+    pub refresh: Duration,
+}
+
+/// What must be changed about what the broker announces here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Announce this channel, and say when that is certain.
+    Listen(Channel),
+    /// Announce it no more.
+    Unlisten(Channel),
+}
+
+/// History to be read; the answer goes to [`Intake::handle_page`] with the same ticket.
+#[derive(Clone, Debug)]
+pub struct IntakeRead {
+    /// Where.
+    pub channel: Channel,
+    /// What the instance has; without it only where the channel stands is asked.
+    pub since: Option<Position>,
+    /// Tells this read from those that were asked before.
+    pub ticket: u64,
+}
+
+/// The channels that an instance listens to. See the module.
+#[derive(Debug)]
+pub struct Intake {
+    limits: IntakeLimits,
+    feeds: IndexMap<Channel, Feed>,
+    interests: VecDeque<Interest>,
+    reads: VecDeque<Channel>,
+    reading: usize,
+    last_ticket: u64,
+    retries: VecDeque<(Time, Channel)>,
+    lingering: VecDeque<(Time, Channel)>,
+    /// Heads that must have been reached by then.
+    expected: IndexMap<Channel, (Option<Position>, Time)>,
+    refresh_at: Time,
+    tail_bytes: usize,
+    events: VecDeque<BrokerEvent>,
+}
+
+impl Intake {
+    /// An intake that listens to nothing.
+    pub fn new(limits: IntakeLimits) -> Self {
+        Intake {
+            refresh_at: Time(limits.refresh),
+            limits,
+            feeds: IndexMap::new(),
+            interests: VecDeque::new(),
+            reads: VecDeque::new(),
+            reading: 0,
+            last_ticket: 0,
+            retries: VecDeque::new(),
+            lingering: VecDeque::new(),
+            expected: IndexMap::new(),
+            tail_bytes: 0,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Somebody needs the channel. True if it is listened to already.
+    pub fn listen(&mut self, channel: &Channel, retention: &Retention) -> bool {
+        if let Some(feed) = self.feeds.get_mut(channel) {
+            feed.listeners += 1;
+            return feed.is_confirmed;
+        }
+        self.feeds.insert(channel.clone(), Feed::new(retention.clone()));
+        self.interests.push_back(Interest::Listen(channel.clone()));
+        false
+    }
+
+    /// Takes back one [`Intake::listen`].
+    pub fn unlisten(&mut self, channel: &Channel, now: Time) {
+        let Some(feed) = self.feeds.get_mut(channel) else { return };
+        feed.listeners = feed.listeners.saturating_sub(1);
+        if feed.listeners == 0 {
+            feed.idle_since = now;
+            self.lingering.push_back((now, channel.clone()));
+        }
+    }
+
+    /// The broker announces the channel from now on.
+    pub fn handle_listening(&mut self, channel: &Channel) {
+        let Some(feed) = self.feeds.get_mut(channel) else { return };
+        feed.is_confirmed = true;
+        if feed.needs_read() {
+            self.reads.push_back(channel.clone());
+        }
+    }
+
+    /// Something was announced.
+    pub fn handle_publication(
+        &mut self,
+        channel: &Channel,
+        epoch: Option<Epoch>,
+        publication: Arc<Publication>,
+        now: Time,
+    ) {
+        let Some((_, name, feed)) = self.feeds.get_full_mut(channel) else { return };
+        let before = feed.tail_bytes();
+        match feed.take(epoch.as_ref(), &publication, now) {
+            Took::Next => {
+                self.tail_bytes = self.tail_bytes - before + feed.tail_bytes();
+                let channel = name.clone();
+                self.events.push_back(BrokerEvent::Publication { channel, epoch, publication });
+                self.bound_tails();
+            }
+            Took::Nothing => {}
+            Took::Hole => self.reads.push_back(channel.clone()),
+        }
+    }
+
+    /// The link that announcements come by was lost. Nothing of them is certain until each channel is listened to again.
+    pub fn handle_link_lost(&mut self) {
+        self.interests.clear();
+        for (channel, feed) in &mut self.feeds {
+            feed.is_confirmed = false;
+            self.events.extend(feed.lose().then(|| BrokerEvent::Lost(channel.clone())));
+        }
+    }
+
+    /// There is a link again: every channel must be listened to anew.
+    pub fn handle_link_restored(&mut self) {
+        let unconfirmed = self.feeds.iter().filter(|(_, feed)| !feed.is_confirmed);
+        self.interests = unconfirmed.map(|(channel, _)| Interest::Listen(channel.clone())).collect();
+    }
+
+    /// Announcements were dropped on their way here, of whichever channels.
+    pub fn handle_lag(&mut self) {
+        if ablated(Safeguard::Lag) {
+            return;
+        }
+        for (channel, feed) in &mut self.feeds {
+            self.events.extend(feed.lose().then(|| BrokerEvent::Lost(channel.clone())));
+            self.reads.extend(feed.needs_read().then(|| channel.clone()));
+        }
+    }
+
+    /// Somebody who advanced heads may have died before all heard of it: compares those of all channels once.
+    pub fn handle_doubt(&mut self) {
+        for (channel, feed) in &mut self.feeds {
+            if feed.doubt() {
+                self.reads.push_back(channel.clone());
+            }
+        }
+    }
+
+    /// Another instance, or this one, advanced the channel to `head`, or to an unknown place.
+    pub fn handle_head(&mut self, channel: &Channel, head: Option<Position>, now: Time) {
+        if let Some(feed) = self.feeds.get(channel)
+            && !feed.has_reached(head.as_ref())
+        {
+            self.expected.entry(channel.clone()).or_insert((head, now.after(HEAD_GRACE)));
+        }
+    }
+
+    /// What a read gave: `None` in it for a volatile channel, `Err` where nothing could be read.
+    pub fn handle_page(&mut self, read: &IntakeRead, page: Result<Option<Page>, ()>, now: Time) {
+        self.reading -= 1;
+        let Some(feed) = self.feeds.get_mut(&read.channel) else { return };
+        if !feed.is_answered_by(read.ticket) {
+            return;
+        }
+        let channel = &read.channel;
+        let Ok(page) = page else {
+            return self.retries.push_back((now.after(RETRY_AFTER), channel.clone()));
+        };
+        let before = feed.tail_bytes();
+        let (publications, lost) = feed.take_page(page, now);
+        let epoch = feed.epoch();
+        self.events.extend(publications.into_iter().map(|publication| {
+            let (channel, epoch) = (channel.clone(), epoch.clone());
+            BrokerEvent::Publication { channel, epoch, publication }
+        }));
+        self.events.extend(lost.then(|| BrokerEvent::Lost(channel.clone())));
+        self.reads.extend(feed.needs_read().then(|| channel.clone()));
+        self.tail_bytes = self.tail_bytes - before + feed.tail_bytes();
+        self.bound_tails();
+    }
+
+    /// Time has passed; to be called a few times a second.
+    pub fn handle_timeout(&mut self, now: Time) {
+        while self.retries.front().is_some_and(|(at, _)| *at <= now) {
+            self.reads.extend(self.retries.pop_front().map(|(_, channel)| channel));
+        }
+        self.handle_expected(now);
+        self.forget_idle(now);
+        if self.refresh_at <= now {
+            self.refresh_at = now.after(self.limits.refresh);
+            self.handle_doubt();
+        }
+    }
+
+    fn handle_expected(&mut self, now: Time) {
+        let due = self.expected.iter().filter(|(_, (_, at))| *at <= now).map(|(channel, _)| channel.clone());
+        for channel in due.collect::<Vec<_>>() {
+            let Some((head, _)) = self.expected.swap_remove(&channel) else { continue };
+            let Some(feed) = self.feeds.get_mut(&channel) else { continue };
+            if feed.has_reached(head.as_ref()) || !feed.is_confirmed {
+                continue;
+            }
+            // Perhaps nothing of this channel arrives any more: the broker is asked for it again, and then read.
+            feed.is_confirmed = false;
+            self.events.extend(feed.lose().then(|| BrokerEvent::Lost(channel.clone())));
+            self.interests.push_back(Interest::Listen(channel));
+        }
+    }
+
+    fn forget_idle(&mut self, now: Time) {
+        let linger = self.limits.linger;
+        while let Some((since, channel)) = self.lingering.front() {
+            if since.after(linger) > now && self.lingering.len() <= self.limits.lingering_max {
+                return;
+            }
+            let idle = self.feeds.get(channel).is_some_and(|feed| feed.is_idle_since(*since));
+            if idle && let Some(feed) = self.feeds.swap_remove(channel) {
+                self.tail_bytes -= feed.tail_bytes();
+                self.interests.push_back(Interest::Unlisten(channel.clone()));
+            }
+            self.lingering.pop_front();
+        }
+    }
+
+    /// What the channel holds after `since`, or where it stands; `None` where only the broker can tell.
+    pub fn resume(
+        &mut self,
+        channel: &Channel,
+        since: Option<&Position>,
+        limit: PageLimit,
+        now: Time,
+    ) -> Option<Page> {
+        let feed = self.feeds.get_mut(channel)?;
+        let before = feed.tail_bytes();
+        let page = feed.resume(since, limit, now);
+        self.tail_bytes = self.tail_bytes - before + feed.tail_bytes();
+        page
+    }
+
+    /// Whether the channel is listened to for certain.
+    pub fn is_listening(&self, channel: &Channel) -> bool {
+        self.feeds.get(channel).is_some_and(|feed| feed.is_confirmed)
+    }
+
+    /// The number of channels listened to, those that linger among them.
+    pub fn channels(&self) -> usize {
+        self.feeds.len()
+    }
+
+    /// The next change of what is to be announced here.
+    pub fn poll_interest(&mut self) -> Option<Interest> {
+        self.interests.pop_front()
+    }
+
+    /// The next history to be read.
+    pub fn poll_read(&mut self) -> Option<IntakeRead> {
+        while self.reading < self.limits.reads_max {
+            let channel = self.reads.pop_front()?;
+            let Some(feed) = self.feeds.get_mut(&channel) else { continue };
+            if !feed.is_confirmed || !feed.needs_read() {
+                continue;
+            }
+            self.reading += 1;
+            self.last_ticket += 1;
+            let since = feed.ask(self.last_ticket);
+            return Some(IntakeRead { channel, since, ticket: self.last_ticket });
+        }
+        None
+    }
+
+    /// The next thing that the instance is told.
+    pub fn poll_event(&mut self) -> Option<BrokerEvent> {
+        self.events.pop_front()
+    }
+
+    fn bound_tails(&mut self) {
+        if self.tail_bytes <= self.limits.tail_bytes_max {
+            return;
+        }
+        let enough = self.limits.tail_bytes_max / 10 * 9;
+        for feed in self.feeds.values_mut() {
+            while self.tail_bytes > enough {
+                match feed.drop_oldest() {
+                    0 => break,
+                    bytes => self.tail_bytes -= bytes,
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::api;
 use crate::auth::{Authenticator, Origins};
-use crate::broker::{MemoryBroker, StoreLimits};
+use crate::broker::{InstanceCard, MemoryBroker, StoreLimits};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::hub::Close;
@@ -64,7 +64,7 @@ impl Server {
         let listener =
             TcpListener::bind(address).await.map_err(|error| StartError::Listen { address, error })?;
         let address = listener.local_addr().map_err(|error| StartError::Listen { address, error })?;
-        let instance = Arc::new(build(config, dev)?);
+        let instance = Arc::new(build(config, dev, address)?);
         let accept = transport::accept(listener, api::router(instance.clone()), instance.clone());
         tokio::spawn(accept);
         instance.health.set(Phase::Ready);
@@ -113,9 +113,10 @@ async fn close_connections(instance: &Instance) {
     }
 }
 
-fn build(config: Config, dev: bool) -> Result<Instance, StartError> {
+fn build(config: Config, dev: bool, address: SocketAddr) -> Result<Instance, StartError> {
     let clock = Clock::start();
-    let seed = seed()?;
+    let address = config.server.advertise.clone().unwrap_or_else(|| address.to_string());
+    let card = Arc::new(InstanceCard::new(&seed()?, address, clock.unix_ms()));
     let metrics = Arc::new(Metrics::new());
     let (events, announced) = mpsc::channel(EVENTS_MAX);
     let limits = StoreLimits {
@@ -124,8 +125,9 @@ fn build(config: Config, dev: bool) -> Result<Instance, StartError> {
         keys_max: config.limits.idempotency_keys_max,
         key_age: config.limits.idempotency_window,
     };
-    let broker = MemoryBroker::start(limits, config.namespaces.clone(), events, clock, &seed);
+    let broker = MemoryBroker::start(limits, config.namespaces.clone(), events, clock, card.clone());
     let node = Node::start(
+        card,
         Arc::new(broker),
         announced,
         config.namespaces.clone(),
@@ -147,12 +149,11 @@ fn build(config: Config, dev: bool) -> Result<Instance, StartError> {
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),
         dice: AtomicU64::new(1),
-        seed,
         config,
     })
 }
 
-/// Five characters that tell this start from any other: 30 bits.
+/// Six characters that tell this start from any other: 30 bits.
 fn seed() -> Result<String, StartError> {
     const ALPHABET: &[u8; 32] = b"abcdefghijkmnopqrstuvwxyz2345678";
     let mut random = [0; 6];

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Channel, Position};
+use crate::{Channel, ClusterAnswer, ClusterAsk, Position};
 
 /// An instance, as it presents itself to the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceInfo {
     /// Unlike that of any other start of any instance.
     pub id: Arc<str>,
-    /// Where it listens.
+    /// Where others reach it.
     pub address: String,
     /// The program's version.
     pub version: String,
@@ -40,4 +40,24 @@ pub struct Beacon {
 pub enum ClusterMessage {
     /// A sign of life.
     Beacon(Beacon),
+    /// Something to be done by every instance, and answered.
+    Ask {
+        /// The instance that asks.
+        from: Arc<str>,
+        /// Tells its questions apart.
+        number: u64,
+        /// What.
+        ask: ClusterAsk,
+    },
+    /// What one instance has done or found.
+    Answer {
+        /// The instance that asked.
+        to: Arc<str>,
+        /// Its number of the question.
+        number: u64,
+        /// The instance that answers.
+        from: Arc<str>,
+        /// What.
+        answer: ClusterAnswer,
+    },
 }

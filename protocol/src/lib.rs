@@ -9,6 +9,7 @@ mod codec;
 mod command;
 mod continuity;
 mod frame;
+mod inquiry;
 mod position;
 mod publication;
 
@@ -22,6 +23,7 @@ pub use frame::{
     BatchFrame, ContinuedFrame, DisconnectFrame, Envelope, ErrorFrame, Frame, GapFrame, GapReason,
     HelloFrame, HistoryFrame, PublishedFrame, RefreshedFrame, SubscribedFrame, UnsubscribedFrame,
 };
+pub use inquiry::{ClusterAnswer, ClusterAsk, ConnectionInfo, Transport, Which};
 pub use position::{Epoch, Offset, Position, PositionInvalid};
 pub use publication::{Payload, PayloadInvalid, Publication};
 

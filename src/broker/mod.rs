@@ -9,11 +9,13 @@
 //! - An error says whether the publication is surely not stored ([`BrokerError::Unavailable`] and the refusals) or perhaps
 //!   ([`BrokerError::OutcomeUnknown`]).
 
+mod card;
 mod intake;
 mod memory;
 mod peers;
 mod store;
 
+pub use card::InstanceCard;
 pub use intake::{Intake, IntakeLimits, IntakeRead, Interest};
 pub use memory::MemoryBroker;
 pub use peers::{Heard, Peer, Peers};
@@ -22,7 +24,9 @@ pub use store::{Store, StoreLimits, Stored};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use tidings_protocol::{Channel, Code, Epoch, Position, Problem, Publication, PublishCommand};
+use tidings_protocol::{
+    Channel, ClusterMessage, Code, Epoch, Position, Problem, Publication, PublishCommand,
+};
 
 use crate::hub::{Page, PageLimit, Published};
 
@@ -58,6 +62,12 @@ pub trait Broker: Send + Sync {
     /// Channels that hold something, with their heads, in no particular order; at most `limit`.
     fn channels(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>>;
 
+    /// Tells all instances something, this one too, by [`BrokerEvent::Told`]. It may be lost on its way to any of them.
+    fn tell(&self, message: ClusterMessage) -> BoxFuture<'_, Result<(), BrokerError>>;
+
+    /// The instances that were heard of, this one among them as soon as it heard itself; each once, in no particular order.
+    fn peers(&self) -> Vec<Peer>;
+
     /// What the broker is called in health reports.
     fn name(&self) -> &'static str;
 }
@@ -76,6 +86,8 @@ pub enum BrokerEvent {
     },
     /// Announcements of this channel may have been lost.
     Lost(Channel),
+    /// What an instance told all.
+    Told(ClusterMessage),
 }
 
 /// Why a broker did not do what was asked.

@@ -7,6 +7,7 @@ use tidings_protocol::Channel;
 use tokio::sync::{mpsc, oneshot};
 
 use super::SharedMailbox;
+use super::cluster::Cluster;
 use crate::broker::BrokerEvent;
 use crate::clock::Clock;
 use crate::hub::{BatchRules, Hub, Sealed, SessionId, Time, Wake};
@@ -37,6 +38,7 @@ pub(super) struct EventLoop {
     pub(super) hub: Hub<Arc<SharedMailbox>>,
     pub(super) commands: mpsc::Receiver<NodeCommand>,
     pub(super) events: mpsc::Receiver<BrokerEvent>,
+    pub(super) cluster: Arc<Cluster>,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
     /// Mailboxes to wake when everything of this round is in: one wake-up, hence one write, for all of it.
@@ -119,6 +121,7 @@ impl EventLoop {
                     }
                 }
             }
+            BrokerEvent::Told(message) => self.cluster.handle_message(message),
         }
     }
 

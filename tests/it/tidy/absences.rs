@@ -4,8 +4,8 @@ use super::source::{Source, server, tree};
 use super::words::{says, words};
 use super::{demand_none, found_in};
 
-/// The layers without async, clock, I/O, randomness, locks, logs and metrics.
-const PURE: [&str; 3] = ["src/hub", "src/dialect", "src/freshness"];
+/// The layers, and the machine of a shell, without async, clock, I/O, randomness, locks, logs and metrics.
+const PURE: [&str; 4] = ["src/hub", "src/dialect", "src/freshness", "src/node/inquiry"];
 
 const IMPURE_WORDS: [&str; 22] = [
     "async",

@@ -7,7 +7,8 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
-use tidings_protocol::{ClusterAsk, Code, Problem, Transport, Which};
+use tidings_protocol::{ClusterAsk, Code, ConnectionInfo, Problem, Transport, Which};
+use tracing::info;
 
 use super::access::demand_admin;
 use super::{ApiError, read_body};
@@ -103,6 +104,7 @@ pub(super) async fn disconnect(
     let body = read_body(&instance, request, DISCONNECT_BYTES_MAX).await?;
     let ask = DisconnectRequest::read(&body)?.into_ask()?;
     let findings = instance.node.ask_all(ask).await?;
+    info!(disconnected = findings.count, missing = findings.missing.len(), "an operator ended connections");
     Ok(Json(Disconnected {
         disconnected: findings.count,
         reach: Reach::of(findings.answered, findings.missing),
@@ -145,7 +147,7 @@ impl DisconnectRequest {
 impl ConnectionList {
     fn new(findings: Findings) -> ConnectionList {
         let left_off = findings.count.saturating_sub(findings.connections.len() as u64);
-        let view = |(instance, connection): (Arc<str>, tidings_protocol::ConnectionInfo)| ConnectionView {
+        let view = |(instance, connection): (Arc<str>, ConnectionInfo)| ConnectionView {
             session: connection.session,
             instance,
             user: connection.user,

@@ -62,7 +62,8 @@ pub trait Broker: Send + Sync {
     /// Channels that hold something, with their heads, in no particular order; at most `limit`.
     fn channels(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>>;
 
-    /// Tells all instances something, this one too, by [`BrokerEvent::Told`]. It may be lost on its way to any of them.
+    /// Tells all instances something, this one too, by [`BrokerEvent::Told`]. It may be lost on its way to any of them;
+    /// an error but [`BrokerError::OutcomeUnknown`] says that it surely was, on every way.
     fn tell(&self, message: ClusterMessage) -> BoxFuture<'_, Result<(), BrokerError>>;
 
     /// The instances that were heard of, this one among them as soon as it heard itself; each once, in no particular order.

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::connections::Connections;
 use super::inquiry::{Findings, Inquiry};
-use crate::broker::{Broker, InstanceCard, Peer};
+use crate::broker::{Broker, BrokerError, InstanceCard, Peer};
 use crate::clock::Clock;
 use crate::hub::Time;
 
@@ -88,7 +88,7 @@ impl Cluster {
         self.handle_answer(number, &me, self.connections.perform(&me, &ask));
         let asked = async {
             match self.broker.tell(ClusterMessage::Ask { from: me, number, ask }).await {
-                Ok(()) => over.await.unwrap_or_default(),
+                Ok(()) | Err(BrokerError::OutcomeUnknown) => over.await.unwrap_or_default(),
                 // Nobody was asked: then nobody will answer.
                 Err(error) => warn!(%error, "the other instances could not be asked"),
             }

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 
 use super::Profile;
-use crate::hub::{Mail, Mailbox, Wake};
+use crate::hub::{Close, Mail, Mailbox, Wake};
 
 /// A mailbox that the hub puts into and one connection takes out of.
 #[derive(Debug)]
@@ -38,6 +38,13 @@ impl SharedMailbox {
     /// Changes what is inside; the caller sees to the wake-up that this asks for.
     pub fn with(&self, change: impl FnOnce(&mut Mailbox) -> Wake) -> Wake {
         self.locked(|inner| change(&mut inner.mailbox))
+    }
+
+    /// Tells the connection to end after what it has to deliver.
+    pub fn close(&self, close: Close) {
+        if self.with(|inside| inside.close(close)) == Wake::Now {
+            self.wake();
+        }
     }
 
     /// Tells the connection to look.

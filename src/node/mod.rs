@@ -26,7 +26,7 @@ use crate::ablation::{Safeguard, ablated};
 use crate::broker::{Broker, BrokerEvent, InstanceCard, Peer};
 use crate::clock::Clock;
 use crate::config::{BatchMode, Limits, Namespace, Namespaces};
-use crate::hub::{BatchRules, Close, Hub, Page, PageLimit, Published, SessionId, Wake};
+use crate::hub::{BatchRules, Close, Hub, Page, PageLimit, Published, SessionId};
 use crate::observe::Metrics;
 use cluster::Cluster;
 use connections::Connections;
@@ -183,10 +183,8 @@ impl Node {
 
     /// Tells a connection to end after what it has to deliver.
     pub fn close(&self, session: SessionId, close: Close) {
-        if let Some(mailbox) = self.connections.mailbox(session)
-            && mailbox.with(|inside| inside.close(close)) == Wake::Now
-        {
-            mailbox.wake();
+        if let Some(mailbox) = self.connections.mailbox(session) {
+            mailbox.close(close);
         }
     }
 

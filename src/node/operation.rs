@@ -6,7 +6,7 @@ use tidings_protocol::{CloseCode, ClusterAnswer, ClusterAsk, Which};
 
 use super::SharedMailbox;
 use super::connections::Connections;
-use crate::hub::{Close, SessionId, Wake};
+use crate::hub::{Close, SessionId};
 
 /// What `hello` calls a session of the instance `id`: no session of any other start is called so.
 pub(super) fn name_of(id: &str, session: SessionId) -> String {
@@ -37,7 +37,8 @@ impl Connections {
             }
             ClusterAsk::Disconnect { which, reconnect, reason } => {
                 let code = if *reconnect { CloseCode::Reconnect } else { CloseCode::Disconnected };
-                let closed = self.which(id, which).map(|(_, mailbox)| close(&mailbox, code, reason));
+                let close = Close::new(code, &**reason);
+                let closed = self.which(id, which).map(|(_, mailbox)| mailbox.close(close.clone()));
                 ClusterAnswer { count: closed.count() as u64, connections: Vec::new() }
             }
         }
@@ -51,12 +52,6 @@ impl Connections {
         };
         let found = candidates.into_iter().filter_map(|session| Some((session, self.mailbox(session)?)));
         found.filter(move |(_, mailbox)| by_name || mailbox.profile().is_of(which))
-    }
-}
-
-fn close(mailbox: &SharedMailbox, code: CloseCode, reason: &str) {
-    if mailbox.with(|inside| inside.close(Close::new(code, reason))) == Wake::Now {
-        mailbox.wake();
     }
 }
 

@@ -10,7 +10,7 @@ use tidings::hub::{BrokerState, Page, PageLimit, Published};
 use tidings_protocol::{Ack, Channel, Epoch, Offset, Position, PublishCommand};
 use tokio::sync::mpsc;
 
-use crate::support::{EventStream, TestServer, WebSocket, eventually};
+use crate::support::{EventStream, RawFrame, RawWebSocket, TestServer, WebSocket, eventually};
 
 /// When all outages of these tests began.
 const SINCE: u64 = 1_767_225_600_123;
@@ -142,6 +142,17 @@ async fn whoever_comes_during_an_outage_is_told_right_after_the_greeting() {
     assert_eq!(stream.expect("restored").await, restored());
     let mut late = server.websocket().await;
     assert_alive(&mut late).await;
+}
+
+#[tokio::test]
+async fn nothing_comes_between_the_greeting_and_the_outage() {
+    let (server, _switch) = server(DOWN).await;
+    // A probe is answered at once, and this one is there before the connection is.
+    let mut socket = RawWebSocket::hasty(server.address, &RawFrame::text(r#"{"ping":{"c":1}}"#)).await;
+    for name in ["hello", "degraded", "pong"] {
+        let frame = socket.frame().await.expect("the connection stays");
+        assert!(frame.payload.starts_with(format!("{{\"{name}\"").as_bytes()), "{name}: {frame:?}");
+    }
 }
 
 #[tokio::test]

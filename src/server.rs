@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::api;
 use crate::auth::{Authenticator, Origins};
-use crate::broker::{MemoryBroker, StoreLimits};
+use crate::broker::{Broker, BrokerEvent, MemoryBroker, StoreLimits};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::hub::Close;
@@ -60,11 +60,21 @@ pub struct Server {
 impl Server {
     /// Builds the parts and listens. `dev` lets everybody of this machine in.
     pub async fn start(config: Config, dev: bool) -> Result<Server, StartError> {
+        Server::start_with(config, dev, memory_broker).await
+    }
+
+    /// As [`Server::start`], with the broker that `broker` makes of the configuration, the way for its announcements, the
+    /// clock, and what tells this start from any other.
+    pub async fn start_with(
+        config: Config,
+        dev: bool,
+        broker: impl FnOnce(&Config, mpsc::Sender<BrokerEvent>, Clock, &str) -> Arc<dyn Broker>,
+    ) -> Result<Server, StartError> {
         let address = config.server.listen;
         let listener =
             TcpListener::bind(address).await.map_err(|error| StartError::Listen { address, error })?;
         let address = listener.local_addr().map_err(|error| StartError::Listen { address, error })?;
-        let instance = Arc::new(build(config, dev)?);
+        let instance = Arc::new(build(config, dev, broker)?);
         let accept = transport::accept(listener, api::router(instance.clone()), instance.clone());
         tokio::spawn(accept);
         instance.health.set(Phase::Ready);
@@ -113,26 +123,35 @@ async fn close_connections(instance: &Instance) {
     }
 }
 
-fn build(config: Config, dev: bool) -> Result<Instance, StartError> {
-    let clock = Clock::start();
-    let seed = seed()?;
-    let metrics = Arc::new(Metrics::new());
-    let (events, announced) = mpsc::channel(EVENTS_MAX);
+/// The broker of an instance that shares its channels with nobody.
+fn memory_broker(
+    config: &Config,
+    events: mpsc::Sender<BrokerEvent>,
+    clock: Clock,
+    seed: &str,
+) -> Arc<dyn Broker> {
     let limits = StoreLimits {
         channels_max: config.limits.channels_max,
         bytes_max: config.limits.history_total_bytes,
         keys_max: config.limits.idempotency_keys_max,
         key_age: config.limits.idempotency_window,
     };
-    let broker = MemoryBroker::start(limits, config.namespaces.clone(), events, clock, &seed);
-    let node = Node::start(
-        Arc::new(broker),
-        announced,
-        config.namespaces.clone(),
-        &config.limits,
-        clock,
-        metrics.clone(),
-    );
+    Arc::new(MemoryBroker::start(limits, config.namespaces.clone(), events, clock, seed))
+}
+
+fn build(
+    config: Config,
+    dev: bool,
+    broker: impl FnOnce(&Config, mpsc::Sender<BrokerEvent>, Clock, &str) -> Arc<dyn Broker>,
+) -> Result<Instance, StartError> {
+    let clock = Clock::start();
+    let seed = seed()?;
+    let metrics = Arc::new(Metrics::new());
+    let (events, announced) = mpsc::channel(EVENTS_MAX);
+    let broker = broker(&config, events, clock, &seed);
+    let broker_name = broker.name();
+    let node =
+        Node::start(broker, announced, config.namespaces.clone(), &config.limits, clock, metrics.clone());
     let allowed = config.server.allowed_origins.iter().map(|origin| origin.as_str().to_owned());
     Ok(Instance {
         node,
@@ -142,8 +161,8 @@ fn build(config: Config, dev: bool) -> Result<Instance, StartError> {
         metrics,
         health: Health::default(),
         arrivals: (!dev).then(|| transport::arrivals(&config.limits)),
-        websocket: Arc::new(websocket_sessions(&config)),
-        sse: Arc::new(sse_sessions(&config)),
+        websocket: Arc::new(websocket_sessions(&config, broker_name)),
+        sse: Arc::new(sse_sessions(&config, broker_name)),
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),
         dice: AtomicU64::new(1),

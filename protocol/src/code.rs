@@ -97,6 +97,8 @@ codes! {
     Internal = "internal", 500, true;
     /// The broker cannot be reached; the publication is surely not stored.
     BrokerUnavailable = "broker_unavailable", 503, true;
+    /// Stored, but no replica confirmed it in time; the position says where.
+    ReplicationUnconfirmed = "replication_unconfirmed", 503, true;
     /// The server takes no more work at the moment.
     Overloaded = "overloaded", 503, true;
     /// The server is shutting down.

@@ -32,6 +32,10 @@ pub enum Frame {
     Gap(GapFrame),
     /// The numbering changed and nothing was lost.
     Continued(ContinuedFrame),
+    /// The server has lost a part that it depends on; the connection stays.
+    Degraded(DegradedFrame),
+    /// The part is back.
+    Restored(RestoredFrame),
     /// A publish was accepted.
     Published(PublishedFrame),
     /// What the channel keeps.
@@ -177,6 +181,22 @@ pub struct ContinuedFrame {
     pub from: Position,
     /// The same place in the new numbering.
     pub position: Position,
+}
+
+/// The server has lost a part that it depends on (R44).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DegradedFrame {
+    /// The part.
+    pub component: String,
+    /// Since when, in milliseconds since 1970.
+    pub since: u64,
+}
+
+/// The part is back (R44).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoredFrame {
+    /// The part.
+    pub component: String,
 }
 
 /// A publish was accepted.

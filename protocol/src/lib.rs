@@ -21,8 +21,9 @@ pub use codec::{CommandRefused, decode_command, decode_frame, decode_publish, en
 pub use command::{Ack, Command, HistoryCommand, PublishCommand, SubscribeCommand};
 pub use continuity::{Continuity, Outstanding, Reaction};
 pub use frame::{
-    BatchFrame, ContinuedFrame, DisconnectFrame, Envelope, ErrorFrame, Frame, GapFrame, GapReason,
-    HelloFrame, HistoryFrame, PublishedFrame, RefreshedFrame, SubscribedFrame, UnsubscribedFrame,
+    BatchFrame, ContinuedFrame, DegradedFrame, DisconnectFrame, Envelope, ErrorFrame, Frame, GapFrame,
+    GapReason, HelloFrame, HistoryFrame, PublishedFrame, RefreshedFrame, RestoredFrame, SubscribedFrame,
+    UnsubscribedFrame,
 };
 pub use position::{Epoch, Offset, Position, PositionInvalid};
 pub use publication::{Payload, PayloadInvalid, Publication};

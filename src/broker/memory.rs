@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::{Broker, BrokerError, BrokerEvent, Store, StoreLimits, Stored};
 use crate::clock::Clock;
 use crate::config::{Namespace, Namespaces};
-use crate::hub::{Page, PageLimit, Published, Retention};
+use crate::hub::{BrokerState, Page, PageLimit, Published, Retention};
 
 /// How long a publish waits for room among the announcements before it is refused: what an outage may take (P10).
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -126,6 +126,11 @@ impl Broker for MemoryBroker {
         let store = self.store.lock().expect("no publish panics while it holds the store");
         let channels = store.channels().take(limit).map(|(channel, head)| (channel.clone(), head));
         ready(Ok(channels.collect())).boxed()
+    }
+
+    /// Memory cannot be lost without the process.
+    fn state(&self) -> BrokerState {
+        BrokerState::Up
     }
 
     fn name(&self) -> &'static str {

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use tidings_protocol::{Channel, Code, Epoch, Position, Problem, Publication, PublishCommand};
 
-use crate::hub::{Page, PageLimit, Published};
+use crate::hub::{BrokerState, Page, PageLimit, Published};
 
 /// Stores and announces publications. See the module for what an implementation promises.
 pub trait Broker: Send + Sync {
@@ -58,7 +58,10 @@ pub trait Broker: Send + Sync {
     /// Channels that hold something, with their heads, in no particular order; at most `limit`.
     fn channels(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>>;
 
-    /// What the broker is called in health reports.
+    /// Whether the broker can be reached. A broker announces each change of it by [`BrokerEvent::State`].
+    fn state(&self) -> BrokerState;
+
+    /// What the broker is called in health reports, and to clients.
     fn name(&self) -> &'static str;
 }
 
@@ -76,6 +79,8 @@ pub enum BrokerEvent {
     },
     /// Announcements of this channel may have been lost.
     Lost(Channel),
+    /// The broker was lost, or is back. While it is lost, what needs it fails as [`BrokerError::Unavailable`].
+    State(BrokerState),
 }
 
 /// Why a broker did not do what was asked.

@@ -2,6 +2,7 @@
 //!
 //! It does not know how a subscriber is connected, nor how the broker stores.
 
+mod connections;
 mod event_loop;
 mod mailbox;
 
@@ -11,7 +12,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use dashmap::DashMap;
 use tidings_protocol::{Ack, Channel, CloseCode, Code, Position, Problem, PublishCommand};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
@@ -20,8 +20,9 @@ use crate::ablation::{Safeguard, ablated};
 use crate::broker::{Broker, BrokerEvent};
 use crate::clock::Clock;
 use crate::config::{BatchMode, Limits, Namespace, Namespaces};
-use crate::hub::{BatchRules, Close, Hub, Page, PageLimit, Published, SessionId, Wake};
+use crate::hub::{BatchRules, BrokerState, Close, Hub, Page, PageLimit, Published, SessionId, Wake};
 use crate::observe::Metrics;
+use connections::Connections;
 use event_loop::{EventLoop, NodeCommand};
 
 /// Commands that wait for the event loop; a connection that finds no room waits.
@@ -36,7 +37,7 @@ pub struct Node {
     commands: mpsc::Sender<NodeCommand>,
     namespaces: Namespaces,
     rules: HashMap<Arc<str>, Arc<BatchRules>>,
-    connections: DashMap<SessionId, Arc<SharedMailbox>>,
+    connections: Arc<Connections>,
     next_session: AtomicU64,
     /// Publishes on their way; closed once no more are taken.
     publishing: TaskTracker,
@@ -53,8 +54,11 @@ impl Node {
         metrics: Arc<Metrics>,
     ) -> Arc<Node> {
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
+        let connections = Arc::new(Connections::new(broker.state()));
         let event_loop = EventLoop {
             hub: Hub::default(),
+            connections: connections.clone(),
+            broker: broker.name(),
             commands,
             events,
             clock,
@@ -70,16 +74,16 @@ impl Node {
             commands: sender,
             namespaces,
             rules,
-            connections: DashMap::new(),
+            connections,
             next_session: AtomicU64::new(1),
             publishing: TaskTracker::new(),
         })
     }
 
-    /// Registers a connection, which from now on can be told to close. Dropping the [`Member`] takes all of it back.
+    /// Registers a connection, which from now on is told of outages and can be told to close. Dropping the [`Member`] takes all of it back.
     pub fn enter(self: &Arc<Self>, mailbox: Arc<SharedMailbox>) -> Member {
         let session = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
-        self.connections.insert(session, mailbox.clone());
+        self.connections.insert(session, &mailbox);
         if self.publishing.is_closed() {
             // It was admitted before the drain began, and may be in nobody's list of what is to be closed.
             self.close(session, Close::new(CloseCode::Restart, "the server restarts"));
@@ -139,6 +143,11 @@ impl Node {
         !self.commands.is_closed()
     }
 
+    /// Whether the broker can be reached.
+    pub fn broker_state(&self) -> BrokerState {
+        self.broker.state()
+    }
+
     /// What the broker is called.
     pub fn broker_name(&self) -> &'static str {
         self.broker.name()
@@ -153,13 +162,12 @@ impl Node {
 
     /// Connections as they are now, to be closed one by one.
     pub fn sessions(&self) -> Vec<SessionId> {
-        self.connections.iter().map(|entry| *entry.key()).collect()
+        self.connections.sessions()
     }
 
     /// Tells a connection to end after what it has to deliver.
     pub fn close(&self, session: SessionId, close: Close) {
-        let mailbox = self.connections.get(&session).map(|entry| entry.value().clone());
-        if let Some(mailbox) = mailbox
+        if let Some(mailbox) = self.connections.mailbox(session)
             && mailbox.with(|inside| inside.close(close)) == Wake::Now
         {
             mailbox.wake();
@@ -263,7 +271,7 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.node.connections.remove(&self.session);
+        self.node.connections.remove(self.session);
         let (node, session, channels) = (self.node.clone(), self.session, std::mem::take(&mut self.channels));
         if channels.is_empty() {
             return;

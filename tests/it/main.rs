@@ -7,6 +7,7 @@ mod support;
 mod ablation;
 mod access;
 mod batching;
+mod degraded;
 mod drain;
 mod errors;
 mod first_minute;

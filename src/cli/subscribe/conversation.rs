@@ -87,6 +87,8 @@ impl Conversation {
             Frame::Unsubscribed(frame) => self.unsubscribed(&frame),
             Frame::Error(frame) => self.failed(id, &frame),
             Frame::Disconnect(frame) => self.disconnect(&frame),
+            Frame::Degraded(frame) => vec![Step::Degraded(frame)],
+            Frame::Restored(frame) => vec![Step::Restored(frame)],
             Frame::Published(_) | Frame::Refreshed(_) | Frame::Pong { .. } => Vec::new(),
         }
     }

@@ -160,6 +160,9 @@ impl Connection {
         for channel in self.mail.forgotten.drain(..) {
             self.session.handle_forgotten(&channel);
         }
+        if let Some(state) = self.mail.broker.take() {
+            self.session.handle_broker_state(state);
+        }
         if let Some(close) = self.mail.close.take() {
             self.session.close(close);
         }

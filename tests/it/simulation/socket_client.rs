@@ -106,7 +106,12 @@ impl SocketClient {
             }
             Frame::Published(frame) => self.published(id, Outcome::Stored(frame.position), context),
             Frame::Error(frame) => self.refused(id, &frame, context),
-            Frame::Continued(_) | Frame::Refreshed(_) | Frame::Pong { .. } | Frame::Disconnect(_) => {}
+            Frame::Continued(_)
+            | Frame::Degraded(_)
+            | Frame::Restored(_)
+            | Frame::Refreshed(_)
+            | Frame::Pong { .. }
+            | Frame::Disconnect(_) => {}
         }
     }
 

@@ -14,7 +14,9 @@ use tracing::{info, warn};
 
 use crate::api;
 use crate::auth::{Authenticator, Origins};
-use crate::broker::{Broker, BrokerEvent, MemoryBroker, StoreLimits};
+use crate::broker::{
+    Broker, BrokerEvent, InstanceCard, MemoryBroker, RedisBroker, RedisRefused, StoreLimits,
+};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::hub::Close;
@@ -46,6 +48,9 @@ pub enum StartError {
     /// The machine gives no random bytes.
     #[error("the machine gives no random bytes: {0}")]
     Random(String),
+    /// The configured Redis cannot be used.
+    #[error(transparent)]
+    Redis(#[from] RedisRefused),
     /// An API key has a pattern outside the grammar.
     #[error("[[api_key]]: {0:?}")]
     Pattern(crate::hub::PatternInvalid),
@@ -60,25 +65,24 @@ pub struct Server {
 impl Server {
     /// Builds the parts and listens. `dev` lets everybody of this machine in.
     pub async fn start(config: Config, dev: bool) -> Result<Server, StartError> {
-        Server::start_with(config, dev, memory_broker).await
+        Server::start_with(config, dev, configured_broker).await
     }
 
-    /// As [`Server::start`], with the broker that `broker` makes of the configuration, the way for its announcements, the
-    /// clock, and what tells this start from any other.
+    /// As [`Server::start`], with a broker of the caller's own.
     pub async fn start_with(
         config: Config,
         dev: bool,
-        broker: impl FnOnce(&Config, mpsc::Sender<BrokerEvent>, Clock, &str) -> Arc<dyn Broker>,
+        broker: impl AsyncFnOnce(&Config, BrokerParts) -> Result<Arc<dyn Broker>, StartError>,
     ) -> Result<Server, StartError> {
         let address = config.server.listen;
         let listener =
             TcpListener::bind(address).await.map_err(|error| StartError::Listen { address, error })?;
         let address = listener.local_addr().map_err(|error| StartError::Listen { address, error })?;
-        let instance = Arc::new(build(config, dev, broker)?);
+        let instance = Arc::new(build(config, address, dev, broker).await?);
         let accept = transport::accept(listener, api::router(instance.clone()), instance.clone());
         tokio::spawn(accept);
         instance.health.set(Phase::Ready);
-        info!(%address, "ready");
+        info!(%address, broker = instance.node.broker_name(), "ready");
         Ok(Server { instance, address })
     }
 
@@ -99,6 +103,7 @@ impl Server {
             warn!(%problem, "not everything accepted could be delivered");
         }
         close_connections(&instance).await;
+        instance.node.leave().await;
         instance.stopping.cancel();
         instance.tasks.close();
         match tokio::time::timeout(END_TIMEOUT, instance.tasks.wait()).await {
@@ -123,32 +128,43 @@ async fn close_connections(instance: &Instance) {
     }
 }
 
-/// The broker of an instance that shares its channels with nobody.
-fn memory_broker(
-    config: &Config,
-    events: mpsc::Sender<BrokerEvent>,
-    clock: Clock,
-    seed: &str,
-) -> Arc<dyn Broker> {
+/// What every broker is made with.
+pub struct BrokerParts {
+    /// Where it announces.
+    pub events: mpsc::Sender<BrokerEvent>,
+    /// The clock.
+    pub clock: Clock,
+    /// What this instance says of itself; its id tells this start from any other.
+    pub card: Arc<InstanceCard>,
+}
+
+/// Redis where one is configured, else the memory of an instance that shares its channels with nobody.
+async fn configured_broker(config: &Config, parts: BrokerParts) -> Result<Arc<dyn Broker>, StartError> {
+    let BrokerParts { events, clock, card } = parts;
+    if config.redis.url.is_some() {
+        return Ok(Arc::new(RedisBroker::start(config, events, clock, card).await?));
+    }
     let limits = StoreLimits {
         channels_max: config.limits.channels_max,
         bytes_max: config.limits.history_total_bytes,
         keys_max: config.limits.idempotency_keys_max,
         key_age: config.limits.idempotency_window,
     };
-    Arc::new(MemoryBroker::start(limits, config.namespaces.clone(), events, clock, seed))
+    Ok(Arc::new(MemoryBroker::start(limits, config.namespaces.clone(), events, clock, card.id())))
 }
 
-fn build(
+async fn build(
     config: Config,
+    address: SocketAddr,
     dev: bool,
-    broker: impl FnOnce(&Config, mpsc::Sender<BrokerEvent>, Clock, &str) -> Arc<dyn Broker>,
+    broker: impl AsyncFnOnce(&Config, BrokerParts) -> Result<Arc<dyn Broker>, StartError>,
 ) -> Result<Instance, StartError> {
     let clock = Clock::start();
     let seed = seed()?;
+    let card = Arc::new(InstanceCard::new(&seed, address.to_string(), clock.unix_ms()));
     let metrics = Arc::new(Metrics::new());
     let (events, announced) = mpsc::channel(EVENTS_MAX);
-    let broker = broker(&config, events, clock, &seed);
+    let broker = broker(&config, BrokerParts { events, clock, card }).await?;
     let broker_name = broker.name();
     let node =
         Node::start(broker, announced, config.namespaces.clone(), &config.limits, clock, metrics.clone());
@@ -171,10 +187,10 @@ fn build(
     })
 }
 
-/// Five characters that tell this start from any other: 30 bits.
+/// Eight characters that tell this start of this instance from any other of any: 40 bits.
 fn seed() -> Result<String, StartError> {
     const ALPHABET: &[u8; 32] = b"abcdefghijkmnopqrstuvwxyz2345678";
-    let mut random = [0; 6];
+    let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(|error| StartError::Random(error.to_string()))?;
     Ok(random.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect())
 }

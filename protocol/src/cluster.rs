@@ -150,7 +150,8 @@ mod tests {
     #[test]
     fn a_message_is_read_back_and_may_hold_more_than_is_known() {
         let instance = InstanceInfo { id: "i-1".into(), connections: 3, ..InstanceInfo::default() };
-        let heads = vec![(Channel::parse("a").unwrap(), None), (Channel::parse("b").unwrap(), "e.1".parse().ok())];
+        let heads =
+            vec![(Channel::parse("a").unwrap(), None), (Channel::parse("b").unwrap(), "e.1".parse().ok())];
         let message = ClusterMessage::Beacon(Beacon { instance, number: 1, heads, leaving: false });
         assert_eq!(ClusterMessage::decode(&message.encode()), Ok(message));
     }

@@ -13,9 +13,7 @@ mod position;
 mod publication;
 
 pub use channel::{Channel, ChannelInvalid};
-pub use cluster::{
-    Beacon, ClusterMessage, InstanceInfo, StoredInvalid, decode_stored, encode_stored,
-};
+pub use cluster::{Beacon, ClusterMessage, InstanceInfo, StoredInvalid, decode_stored, encode_stored};
 pub use code::{CloseCode, Code, Problem};
 pub use codec::{CommandRefused, decode_command, decode_frame, decode_publish, encode_command, encode_frame};
 pub use command::{Ack, Command, HistoryCommand, PublishCommand, SubscribeCommand};

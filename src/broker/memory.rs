@@ -73,7 +73,7 @@ impl MemoryBroker {
 }
 
 /// What a namespace keeps, as the streams want to know it.
-fn retention(namespace: &Namespace) -> Retention {
+pub(super) fn retention(namespace: &Namespace) -> Retention {
     Retention {
         publications_max: namespace.history_size,
         bytes_max: namespace.history_bytes,
@@ -129,6 +129,10 @@ impl Broker for MemoryBroker {
     }
 
     /// Memory cannot be lost without the process.
+    fn leave(&self) -> BoxFuture<'_, ()> {
+        ready(()).boxed()
+    }
+
     fn state(&self) -> BrokerState {
         BrokerState::Up
     }

@@ -9,14 +9,18 @@
 //! - An error says whether the publication is surely not stored ([`BrokerError::Unavailable`] and the refusals) or perhaps
 //!   ([`BrokerError::OutcomeUnknown`]).
 
+mod card;
 mod intake;
 mod memory;
 mod peers;
+mod redis;
 mod store;
 
+pub use card::InstanceCard;
 pub use intake::{Intake, IntakeLimits, IntakeRead, Interest};
 pub use memory::MemoryBroker;
 pub use peers::{Heard, Peer, Peers};
+pub use redis::{RedisBroker, RedisRefused};
 pub use store::{Store, StoreLimits, Stored};
 
 use std::sync::Arc;
@@ -58,6 +62,9 @@ pub trait Broker: Send + Sync {
     /// Channels that hold something, with their heads, in no particular order; at most `limit`.
     fn channels(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>>;
 
+    /// This instance is about to end: those that share the broker need not wonder why it falls silent.
+    fn leave(&self) -> BoxFuture<'_, ()>;
+
     /// Whether the broker can be reached. A broker announces each change of it by [`BrokerEvent::State`].
     fn state(&self) -> BrokerState;
 
@@ -84,7 +91,7 @@ pub enum BrokerEvent {
 }
 
 /// Why a broker did not do what was asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BrokerError {
     /// Surely nothing was stored: the broker cannot be reached.
     #[error("the broker cannot be reached; nothing was stored: try again later")]
@@ -95,6 +102,9 @@ pub enum BrokerError {
     /// Perhaps it was stored.
     #[error("the broker did not answer in time; a retry with the same idempotency key is safe")]
     OutcomeUnknown,
+    /// It was stored there, and too few replicas confirmed it in time.
+    #[error("the publication is stored, but too few replicas confirmed it: it may be lost with the primary")]
+    ReplicationUnconfirmed(Option<Box<Position>>),
     /// The asked level of acknowledgement does not exist here.
     #[error("ack \"replicated\" needs a broker with replicas: ask for \"stored\"")]
     AckNotPossible,
@@ -115,6 +125,7 @@ impl From<BrokerError> for Problem {
             BrokerError::Unavailable => Code::BrokerUnavailable,
             BrokerError::Overloaded => Code::Overloaded,
             BrokerError::OutcomeUnknown => Code::OutcomeUnknown,
+            BrokerError::ReplicationUnconfirmed(_) => Code::ReplicationUnconfirmed,
             BrokerError::AckNotPossible => Code::AckNotPossible,
             BrokerError::IdempotencyMismatch => Code::IdempotencyMismatch,
             BrokerError::TooManyChannels | BrokerError::TooManyKeys => Code::LimitReached,

@@ -160,6 +160,11 @@ impl Node {
         self.ask(|done| NodeCommand::Flush { done }).await
     }
 
+    /// Takes leave of the instances that share the broker.
+    pub async fn leave(&self) {
+        self.broker.leave().await;
+    }
+
     /// Connections as they are now, to be closed one by one.
     pub fn sessions(&self) -> Vec<SessionId> {
         self.connections.sessions()

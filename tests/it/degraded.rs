@@ -55,6 +55,15 @@ impl Broker for Switch {
         ready(Ok(Some(Page { publications: Vec::new(), head: from.offset, from, gap: None }))).boxed()
     }
 
+    fn resume(
+        &self,
+        channel: Channel,
+        since: Option<Position>,
+        limit: PageLimit,
+    ) -> BoxFuture<'_, Result<Option<Page>, BrokerError>> {
+        self.history(channel, since, limit)
+    }
+
     fn listen(&self, _: &Channel) -> BoxFuture<'_, Result<(), BrokerError>> {
         ready(Ok(())).boxed()
     }
@@ -65,6 +74,10 @@ impl Broker for Switch {
 
     fn channels(&self, _: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>> {
         ready(self.reach().map(|()| Vec::new())).boxed()
+    }
+
+    fn leave(&self) -> BoxFuture<'_, ()> {
+        ready(()).boxed()
     }
 
     fn state(&self) -> BrokerState {
@@ -79,7 +92,7 @@ impl Broker for Switch {
 /// A server whose broker is in this state, and the switch.
 async fn server(state: BrokerState) -> (TestServer, Arc<Switch>) {
     let mut made = None;
-    let server = TestServer::with_broker(|_, events, _, _| {
+    let server = TestServer::with_broker(|events| {
         let switch = Switch::new(events, state);
         made = Some(switch.clone());
         switch

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tidings::broker::{Broker, BrokerEvent};
-use tidings::clock::Clock;
 use tidings::config::{Config, FlagValue, Sources};
-use tidings::server::Server;
+use tidings::server::{BrokerParts, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -31,10 +30,11 @@ impl TestServer {
         TestServer::start(toml, false).await
     }
 
-    /// A server in dev mode with a broker of the test's own, which `broker` makes of what `Server::start_with` gives it.
+    /// A server in dev mode with a broker of the test's own, which `broker` makes of the way for its announcements.
     pub(crate) async fn with_broker(
-        broker: impl FnOnce(&Config, mpsc::Sender<BrokerEvent>, Clock, &str) -> Arc<dyn Broker>,
+        broker: impl FnOnce(mpsc::Sender<BrokerEvent>) -> Arc<dyn Broker>,
     ) -> TestServer {
+        let broker = async |_: &Config, parts: BrokerParts| Ok(broker(parts.events));
         let server = Server::start_with(config("", true), true, broker).await.expect("the server starts");
         TestServer { address: server.address(), server }
     }

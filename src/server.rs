@@ -86,6 +86,11 @@ impl Server {
         Ok(Server { instance, address })
     }
 
+    /// What it keeps its channels in.
+    pub fn broker_name(&self) -> &'static str {
+        self.instance.node.broker_name()
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Position;
+
 macro_rules! codes {
     ($($(#[doc = $doc:literal])+ $name:ident = $slug:literal, $status:literal, $retry:literal;)+) => {
         /// What went wrong, in a word that stays the same over releases (R30).
@@ -120,12 +122,14 @@ pub struct Problem {
     pub code: Code,
     /// A sentence for people.
     pub message: Cow<'static, str>,
+    /// Where the publication was stored that went wrong after that.
+    pub position: Option<Box<Position>>,
 }
 
 impl Problem {
     /// A problem with its sentence.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Problem {
-        Problem { code, message: message.into() }
+        Problem { code, message: message.into(), position: None }
     }
 }
 

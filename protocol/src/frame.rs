@@ -238,6 +238,9 @@ pub struct ErrorFrame {
     pub message: String,
     /// Whether the same command may succeed later.
     pub retryable: bool,
+    /// Where the publication was stored that went wrong after that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<Position>,
 }
 
 /// The connection is about to be closed.

@@ -121,7 +121,7 @@ pub enum BrokerError {
 
 impl From<BrokerError> for Problem {
     fn from(error: BrokerError) -> Problem {
-        let code = match error {
+        let code = match &error {
             BrokerError::Unavailable => Code::BrokerUnavailable,
             BrokerError::Overloaded => Code::Overloaded,
             BrokerError::OutcomeUnknown => Code::OutcomeUnknown,
@@ -130,6 +130,10 @@ impl From<BrokerError> for Problem {
             BrokerError::IdempotencyMismatch => Code::IdempotencyMismatch,
             BrokerError::TooManyChannels | BrokerError::TooManyKeys => Code::LimitReached,
         };
-        Problem::new(code, error.to_string())
+        let mut problem = Problem::new(code, error.to_string());
+        if let BrokerError::ReplicationUnconfirmed(position) = error {
+            problem.position = position;
+        }
+        problem
     }
 }

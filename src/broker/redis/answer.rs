@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use fred::error::{Error, ErrorKind};
 use fred::types::Value;
 use tidings_protocol::{Ack, Epoch, GapReason, Offset, Position, Publication, decode_stored};
@@ -93,7 +92,7 @@ fn offset(value: &Value) -> Result<Offset, Garbage> {
 }
 
 /// An announcement: where it belongs, `None` on a volatile channel, and the publication.
-pub(super) fn announcement(bytes: &Bytes) -> Result<(Option<Epoch>, Publication), Garbage> {
+pub(super) fn announcement(bytes: &[u8]) -> Result<(Option<Epoch>, Publication), Garbage> {
     let (place, entry) = split_word(bytes)?;
     if place == "-" {
         return Ok((None, entry_of(entry, None)?));
@@ -128,12 +127,16 @@ mod tests {
     }
 
     fn array(values: &[&[u8]]) -> Value {
-        Value::Array(values.iter().map(|bytes| Value::Bytes(Bytes::copy_from_slice(bytes))).collect())
+        let value = |bytes: &&[u8]| match std::str::from_utf8(bytes) {
+            Ok(text) => text.into(),
+            Err(_) => Value::Bytes(bytes.to_vec().into()),
+        };
+        Value::Array(values.iter().map(value).collect())
     }
 
     #[test]
     fn an_announcement_is_read_and_garbage_is_refused() {
-        let read = |bytes: Vec<u8>| announcement(&bytes.into());
+        let read = |bytes: Vec<u8>| announcement(&bytes);
         let (epoch, publication) = read([b"1-a.7 ".to_vec(), entry("12")].concat()).unwrap();
         assert_eq!(epoch.unwrap().as_str(), "1-a");
         assert_eq!((publication.offset, publication.time), (Some(Offset(7)), 12));

@@ -149,6 +149,7 @@ impl RedisBroker {
             waiting: HashMap::new(),
             link: 0,
             heard_self: clock.now(),
+            giving_up: None,
         };
         tasks.spawn(receiver.run());
         let (farewell, leaving) = mpsc::channel(1);

@@ -10,6 +10,7 @@ use fred::types::{Message, config::Server};
 use tidings_protocol::{Beacon, Channel, ClusterMessage, Position};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use super::answer;
@@ -83,6 +84,8 @@ pub(super) struct Receiver {
     pub(super) link: u64,
     /// When this instance last heard itself, or gave a link up.
     pub(super) heard_self: Time,
+    /// Tries to get another link.
+    pub(super) giving_up: Option<JoinHandle<()>>,
 }
 
 impl Receiver {
@@ -188,14 +191,13 @@ impl Receiver {
             };
         }
         let Some(channel) = self.store.keys.announced(&message.channel) else { return };
-        let Value::Bytes(bytes) = &message.value else { return };
         match answer::announcement(bytes) {
             Ok((epoch, publication)) => {
                 self.intake.handle_publication(&channel, epoch, publication.into(), self.clock.now());
             }
             Err(answer::Garbage) => {
                 // Whoever writes such things may have displaced something of ours.
-                warn!("an announcement cannot be read: the connection that brought it is given up");
+                warn!("an announcement cannot be read");
                 self.give_up_link();
             }
         }
@@ -229,7 +231,6 @@ impl Receiver {
         }
         self.intake.handle_timeout(now);
         if self.heard_self.after(DEAF_AFTER) <= now {
-            warn!("nothing is heard on the redis connection for announcements: it is given up");
             self.give_up_link();
         }
         self.waiting.retain(|_, waiting| {
@@ -239,13 +240,17 @@ impl Receiver {
     }
 
     fn give_up_link(&mut self) {
+        if self.giving_up.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        warn!("the redis connection for announcements is given up");
         self.heard_self = self.clock.now();
         let client = self.subscriber.clone();
-        tokio::spawn(async move {
+        self.giving_up = Some(tokio::spawn(async move {
             if let Err(error) = client.force_reconnection().await {
                 debug!(%error, "no new connection for announcements");
             }
-        });
+        }));
     }
 
     /// Does what the intake asks for. Fails when the node is gone.

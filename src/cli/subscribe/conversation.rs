@@ -155,7 +155,7 @@ impl Conversation {
 
     fn failed(&mut self, id: Option<u64>, frame: &ErrorFrame) -> Vec<Step> {
         let Some(index) = self.answered(id) else { return Vec::new() };
-        let ErrorFrame { code, message, retryable } = frame;
+        let ErrorFrame { code, message, retryable, .. } = frame;
         let words = format!("{code}: {message}");
         if code.status() >= 500 {
             return vec![Step::End(End::cut(words))];

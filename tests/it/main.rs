@@ -13,6 +13,7 @@ mod errors;
 mod faults_happen;
 mod first_minute;
 mod framing;
+mod history;
 mod http;
 mod leaks;
 mod limits;

@@ -75,10 +75,11 @@ impl PublishId {
         Payload::text(text.as_bytes()).expect("digits are text")
     }
 
-    /// Whose data this is.
+    /// Whose data this is, as text or as the JSON string that clients get of it.
     pub(crate) fn of(payload: &Payload) -> PublishId {
         let text = std::str::from_utf8(payload.as_bytes()).expect("every payload here is text");
-        let (name, _) = text.split_once('|').expect("every payload here has its name in front");
+        let (name, _) =
+            text.trim_start_matches('"').split_once('|').expect("every payload here has its name in front");
         let (author, number) = name.split_once('.').expect("a name has two parts");
         let parse = |digits: &str| digits.parse().expect("a name consists of numbers");
         PublishId { author: parse(author), number: parse(number) }

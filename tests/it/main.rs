@@ -28,3 +28,4 @@ mod slow_consumer;
 mod sse;
 mod subscribe;
 mod tidy;
+mod traffic;

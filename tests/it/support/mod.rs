@@ -9,6 +9,7 @@ mod redis;
 mod server;
 mod sse;
 mod token;
+mod traffic;
 mod wait;
 mod websocket;
 
@@ -21,5 +22,6 @@ pub(crate) use redis::{Data, RedisCluster, RedisServer, Reply, SentinelGroup};
 pub(crate) use server::TestServer;
 pub(crate) use sse::EventStream;
 pub(crate) use token::{API_KEY, SECRET, Token, auth_config};
+pub(crate) use traffic::{Outcome, Traffic, TrafficPlan};
 pub(crate) use wait::{eventually, within};
 pub(crate) use websocket::{Closed, WebSocket};

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Data, FaultProxy, RedisCluster, RedisServer, Reply, SentinelGroup, Way, eventually, within,
+    Data, FaultProxy, Instance, Link, RedisCluster, RedisServer, Reply, SentinelGroup, Way, eventually,
+    within,
 };
 
 fn text(text: &str) -> Reply {
@@ -110,6 +111,23 @@ async fn a_proxy_cuts_stalls_delays_and_refuses() {
     proxy.refuse(false);
     assert_eq!(ping().await.unwrap(), text("PONG"));
     assert_eq!((proxy.accepted(), proxy.refused()), (6, 1));
+}
+
+#[tokio::test]
+async fn each_instance_has_a_way_of_its_own_to_the_one_redis() {
+    let server = RedisServer::start("").await;
+    let direct = Instance::new(&Link::Direct(server.url()), "[limits]", "replicas = 1").await;
+    let expected = format!("[limits]\n[redis]\nurl = \"{}\"\nreplicas = 1\n", server.url());
+    assert_eq!(direct.config(), expected);
+    let link = Link::Proxied(server.address());
+    let [one, other] = [Instance::new(&link, "", "").await, Instance::new(&link, "", "").await];
+    assert_ne!(one.address, other.address);
+    for instance in [&one, &other] {
+        let proxy = instance.proxy.as_ref().expect("it is behind one");
+        assert!(instance.config().contains(&proxy.url()), "{}", instance.config());
+        assert_eq!(Reply::ask(proxy.address, &["PING"]).await.unwrap(), text("PONG"));
+        assert_eq!(proxy.accepted(), 1);
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::history::checker::{Kind, check};
 use crate::history::{ChannelId, ClientId, Event, Record};
-use crate::support::{FaultProxy, Outcome, TestServer, Traffic, TrafficPlan, Way, eventually};
+use crate::support::{FaultProxy, Fleet, Link, Outcome, TestServer, Traffic, TrafficPlan, Way, eventually};
 
 /// Traffic to one server through two proxies, whose connections are cut now and then.
 async fn cut_now_and_then(cuts: usize) -> Outcome {
@@ -35,6 +35,29 @@ async fn cuts_lose_nothing() {
     assert!(outcome.reconnects >= 18 && outcome.attempts > outcome.published, "{outcome}");
     assert!(outcome.delivered - outcome.duplicates == 9 * outcome.acked, "everybody saw all: {outcome}");
     assert!(outcome.gaps.is_empty() && outcome.continued == 0, "{outcome}");
+}
+
+#[tokio::test]
+async fn an_instance_that_is_killed_loses_what_it_held_and_says_so() {
+    let mut fleet = Fleet::start(1, &Link::None, "", "").await;
+    let plan = TrafficPlan { addresses: fleet.addresses(), ..TrafficPlan::default() };
+    let readers = plan.sockets + plan.streams;
+    let traffic = Traffic::start(plan).await;
+    for _ in 0..2 {
+        let before = traffic.acked();
+        eventually("some traffic", async || (traffic.acked() > before + 60).then_some(())).await;
+        traffic.note("kill -9");
+        fleet.instances[0].kill9().await;
+        fleet.instances[0].start_again().await;
+    }
+    let before = traffic.acked();
+    eventually("some traffic", async || (traffic.acked() > before + 60).then_some(())).await;
+    let outcome = traffic.finish().await;
+    println!("{outcome}");
+    outcome.demand_promises_kept();
+    assert!(outcome.gaps["epoch"] >= readers as u64, "{outcome}");
+    assert_eq!(outcome.published, outcome.acked, "everything is published in the end: {outcome}");
+    assert_eq!(fleet.instances[0].terminate().await.code(), Some(0));
 }
 
 #[tokio::test]

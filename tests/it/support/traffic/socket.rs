@@ -132,7 +132,7 @@ impl SocketReader {
             }
             // After a hole a subscription is given up and taken again: what answers the giving up has no id.
             Frame::Unsubscribed(frame) if frame.code.is_none() => {}
-            Frame::Disconnect(_) | Frame::Pong { .. } => {}
+            Frame::Disconnect(_) | Frame::Degraded(_) | Frame::Restored(_) => {}
             other => self.log.complain(format!("{:?} was told {other:?}", self.client)),
         }
     }

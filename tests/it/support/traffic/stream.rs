@@ -118,7 +118,7 @@ impl StreamReader {
     fn handle(&mut self, name: &str, data: &str) -> Result<(), serde_json::Error> {
         let client = self.client;
         match name {
-            "hello" => {}
+            "hello" | "degraded" | "restored" => {}
             "message" => {
                 let Message { channel, epoch, offset, data } = serde_json::from_str(data)?;
                 let position = epoch.at(offset);

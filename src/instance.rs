@@ -65,8 +65,8 @@ impl Instance {
     }
 }
 
-/// How the sessions of WebSockets behave.
-pub fn websocket_sessions(config: &Config) -> SessionConfig {
+/// How the sessions of WebSockets behave, with a broker of this name.
+pub fn websocket_sessions(config: &Config, broker: &'static str) -> SessionConfig {
     let server = &config.server;
     let limits = &config.limits;
     SessionConfig {
@@ -77,6 +77,7 @@ pub fn websocket_sessions(config: &Config) -> SessionConfig {
             batch_ms: config.namespaces.of("").batch_window.as_millis() as u64,
             message_bytes_max: limits.message_bytes_max,
         },
+        broker,
         catch_up: CatchUp::ByClient,
         heartbeat: Heartbeat { interval: server.ping_interval, timeout: Some(server.timeout) },
         hello_timeout: server.hello_timeout,
@@ -93,7 +94,7 @@ pub fn websocket_sessions(config: &Config) -> SessionConfig {
 }
 
 /// How the sessions of SSE streams behave: as those of WebSockets, but that their clients never speak.
-pub fn sse_sessions(config: &Config) -> SessionConfig {
+pub fn sse_sessions(config: &Config, broker: &'static str) -> SessionConfig {
     let heartbeat = Heartbeat { interval: config.server.ping_interval, timeout: None };
-    SessionConfig { catch_up: CatchUp::ByServer, heartbeat, ..websocket_sessions(config) }
+    SessionConfig { catch_up: CatchUp::ByServer, heartbeat, ..websocket_sessions(config, broker) }
 }

@@ -14,7 +14,9 @@ use tracing::{info, warn};
 
 use crate::api;
 use crate::auth::{Authenticator, Origins};
-use crate::broker::{InstanceCard, MemoryBroker, StoreLimits};
+use crate::broker::{
+    Broker, BrokerEvent, InstanceCard, MemoryBroker, RedisBroker, RedisRefused, StoreLimits,
+};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::hub::Close;
@@ -46,6 +48,9 @@ pub enum StartError {
     /// The machine gives no random bytes.
     #[error("the machine gives no random bytes: {0}")]
     Random(String),
+    /// The configured Redis cannot be used.
+    #[error(transparent)]
+    Redis(#[from] RedisRefused),
     /// An API key has a pattern outside the grammar.
     #[error("[[api_key]]: {0:?}")]
     Pattern(crate::hub::PatternInvalid),
@@ -60,16 +65,30 @@ pub struct Server {
 impl Server {
     /// Builds the parts and listens. `dev` lets everybody of this machine in.
     pub async fn start(config: Config, dev: bool) -> Result<Server, StartError> {
+        Server::start_with(config, dev, configured_broker).await
+    }
+
+    /// As [`Server::start`], with a broker of the caller's own.
+    pub async fn start_with(
+        config: Config,
+        dev: bool,
+        broker: impl AsyncFnOnce(&Config, BrokerParts) -> Result<Arc<dyn Broker>, StartError>,
+    ) -> Result<Server, StartError> {
         let address = config.server.listen;
         let listener =
             TcpListener::bind(address).await.map_err(|error| StartError::Listen { address, error })?;
         let address = listener.local_addr().map_err(|error| StartError::Listen { address, error })?;
-        let instance = Arc::new(build(config, dev, address)?);
+        let instance = Arc::new(build(config, address, dev, broker).await?);
         let accept = transport::accept(listener, api::router(instance.clone()), instance.clone());
         tokio::spawn(accept);
         instance.health.set(Phase::Ready);
-        info!(%address, "ready");
+        info!(%address, broker = instance.node.broker_name(), "ready");
         Ok(Server { instance, address })
+    }
+
+    /// What it keeps its channels in.
+    pub fn broker_name(&self) -> &'static str {
+        self.instance.node.broker_name()
     }
 
     /// Where it listens.
@@ -89,6 +108,7 @@ impl Server {
             warn!(%problem, "not everything accepted could be delivered");
         }
         close_connections(&instance).await;
+        instance.node.leave().await;
         instance.stopping.cancel();
         instance.tasks.close();
         match tokio::time::timeout(END_TIMEOUT, instance.tasks.wait()).await {
@@ -113,22 +133,47 @@ async fn close_connections(instance: &Instance) {
     }
 }
 
-fn build(config: Config, dev: bool, address: SocketAddr) -> Result<Instance, StartError> {
-    let clock = Clock::start();
-    let address = config.server.advertise.clone().unwrap_or_else(|| address.to_string());
-    let card = Arc::new(InstanceCard::new(&seed()?, address, clock.unix_ms()));
-    let metrics = Arc::new(Metrics::new());
-    let (events, announced) = mpsc::channel(EVENTS_MAX);
+/// What every broker is made with.
+pub struct BrokerParts {
+    /// Where it announces.
+    pub events: mpsc::Sender<BrokerEvent>,
+    /// The clock.
+    pub clock: Clock,
+    /// What this instance says of itself; its id tells this start from any other.
+    pub card: Arc<InstanceCard>,
+}
+
+/// Redis where one is configured, else the memory of an instance that shares its channels with nobody.
+async fn configured_broker(config: &Config, parts: BrokerParts) -> Result<Arc<dyn Broker>, StartError> {
+    let BrokerParts { events, clock, card } = parts;
+    if config.redis.url.is_some() {
+        return Ok(Arc::new(RedisBroker::start(config, events, clock, card).await?));
+    }
     let limits = StoreLimits {
         channels_max: config.limits.channels_max,
         bytes_max: config.limits.history_total_bytes,
         keys_max: config.limits.idempotency_keys_max,
         key_age: config.limits.idempotency_window,
     };
-    let broker = MemoryBroker::start(limits, config.namespaces.clone(), events, clock, card.clone());
+    Ok(Arc::new(MemoryBroker::start(limits, config.namespaces.clone(), events, clock, card)))
+}
+
+async fn build(
+    config: Config,
+    address: SocketAddr,
+    dev: bool,
+    broker: impl AsyncFnOnce(&Config, BrokerParts) -> Result<Arc<dyn Broker>, StartError>,
+) -> Result<Instance, StartError> {
+    let clock = Clock::start();
+    let address = config.server.advertise.clone().unwrap_or_else(|| address.to_string());
+    let card = Arc::new(InstanceCard::new(&seed()?, address, clock.unix_ms()));
+    let metrics = Arc::new(Metrics::new());
+    let (events, announced) = mpsc::channel(EVENTS_MAX);
+    let broker = broker(&config, BrokerParts { events, clock, card: card.clone() }).await?;
+    let broker_name = broker.name();
     let node = Node::start(
         card,
-        Arc::new(broker),
+        broker,
         announced,
         config.namespaces.clone(),
         &config.limits,
@@ -144,8 +189,8 @@ fn build(config: Config, dev: bool, address: SocketAddr) -> Result<Instance, Sta
         metrics,
         health: Health::default(),
         arrivals: (!dev).then(|| transport::arrivals(&config.limits)),
-        websocket: Arc::new(websocket_sessions(&config)),
-        sse: Arc::new(sse_sessions(&config)),
+        websocket: Arc::new(websocket_sessions(&config, broker_name)),
+        sse: Arc::new(sse_sessions(&config, broker_name)),
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),
         dice: AtomicU64::new(1),
@@ -153,10 +198,10 @@ fn build(config: Config, dev: bool, address: SocketAddr) -> Result<Instance, Sta
     })
 }
 
-/// Six characters that tell this start from any other: 30 bits.
+/// Eight characters that tell this start of this instance from any other of any: 40 bits.
 fn seed() -> Result<String, StartError> {
     const ALPHABET: &[u8; 32] = b"abcdefghijkmnopqrstuvwxyz2345678";
-    let mut random = [0; 6];
+    let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(|error| StartError::Random(error.to_string()))?;
     Ok(random.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect())
 }

@@ -87,6 +87,10 @@ export interface SubscribeOptions {
 export interface Events {
   state: CustomEvent<State>;
   gap: CustomEvent<Gap & { readonly channel: string }>;
+  /** The server has lost a part since this time, in ms since 1970; the connection stays. */
+  degraded: CustomEvent<{ readonly component: string; readonly since: number }>;
+  /** The part is back. A new connection begins without it being said: `state` always holds. */
+  restored: CustomEvent<{ readonly component: string }>;
   /** A `TidingsError`, or whatever a callback threw. */
   error: CustomEvent<unknown>;
 }

@@ -190,10 +190,17 @@ class Tidings extends EventTarget {
     const body = frame.batch ?? frame.gap ?? frame.continued ?? frame.unsubscribed;
     const channel = this.#channels.get(body?.channel);
     if (channel && frame.id === undefined) this.#carryOut(channel, channel.continuity.handle(frame));
-    if (frame.degraded) this.#degraded.add(frame.degraded.component);
-    if (frame.restored) this.#degraded.delete(frame.restored.component);
+    if (frame.degraded || frame.restored) this.#handleOutage(frame);
     if (frame.error && frame.id === undefined) this.#report(TidingsError.from(frame.error));
     this.#refreshState();
+  }
+
+  /** The state is told first: whoever hears of the outage finds it there. */
+  #handleOutage({ degraded, restored }) {
+    if (degraded) this.#degraded.add(degraded.component);
+    else this.#degraded.delete(restored.component);
+    this.#refreshState();
+    this.#emit(degraded ? 'degraded' : 'restored', degraded ?? restored);
   }
 
   #carryOut(channel, effects) {

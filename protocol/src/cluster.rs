@@ -1,10 +1,12 @@
 //! What instances that share a broker tell each other. MessagePack, between instances of one cluster; no client sees it.
 
+use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{Channel, ClusterAnswer, ClusterAsk, Position};
+use crate::{Channel, ClusterAnswer, ClusterAsk, Offset, Payload, Position, Publication};
 
 /// An instance, as it presents itself to the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,4 +62,117 @@ pub enum ClusterMessage {
         /// What.
         answer: ClusterAnswer,
     },
+}
+
+impl ClusterMessage {
+    /// The message as instances send it.
+    pub fn encode(&self) -> Vec<u8> {
+        rmp_serde::to_vec_named(self).expect("a message holds nothing that MessagePack cannot")
+    }
+
+    /// Reads a message of an instance; one of a later version may hold more than is known here.
+    pub fn decode(bytes: &[u8]) -> Result<ClusterMessage, StoredInvalid> {
+        rmp_serde::from_slice(bytes).map_err(|error| StoredInvalid(error.to_string()))
+    }
+}
+
+/// A publication as a shared broker keeps and announces it. Its position and time are the broker's.
+#[derive(Serialize, Deserialize)]
+struct Stored<'a> {
+    kind: u8,
+    #[serde(borrow, serialize_with = "as_bytes")]
+    data: &'a [u8],
+    #[serde(borrow)]
+    id: Option<&'a str>,
+    #[serde(borrow)]
+    key: Option<&'a str>,
+}
+
+const JSON: u8 = 0;
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
+
+/// Bytes that are no publication or message: they come from somebody else, or from a later version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredInvalid(String);
+
+impl fmt::Display for StoredInvalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "what the broker holds cannot be read: {}", self.0)
+    }
+}
+
+impl std::error::Error for StoredInvalid {}
+
+fn as_bytes<S: Serializer>(data: &&[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(data)
+}
+
+/// What a shared broker stores of a publication.
+pub fn encode_stored(payload: &Payload, id: Option<&str>, key: Option<&str>) -> Vec<u8> {
+    let kind = match payload {
+        Payload::Json(_) => JSON,
+        Payload::Text(_) => TEXT,
+        Payload::Binary(_) => BINARY,
+    };
+    let stored = Stored { kind, data: payload.as_bytes(), id, key };
+    rmp_serde::to_vec(&stored).expect("a publication holds nothing that MessagePack cannot")
+}
+
+/// Reads what [`encode_stored`] gave, with the position's offset and the time in milliseconds since 1970 that the broker
+/// gave it.
+pub fn decode_stored(bytes: &[u8], offset: Option<Offset>, time: u64) -> Result<Publication, StoredInvalid> {
+    let invalid = |why: &dyn fmt::Display| StoredInvalid(why.to_string());
+    let Stored { kind, data, id, key } = rmp_serde::from_slice(bytes).map_err(|error| invalid(&error))?;
+    let payload = match kind {
+        JSON => Payload::json(data),
+        TEXT => Payload::text(data),
+        BINARY => Ok(Payload::Binary(Bytes::copy_from_slice(data))),
+        other => return Err(invalid(&format!("a kind {other} of data"))),
+    };
+    let payload = payload.map_err(|error| invalid(&error))?;
+    Ok(Publication { offset, time, id: id.map(Arc::from), key: key.map(Arc::from), payload })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stored_publication_is_read_back_byte_for_byte() {
+        for payload in [
+            Payload::json(br#"{"b": 1.50, "a" : "\u00e9"}"#).unwrap(),
+            Payload::text("line\none".as_bytes()).unwrap(),
+            Payload::Binary(Bytes::from_static(&[0, 255, 10])),
+        ] {
+            let stored = encode_stored(&payload, Some("m-1"), None);
+            let publication = decode_stored(&stored, Some(Offset(7)), 12).unwrap();
+            assert_eq!(format!("{:?}", publication.payload), format!("{payload:?}"));
+            assert_eq!((publication.id.as_deref(), publication.key.as_deref()), (Some("m-1"), None));
+            assert_eq!((publication.offset, publication.time), (Some(Offset(7)), 12));
+        }
+    }
+
+    #[test]
+    fn foreign_bytes_are_refused() {
+        let bad_json = Stored { kind: JSON, data: b"{", id: None, key: None };
+        let bad_text = Stored { kind: TEXT, data: &[0xff], id: None, key: None };
+        let bad_kind = Stored { kind: 9, data: b"", id: None, key: None };
+        for bytes in [bad_json, bad_text, bad_kind].map(|stored| rmp_serde::to_vec(&stored).unwrap()) {
+            assert!(decode_stored(&bytes, None, 0).is_err(), "{bytes:?}");
+        }
+        for bytes in [&b""[..], b"\xc1", b"hello", &[0x94, 0, 0xc6, 0xff, 0xff, 0xff, 0xff]] {
+            assert!(decode_stored(bytes, None, 0).is_err());
+            assert!(ClusterMessage::decode(bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn a_message_is_read_back_and_may_hold_more_than_is_known() {
+        let instance = InstanceInfo { id: "i-1".into(), connections: 3, ..InstanceInfo::default() };
+        let heads =
+            vec![(Channel::parse("a").unwrap(), None), (Channel::parse("b").unwrap(), "e.1".parse().ok())];
+        let message = ClusterMessage::Beacon(Beacon { instance, number: 1, heads, leaving: false });
+        assert_eq!(ClusterMessage::decode(&message.encode()), Ok(message));
+    }
 }

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Position;
+
 macro_rules! codes {
     ($($(#[doc = $doc:literal])+ $name:ident = $slug:literal, $status:literal, $retry:literal;)+) => {
         /// What went wrong, in a word that stays the same over releases (R30).
@@ -97,6 +99,8 @@ codes! {
     Internal = "internal", 500, true;
     /// The broker cannot be reached; the publication is surely not stored.
     BrokerUnavailable = "broker_unavailable", 503, true;
+    /// Stored, but no replica confirmed it in time; the position says where.
+    ReplicationUnconfirmed = "replication_unconfirmed", 503, true;
     /// The server takes no more work at the moment.
     Overloaded = "overloaded", 503, true;
     /// The server is shutting down.
@@ -118,12 +122,14 @@ pub struct Problem {
     pub code: Code,
     /// A sentence for people.
     pub message: Cow<'static, str>,
+    /// Where the publication was stored that went wrong after that.
+    pub position: Option<Box<Position>>,
 }
 
 impl Problem {
     /// A problem with its sentence.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Problem {
-        Problem { code, message: message.into() }
+        Problem { code, message: message.into(), position: None }
     }
 }
 

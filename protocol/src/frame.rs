@@ -32,6 +32,10 @@ pub enum Frame {
     Gap(GapFrame),
     /// The numbering changed and nothing was lost.
     Continued(ContinuedFrame),
+    /// The server has lost a part that it depends on; the connection stays.
+    Degraded(DegradedFrame),
+    /// The part is back.
+    Restored(RestoredFrame),
     /// A publish was accepted.
     Published(PublishedFrame),
     /// What the channel keeps.
@@ -179,6 +183,22 @@ pub struct ContinuedFrame {
     pub position: Position,
 }
 
+/// The server has lost a part that it depends on (R44).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DegradedFrame {
+    /// The part.
+    pub component: String,
+    /// Since when, in milliseconds since 1970.
+    pub since: u64,
+}
+
+/// The part is back (R44).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoredFrame {
+    /// The part.
+    pub component: String,
+}
+
 /// A publish was accepted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PublishedFrame {
@@ -218,6 +238,9 @@ pub struct ErrorFrame {
     pub message: String,
     /// Whether the same command may succeed later.
     pub retryable: bool,
+    /// Where the publication was stored that went wrong after that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<Position>,
 }
 
 /// The connection is about to be closed.

@@ -14,14 +14,15 @@ mod position;
 mod publication;
 
 pub use channel::{Channel, ChannelInvalid};
-pub use cluster::{Beacon, ClusterMessage, InstanceInfo};
+pub use cluster::{Beacon, ClusterMessage, InstanceInfo, StoredInvalid, decode_stored, encode_stored};
 pub use code::{CloseCode, Code, Problem};
 pub use codec::{CommandRefused, decode_command, decode_frame, decode_publish, encode_command, encode_frame};
 pub use command::{Ack, Command, HistoryCommand, PublishCommand, SubscribeCommand};
 pub use continuity::{Continuity, Outstanding, Reaction};
 pub use frame::{
-    BatchFrame, ContinuedFrame, DisconnectFrame, Envelope, ErrorFrame, Frame, GapFrame, GapReason,
-    HelloFrame, HistoryFrame, PublishedFrame, RefreshedFrame, SubscribedFrame, UnsubscribedFrame,
+    BatchFrame, ContinuedFrame, DegradedFrame, DisconnectFrame, Envelope, ErrorFrame, Frame, GapFrame,
+    GapReason, HelloFrame, HistoryFrame, PublishedFrame, RefreshedFrame, RestoredFrame, SubscribedFrame,
+    UnsubscribedFrame,
 };
 pub use inquiry::{ClusterAnswer, ClusterAsk, ConnectionInfo, Transport, Which};
 pub use position::{Epoch, Offset, Position, PositionInvalid};

@@ -11,7 +11,7 @@ use tidings_protocol::Code;
 
 use super::ApiError;
 use crate::instance::Instance;
-use crate::observe::Phase;
+use crate::observe::{BrokerHealth, Phase};
 
 /// `GET /livez`: the runtime answers, and nothing else is asked of it.
 pub(super) async fn livez() -> &'static str {
@@ -19,6 +19,9 @@ pub(super) async fn livez() -> &'static str {
 }
 
 /// `GET /readyz`: whether new work should come here.
+///
+/// A lost broker does not count: connections are kept and told, and all instances lose it together. Taking all of them out
+/// of service, or restarting them, would turn its blip into an outage of everything, and bring nothing back.
 pub(super) async fn readyz(State(instance): State<Arc<Instance>>) -> Result<&'static str, ApiError> {
     let full = instance.node.connections() >= instance.config.limits.connections_max;
     match instance.health.phase() {
@@ -31,8 +34,8 @@ pub(super) async fn readyz(State(instance): State<Arc<Instance>>) -> Result<&'st
 /// `GET /health`: every component; 503 if any of them is degraded.
 pub(super) async fn health(State(instance): State<Arc<Instance>>) -> Response {
     let connections_max = instance.config.limits.connections_max;
-    let broker = (instance.node.broker_name(), instance.node.is_delivering());
-    let report = instance.health.report(broker, instance.node.connections(), connections_max);
+    let (connections, unix_ms) = (instance.node.connections(), instance.clock.unix_ms());
+    let report = instance.health.report(broker(&instance), connections, connections_max, unix_ms);
     let status = if report.status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(report)).into_response()
 }
@@ -43,5 +46,10 @@ pub(super) async fn metrics(State(instance): State<Arc<Instance>>) -> impl IntoR
     let silent = instances.iter().filter(|peer| peer.is_silent).count();
     instance.metrics.clustered(instances.len() - silent, silent);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(CONTENT_TYPE, kind)], instance.metrics.encode(instance.node.is_delivering()))
+    ([(CONTENT_TYPE, kind)], instance.metrics.encode(broker(&instance).is_up()))
+}
+
+fn broker(instance: &Instance) -> BrokerHealth {
+    let node = &instance.node;
+    BrokerHealth { name: node.broker_name(), state: node.broker_state(), is_delivering: node.is_delivering() }
 }

@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use tidings_protocol::{Code, Problem};
+use tidings_protocol::{Code, Position, Problem};
 
 /// Seconds after which a refused request may be worth another try.
 const RETRY_AFTER_SECONDS: &str = "1";
@@ -23,11 +23,13 @@ pub(super) struct ProblemBody {
     code: Code,
     detail: String,
     retryable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<Position>,
 }
 
 impl From<&Problem> for ProblemBody {
     fn from(problem: &Problem) -> Self {
-        let Problem { code, message } = problem;
+        let Problem { code, message, position } = problem;
         ProblemBody {
             kind: format!("urn:tidings:error:{code}"),
             title: code.meaning(),
@@ -35,6 +37,7 @@ impl From<&Problem> for ProblemBody {
             code: *code,
             detail: message.to_string(),
             retryable: code.retryable(),
+            position: position.as_deref().cloned(),
         }
     }
 }

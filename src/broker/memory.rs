@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::{Broker, BrokerError, BrokerEvent, InstanceCard, Peer, Store, StoreLimits, Stored};
 use crate::clock::Clock;
 use crate::config::{Namespace, Namespaces};
-use crate::hub::{Page, PageLimit, Published, Retention};
+use crate::hub::{BrokerState, Page, PageLimit, Published, Retention};
 
 /// How long a publish waits for room among the announcements before it is refused: what an outage may take (P10).
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -81,7 +81,7 @@ impl MemoryBroker {
 }
 
 /// What a namespace keeps, as the streams want to know it.
-fn retention(namespace: &Namespace) -> Retention {
+pub(super) fn retention(namespace: &Namespace) -> Retention {
     Retention {
         publications_max: namespace.history_size,
         bytes_max: namespace.history_bytes,
@@ -143,6 +143,16 @@ impl Broker for MemoryBroker {
     /// There is nobody else, and the one that asks is there.
     fn peers(&self) -> Vec<Peer> {
         vec![Peer::new(self.card.info(), self.clock.now())]
+    }
+
+    /// There is nobody to be told.
+    fn leave(&self) -> BoxFuture<'_, ()> {
+        ready(()).boxed()
+    }
+
+    /// Memory cannot be lost without the process.
+    fn state(&self) -> BrokerState {
+        BrokerState::Up
     }
 
     fn name(&self) -> &'static str {

@@ -13,12 +13,14 @@ mod card;
 mod intake;
 mod memory;
 mod peers;
+mod redis;
 mod store;
 
 pub use card::InstanceCard;
 pub use intake::{Intake, IntakeLimits, IntakeRead, Interest};
 pub use memory::MemoryBroker;
 pub use peers::{Heard, Peer, Peers};
+pub use redis::{RedisBroker, RedisRefused};
 pub use store::{Store, StoreLimits, Stored};
 
 use std::sync::Arc;
@@ -28,7 +30,7 @@ use tidings_protocol::{
     Channel, ClusterMessage, Code, Epoch, Position, Problem, Publication, PublishCommand,
 };
 
-use crate::hub::{Page, PageLimit, Published};
+use crate::hub::{BrokerState, Page, PageLimit, Published};
 
 /// Stores and announces publications. See the module for what an implementation promises.
 pub trait Broker: Send + Sync {
@@ -69,7 +71,13 @@ pub trait Broker: Send + Sync {
     /// The instances that were heard of, this one among them as soon as it heard itself; each once, in no particular order.
     fn peers(&self) -> Vec<Peer>;
 
-    /// What the broker is called in health reports.
+    /// This instance is about to end: those that share the broker need not wonder why it falls silent.
+    fn leave(&self) -> BoxFuture<'_, ()>;
+
+    /// Whether the broker can be reached. A broker announces each change of it by [`BrokerEvent::State`].
+    fn state(&self) -> BrokerState;
+
+    /// What the broker is called in health reports, and to clients.
     fn name(&self) -> &'static str;
 }
 
@@ -89,10 +97,12 @@ pub enum BrokerEvent {
     Lost(Channel),
     /// What an instance told all.
     Told(ClusterMessage),
+    /// The broker was lost, or is back. While it is lost, what needs it fails as [`BrokerError::Unavailable`].
+    State(BrokerState),
 }
 
 /// Why a broker did not do what was asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BrokerError {
     /// Surely nothing was stored: the broker cannot be reached.
     #[error("the broker cannot be reached; nothing was stored: try again later")]
@@ -103,6 +113,9 @@ pub enum BrokerError {
     /// Perhaps it was stored.
     #[error("the broker did not answer in time; a retry with the same idempotency key is safe")]
     OutcomeUnknown,
+    /// It was stored there, and too few replicas confirmed it in time.
+    #[error("the publication is stored, but too few replicas confirmed it: it may be lost with the primary")]
+    ReplicationUnconfirmed(Option<Box<Position>>),
     /// The asked level of acknowledgement does not exist here.
     #[error("ack \"replicated\" needs a broker with replicas: ask for \"stored\"")]
     AckNotPossible,
@@ -119,14 +132,19 @@ pub enum BrokerError {
 
 impl From<BrokerError> for Problem {
     fn from(error: BrokerError) -> Problem {
-        let code = match error {
+        let code = match &error {
             BrokerError::Unavailable => Code::BrokerUnavailable,
             BrokerError::Overloaded => Code::Overloaded,
             BrokerError::OutcomeUnknown => Code::OutcomeUnknown,
+            BrokerError::ReplicationUnconfirmed(_) => Code::ReplicationUnconfirmed,
             BrokerError::AckNotPossible => Code::AckNotPossible,
             BrokerError::IdempotencyMismatch => Code::IdempotencyMismatch,
             BrokerError::TooManyChannels | BrokerError::TooManyKeys => Code::LimitReached,
         };
-        Problem::new(code, error.to_string())
+        let mut problem = Problem::new(code, error.to_string());
+        if let BrokerError::ReplicationUnconfirmed(position) = error {
+            problem.position = position;
+        }
+        problem
     }
 }

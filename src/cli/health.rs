@@ -94,7 +94,7 @@ mod tests {
     }
 
     const DEGRADED: &str = r#"{"status":"degraded","phase":"draining","version":"9.9","components":[
-        {"component":"broker","status":"ok","detail":"memory"},{"component":"connections","status":"degraded","detail":"2 of 2"}]}"#;
+        {"component":"broker","status":"degraded","detail":"redis, unreachable for 12 s"},{"component":"connections","status":"degraded","detail":"2 of 2"}]}"#;
 
     #[tokio::test]
     async fn every_component_has_a_line() {
@@ -103,7 +103,10 @@ mod tests {
         let lines: Vec<&str> = out.lines().collect();
         assert!(lines[0].starts_with("degraded: http://127.0.0.1:"), "{out}");
         assert!(lines[0].ends_with(" is draining, tidings 9.9"), "{out}");
-        assert_eq!(lines[1..], ["  broker       ok         memory", "  connections  degraded   2 of 2"]);
+        assert_eq!(
+            lines[1..],
+            ["  broker       degraded   redis, unreachable for 12 s", "  connections  degraded   2 of 2"]
+        );
     }
 
     #[tokio::test]

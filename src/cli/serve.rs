@@ -41,7 +41,11 @@ pub async fn run(mode: Mode, sources: &Sources, err: &mut dyn Write) -> io::Resu
     match Server::start(config, mode == Mode::Dev).await {
         Ok(server) => {
             if mode == Mode::Dev {
-                write!(err, "{}", banner(server.address(), io::stderr().is_terminal()))?;
+                write!(
+                    err,
+                    "{}",
+                    banner(server.address(), server.broker_name(), io::stderr().is_terminal())
+                )?;
             }
             serve(server, &mut signals).await;
             Ok(Exit::Ok)
@@ -117,13 +121,13 @@ fn raise_descriptor_limit() {
 }
 
 /// What a newcomer sees first: where everything is, and what to try.
-fn banner(address: SocketAddr, colour: bool) -> String {
+fn banner(address: SocketAddr, broker: &str, colour: bool) -> String {
     let (bold, dim, end) = if colour { ("\x1b[1m", "\x1b[2m", "\x1b[0m") } else { ("", "", "") };
     let version = env!("CARGO_PKG_VERSION");
     // The client commands look at port 8080 where nothing else is said.
     let url = if address.port() == 8080 { String::new() } else { format!(" --url http://{address}") };
     format!(
-        "\n  {bold}tidings {version}{end} · dev mode · memory broker · {dim}loopback only, open access, NOT for production{end}
+        "\n  {bold}tidings {version}{end} · dev mode · {broker} broker · {dim}loopback only, open access, NOT for production{end}
   ├─ Live page   {bold}http://{address}/{end}           subscribe, publish, watch it arrive
   ├─ WebSocket   ws://{address}/ws
   ├─ SSE         http://{address}/sse?channel=tickets

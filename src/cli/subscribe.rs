@@ -40,7 +40,7 @@ pub struct SubscribeArgs {
     /// Use server-sent events instead of a WebSocket
     #[arg(long)]
     sse: bool,
-    /// Print one JSON object per line, gaps as `{"gap":{…}}`
+    /// Print one JSON object per line: gaps as `{"gap":{…}}`, outages as `{"degraded":{…}}` and `{"restored":{…}}`
     #[arg(long)]
     json: bool,
     /// Start after this position of the channel instead of now: `7-k3v9q.42`

@@ -58,6 +58,9 @@ section! {
         /// Channels with positions at once; volatile ones do not count.
         /// Those that keep nothing are forgotten, gap(epoch) for who resumes there; if all do, a further one fails with limit_reached.
         channels_max: usize as Count = 100_000 in 1 to 100_000_000;
+        /// Bytes of data on their way to Redis.
+        /// A further publish fails with overloaded: nothing of it was stored.
+        broker_pending_bytes: usize as Size = "64MiB" in "1MiB" to "64GiB";
         /// Idempotency keys that are remembered at once.
         /// A publish with a further one fails with limit_reached: none is forgotten before its window is over.
         idempotency_keys_max: usize as Count = 1_000_000 in 1 to 100_000_000;

@@ -12,7 +12,8 @@ section! {
         /// "text" for people, "json" for machines; "auto" is text on a terminal and JSON elsewhere.
         format: LogFormat = "auto";
         /// Least level, or levels by module: "info", "warn,tidings::transport=debug".
-        filter: String as LogFilter = "info";
+        /// What goes wrong with Redis is said by tidings::broker; the library beneath says it in many more words.
+        filter: String as LogFilter = "info,fred=error";
     }
 }
 

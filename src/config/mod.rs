@@ -15,6 +15,7 @@ mod auth;
 mod limits;
 mod log;
 mod namespace;
+mod redis;
 mod server;
 
 mod checks;
@@ -40,6 +41,7 @@ pub use log::{LogConfig, LogFormat};
 pub use namespace::{BatchMode, Namespace, Namespaces};
 pub use origin::{Origin, Origins, SourceFile};
 pub use problem::{Problem, Problems};
+pub use redis::{RedisConfig, RedisUrl};
 pub use server::{AllowedOrigin, ServerConfig};
 pub use sources::{ENV_PREFIX, FlagValue, Sources};
 
@@ -56,6 +58,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// `[[api_key]]`, in the order of the file.
     pub api_keys: Vec<ApiKey>,
+    /// `[redis]`
+    pub redis: RedisConfig,
     /// `[namespace.NAME]`
     pub namespaces: Namespaces,
     /// `[limits]`
@@ -113,6 +117,7 @@ impl Loading {
         let server = self.single(&ServerConfig::SECTION, ServerConfig::read);
         let auth = self.single(&AuthConfig::SECTION, AuthConfig::read);
         let api_keys = self.every(&ApiKey::SECTION, ApiKey::read);
+        let redis = self.single(&RedisConfig::SECTION, RedisConfig::read);
         let namespaces = self.namespaces();
         let limits = self.single(&Limits::SECTION, Limits::read);
         let log = self.single(&LogConfig::SECTION, LogConfig::read);
@@ -120,6 +125,7 @@ impl Loading {
             server: server?,
             auth: auth?,
             api_keys: api_keys?,
+            redis: redis?,
             namespaces: namespaces?,
             limits: limits?,
             log: log?,

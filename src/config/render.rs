@@ -2,7 +2,7 @@
 
 use super::raw_config::Place;
 use super::section::{Key, SECTIONS, Section, Shape};
-use super::{ApiKey, AuthConfig, Config, Limits, Loaded, LogConfig, Namespace, ServerConfig};
+use super::{ApiKey, AuthConfig, Config, Limits, Loaded, LogConfig, Namespace, RedisConfig, ServerConfig};
 
 const HEADING: &str = "\
 # Configuration of tidings.
@@ -60,7 +60,7 @@ impl Loaded {
     }
 
     fn tables(&self) -> Vec<(Place, Vec<ShownKey>)> {
-        let Config { server, auth, api_keys, namespaces, limits, log } = &self.config;
+        let Config { server, auth, api_keys, redis, namespaces, limits, log } = &self.config;
         let mut tables = vec![
             (Place::single(&ServerConfig::SECTION), server.shown()),
             (Place::single(&AuthConfig::SECTION), auth.shown()),
@@ -68,6 +68,7 @@ impl Loaded {
         tables.extend(
             api_keys.iter().enumerate().map(|(i, key)| (Place::nth(&ApiKey::SECTION, i), key.shown())),
         );
+        tables.push((Place::single(&RedisConfig::SECTION), redis.shown()));
         tables.extend(
             namespaces.iter().map(|one| (Place::named(&Namespace::SECTION, &*one.name), one.shown())),
         );

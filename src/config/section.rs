@@ -4,7 +4,7 @@
 //! and the table of limits. A new key is one line in its section.
 
 use super::kind::{Form, Kind};
-use super::{ApiKey, AuthConfig, Limits, LogConfig, Namespace, ServerConfig};
+use super::{ApiKey, AuthConfig, Limits, LogConfig, Namespace, RedisConfig, ServerConfig};
 
 /// A group of keys that stands under one name in the file.
 pub(crate) struct Section {
@@ -25,10 +25,11 @@ pub(crate) enum Shape {
 }
 
 /// All sections, in the order in which a file shows them.
-pub(crate) static SECTIONS: [Section; 6] = [
+pub(crate) static SECTIONS: [Section; 7] = [
     ServerConfig::SECTION,
     AuthConfig::SECTION,
     ApiKey::SECTION,
+    RedisConfig::SECTION,
     Namespace::SECTION,
     Limits::SECTION,
     LogConfig::SECTION,

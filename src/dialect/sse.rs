@@ -76,6 +76,8 @@ pub fn frame(envelope: &Envelope) -> Option<Bytes> {
         Frame::Hello(_) => "hello",
         Frame::Gap(_) => "gap",
         Frame::Continued(_) => "continued",
+        Frame::Degraded(_) => "degraded",
+        Frame::Restored(_) => "restored",
         Frame::Unsubscribed(_) => "unsubscribed",
         Frame::Subscribed(_)
         | Frame::Batch(_)
@@ -135,7 +137,7 @@ fn base64(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use std::sync::Arc;
-    use tidings_protocol::{GapFrame, GapReason, Publication};
+    use tidings_protocol::{DegradedFrame, GapFrame, GapReason, Publication};
 
     fn events(payload: Payload, raw: bool) -> String {
         let publication = Publication { offset: Some(Offset(7)), time: 5, id: None, key: None, payload };
@@ -178,6 +180,9 @@ mod tests {
             &event[..],
             b"event: gap\ndata: {\"channel\":\"c\",\"reason\":\"lost\",\"position\":null}\n\n"
         );
+        let degraded = DegradedFrame { component: "redis".to_owned(), since: 5 };
+        let event = frame(&Envelope { id: None, frame: Frame::Degraded(degraded) }).unwrap();
+        assert_eq!(&event[..], b"event: degraded\ndata: {\"component\":\"redis\",\"since\":5}\n\n");
         assert!(frame(&Envelope { id: None, frame: Frame::Pong { c: 1 } }).is_none());
     }
 }

@@ -11,7 +11,7 @@ use indexmap::IndexSet;
 use smallvec::SmallVec;
 use tidings_protocol::Channel;
 
-use super::{Batch, Close, Time, Urgency};
+use super::{Batch, BrokerState, Close, Time, Urgency};
 use crate::ablation::{Safeguard, ablated};
 
 /// Batches of one connection. Few windows bring it more than four: those take no memory of their own.
@@ -24,6 +24,9 @@ pub struct Mailbox {
     bytes: usize,
     bytes_max: usize,
     forgotten: IndexSet<Channel>,
+    /// The last state of the broker that was not taken yet. A place for one, not a queue: an outage that began and ended
+    /// since is told to nobody who knew nothing of it, and its end to whoever did; the session keeps apart which.
+    broker: Option<BrokerState>,
     close: Option<Close>,
     /// The connection had its leading write of the window that ends here.
     leading_until: Time,
@@ -40,6 +43,8 @@ pub struct Mail {
     pub batches: Batches,
     /// Channels that missed something after those batches.
     pub forgotten: IndexSet<Channel>,
+    /// The broker's state, where it may have changed.
+    pub broker: Option<BrokerState>,
     /// The connection is to end, after all of the above.
     pub close: Option<Close>,
 }
@@ -63,6 +68,7 @@ impl Mailbox {
             bytes: 0,
             bytes_max,
             forgotten: IndexSet::new(),
+            broker: None,
             close: None,
             leading_until: Time::ZERO,
             owed_at: None,
@@ -97,6 +103,12 @@ impl Mailbox {
         self.call()
     }
 
+    /// The broker is in this state, whatever it was before.
+    pub fn set_broker_state(&mut self, state: BrokerState) -> Wake {
+        self.broker = Some(state);
+        self.call()
+    }
+
     /// The connection is to end once it wrote what is here.
     pub fn close(&mut self, close: Close) -> Wake {
         self.close.get_or_insert(close);
@@ -126,7 +138,7 @@ impl Mailbox {
 
     /// Whether something waits, called for or not.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.forgotten.is_empty() && self.close.is_none()
+        self.waiting.is_empty() && self.forgotten.is_empty() && self.broker.is_none() && self.close.is_none()
     }
 
     /// Moves everything into `mail`, which is empty, once the connection was told to look; nothing before, so that held
@@ -139,6 +151,7 @@ impl Mailbox {
         self.bytes = 0;
         std::mem::swap(&mut self.waiting, &mut mail.batches);
         std::mem::swap(&mut self.forgotten, &mut mail.forgotten);
+        mail.broker = self.broker.take();
         mail.close = self.close.take();
         true
     }
@@ -203,6 +216,18 @@ mod tests {
         assert_eq!(take(&mut mailbox).unwrap().batches.len(), 2);
         let next = Urgency::Leading { until: ms(200) };
         assert_eq!(mailbox.offer(&batch("d", 1), next, ms(110)), Wake::Now);
+    }
+
+    #[test]
+    fn of_the_brokers_states_the_last_is_handed_out_and_only_once() {
+        let mut mailbox = Mailbox::new(1_000);
+        assert_eq!(mailbox.set_broker_state(BrokerState::Down { since_ms: 5 }), Wake::Now);
+        assert_eq!(mailbox.set_broker_state(BrokerState::Up), Wake::No, "one wake-up is for all that is in");
+        assert!(!mailbox.is_empty());
+        assert_eq!(take(&mut mailbox).unwrap().broker, Some(BrokerState::Up));
+        assert!(mailbox.is_empty());
+        mailbox.offer(&batch("a", 1), Urgency::Tick, ms(0));
+        assert_eq!(take(&mut mailbox).unwrap().broker, None);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod action;
 mod batch;
 mod batcher;
+mod broker_state;
 mod grant;
 mod lineage;
 mod liveness;
@@ -19,6 +20,7 @@ mod time;
 pub use action::{Action, Answer, Close, Published, Transmit};
 pub use batch::{Batch, Format, Span};
 pub use batcher::{BatchRules, Batcher, Sealed, Urgency};
+pub use broker_state::BrokerState;
 pub use grant::{Expiry, Grant, Pattern, PatternInvalid};
 pub use lineage::Lineage;
 pub use liveness::{Due, Heartbeat, Liveness};

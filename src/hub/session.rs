@@ -13,6 +13,7 @@
 
 mod answer;
 mod begin;
+mod outage;
 #[cfg(test)]
 mod tests;
 
@@ -28,7 +29,7 @@ use tidings_protocol::{
 };
 
 use super::subscription::{Accept, Fallen, Subscription};
-use super::{Action, Batch, Close, Due, Grant, Heartbeat, Liveness, PageLimit, Time, Transmit};
+use super::{Action, Batch, BrokerState, Close, Due, Grant, Heartbeat, Liveness, PageLimit, Time, Transmit};
 
 /// Room for things to say that a session keeps while it has none: enough for one window, 48 bytes each.
 const IDLE_TRANSMITS: usize = 4;
@@ -38,6 +39,8 @@ const IDLE_TRANSMITS: usize = 4;
 pub struct SessionConfig {
     /// What the client is told first, but for the session's own name.
     pub hello: HelloFrame,
+    /// What the broker is called in `degraded` and `restored`.
+    pub broker: &'static str,
     /// Who asks for the rest of a recovery that does not fit one page.
     pub catch_up: CatchUp,
     /// Pings and the longest silence.
@@ -101,6 +104,8 @@ pub struct Session {
     greet_after: usize,
     /// Whether the client was here before.
     cursor: CursorState,
+    /// The broker as the client was told, or will be with the greeting.
+    broker: BrokerState,
     transmits: VecDeque<Transmit>,
 }
 
@@ -146,6 +151,7 @@ impl Session {
             asked: None,
             greet_after: 0,
             cursor: CursorState::None,
+            broker: BrokerState::Up,
             transmits: VecDeque::new(),
         };
         if let Some(grant) = grant {
@@ -178,6 +184,7 @@ impl Session {
     }
 
     fn greet(&mut self) {
+        self.say_outage_first();
         let hello = HelloFrame { session: self.name.clone(), ..self.config.hello.clone() };
         let hello = Transmit::Frame(Box::new(Envelope { id: None, frame: Frame::Hello(hello) }));
         self.transmits.push_front(hello);

@@ -1,22 +1,44 @@
-//! Everybody who is connected.
+//! Everybody who is connected, and what all of them must know: the state of the broker.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use dashmap::DashMap;
 
 use super::SharedMailbox;
-use crate::hub::SessionId;
+use crate::hub::{BrokerState, SessionId, Wake};
 
 /// The mailboxes of all connections.
-#[derive(Default)]
 pub(super) struct Connections {
     mailboxes: DashMap<SessionId, Arc<SharedMailbox>>,
+    /// What everybody was told, or is about to be.
+    broker: Mutex<BrokerState>,
 }
 
 impl Connections {
-    /// Adds a connection.
+    /// Nobody, with a broker in this state.
+    pub(super) fn new(broker: BrokerState) -> Self {
+        Connections { mailboxes: DashMap::new(), broker: Mutex::new(broker) }
+    }
+
+    /// Adds a connection, and tells it of an outage that is not over.
     pub(super) fn insert(&self, session: SessionId, mailbox: &Arc<SharedMailbox>) {
+        // Added first: a change from here on finds it. The lock is held while it is told, so that a change which finds it
+        // comes after, and not before what it replaces.
         self.mailboxes.insert(session, mailbox.clone());
+        let broker = self.broker.lock().expect("nothing panics while it holds the broker's state");
+        if !broker.is_up() && mailbox.with(|inside| inside.set_broker_state(*broker)) == Wake::Now {
+            mailbox.wake();
+        }
+    }
+
+    /// Tells everybody, and whoever comes later; `wakes` gets the mailboxes that must be woken for it.
+    pub(super) fn tell(&self, state: BrokerState, wakes: &mut Vec<Arc<SharedMailbox>>) {
+        *self.broker.lock().expect("nothing panics while it holds the broker's state") = state;
+        for mailbox in &self.mailboxes {
+            if mailbox.with(|inside| inside.set_broker_state(state)) == Wake::Now {
+                wakes.push(mailbox.clone());
+            }
+        }
     }
 
     /// The mailbox of a connection; `None` once it is gone.
@@ -37,5 +59,52 @@ impl Connections {
     /// All connections as they are now.
     pub(super) fn sessions(&self) -> Vec<SessionId> {
         self.mailboxes.iter().map(|entry| *entry.key()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::Mail;
+    use crate::node::Profile;
+    use tidings_protocol::Transport;
+
+    const DOWN: BrokerState = BrokerState::Down { since_ms: 5 };
+
+    fn told(mailbox: &SharedMailbox) -> Option<BrokerState> {
+        let mut mail = Mail::default();
+        mailbox.take(&mut mail);
+        mail.broker
+    }
+
+    fn enter(connections: &Connections, session: u64) -> Arc<SharedMailbox> {
+        let mailbox = Arc::new(SharedMailbox::new(1_000, Profile::new(Transport::WebSocket, 0)));
+        connections.insert(SessionId(session), &mailbox);
+        mailbox
+    }
+
+    #[test]
+    fn whoever_comes_during_an_outage_is_told_and_whoever_comes_after_is_not() {
+        let connections = Connections::new(BrokerState::Up);
+        let (before, mut wakes) = (enter(&connections, 1), Vec::new());
+        assert_eq!(told(&before), None);
+        connections.tell(DOWN, &mut wakes);
+        wakes.drain(..).for_each(|mailbox| mailbox.wake());
+        let during = enter(&connections, 2);
+        assert_eq!((told(&before), told(&during)), (Some(DOWN), Some(DOWN)));
+        connections.tell(BrokerState::Up, &mut wakes);
+        assert_eq!(wakes.len(), 2);
+        assert_eq!(told(&enter(&connections, 3)), None);
+        assert_eq!(told(&enter(&Connections::new(DOWN), 1)), Some(DOWN), "the broker was never there");
+    }
+
+    #[test]
+    fn whoever_is_gone_is_not_told() {
+        let connections = Connections::new(BrokerState::Up);
+        enter(&connections, 1);
+        connections.remove(SessionId(1));
+        let mut wakes = Vec::new();
+        connections.tell(DOWN, &mut wakes);
+        assert!(wakes.is_empty() && connections.len() == 0 && connections.mailbox(SessionId(1)).is_none());
     }
 }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use tidings_protocol::Channel;
 use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
 
 use super::SharedMailbox;
 use super::cluster::Cluster;
+use super::connections::Connections;
 use crate::broker::BrokerEvent;
 use crate::clock::Clock;
-use crate::hub::{BatchRules, Hub, Sealed, SessionId, Time, Wake};
+use crate::hub::{BatchRules, BrokerState, Hub, Sealed, SessionId, Time, Wake};
 use crate::observe::Metrics;
 
 /// Events taken in before the windows are looked at again: a busy broker must not hold up a tick.
@@ -36,6 +38,9 @@ pub(super) enum NodeCommand {
 
 pub(super) struct EventLoop {
     pub(super) hub: Hub<Arc<SharedMailbox>>,
+    pub(super) connections: Arc<Connections>,
+    /// What the broker is called.
+    pub(super) broker: &'static str,
     pub(super) commands: mpsc::Receiver<NodeCommand>,
     pub(super) events: mpsc::Receiver<BrokerEvent>,
     pub(super) cluster: Arc<Cluster>,
@@ -122,7 +127,17 @@ impl EventLoop {
                 }
             }
             BrokerEvent::Told(message) => self.cluster.handle_message(message),
+            BrokerEvent::State(state) => self.handle_broker_state(state),
         }
+    }
+
+    fn handle_broker_state(&mut self, state: BrokerState) {
+        let (broker, connections) = (self.broker, self.connections.len());
+        match state {
+            BrokerState::Up => info!(broker, connections, "restored"),
+            BrokerState::Down { since_ms } => warn!(broker, since_ms, connections, "degraded"),
+        }
+        self.connections.tell(state, &mut self.wakes);
     }
 
     fn handle_due(&mut self) {

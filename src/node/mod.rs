@@ -26,7 +26,7 @@ use crate::ablation::{Safeguard, ablated};
 use crate::broker::{Broker, BrokerEvent, InstanceCard, Peer};
 use crate::clock::Clock;
 use crate::config::{BatchMode, Limits, Namespace, Namespaces};
-use crate::hub::{BatchRules, Close, Hub, Page, PageLimit, Published, SessionId};
+use crate::hub::{BatchRules, BrokerState, Close, Hub, Page, PageLimit, Published, SessionId};
 use crate::observe::Metrics;
 use cluster::Cluster;
 use connections::Connections;
@@ -63,10 +63,12 @@ impl Node {
         metrics: Arc<Metrics>,
     ) -> Arc<Node> {
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
-        let connections = Arc::new(Connections::default());
+        let connections = Arc::new(Connections::new(broker.state()));
         let cluster = Arc::new(Cluster::new(card, broker.clone(), connections.clone(), clock));
         let event_loop = EventLoop {
             hub: Hub::default(),
+            connections: connections.clone(),
+            broker: broker.name(),
             cluster: cluster.clone(),
             commands,
             events,
@@ -90,7 +92,7 @@ impl Node {
         })
     }
 
-    /// Registers a connection, which from now on can be told to close. Dropping the [`Member`] takes all of it back.
+    /// Registers a connection, which from now on is told of outages and can be told to close. Dropping the [`Member`] takes all of it back.
     pub fn enter(self: &Arc<Self>, mailbox: Arc<SharedMailbox>) -> Member {
         let session = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
         self.connections.insert(session, &mailbox);
@@ -164,6 +166,11 @@ impl Node {
         !self.commands.is_closed()
     }
 
+    /// Whether the broker can be reached.
+    pub fn broker_state(&self) -> BrokerState {
+        self.broker.state()
+    }
+
     /// What the broker is called.
     pub fn broker_name(&self) -> &'static str {
         self.broker.name()
@@ -174,6 +181,11 @@ impl Node {
         self.publishing.close();
         self.publishing.wait().await;
         self.ask(|done| NodeCommand::Flush { done }).await
+    }
+
+    /// Takes leave of the instances that share the broker.
+    pub async fn leave(&self) {
+        self.broker.leave().await;
     }
 
     /// Connections as they are now, to be closed one by one.

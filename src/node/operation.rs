@@ -58,13 +58,13 @@ impl Connections {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::Mail;
+    use crate::hub::{BrokerState, Mail};
     use crate::node::Profile;
     use tidings_protocol::Transport;
 
     /// Sessions 1 to 3: ada's, bob's, and of somebody who did not say.
     fn connections() -> (Connections, Vec<Arc<SharedMailbox>>) {
-        let connections = Connections::default();
+        let connections = Connections::new(BrokerState::Up);
         let enter = |(session, user): (u64, Option<&str>)| {
             let profile = Profile::new(Transport::WebSocket, 7);
             user.into_iter().for_each(|user| profile.identify(&user.into()));

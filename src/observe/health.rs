@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use serde::Serialize;
 
+use crate::hub::BrokerState;
+
 /// Where the server is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -14,6 +16,36 @@ pub enum Phase {
     Ready = 1,
     /// It is about to end: balancers should look elsewhere.
     Draining = 2,
+}
+
+/// What is known of the broker.
+#[derive(Clone, Copy, Debug)]
+pub struct BrokerHealth {
+    /// What it is called.
+    pub name: &'static str,
+    /// Whether it can be reached.
+    pub state: BrokerState,
+    /// Whether what it announces is taken and delivered.
+    pub is_delivering: bool,
+}
+
+impl BrokerHealth {
+    /// Whether what is published arrives.
+    pub fn is_up(&self) -> bool {
+        self.is_delivering && self.state.is_up()
+    }
+
+    /// Its name, and what is wrong with it; `unix_ms` is the moment, in milliseconds since 1970.
+    fn detail(&self, unix_ms: u64) -> String {
+        let name = self.name;
+        match self.state {
+            BrokerState::Down { since_ms } => {
+                format!("{name}, unreachable for {} s", unix_ms.saturating_sub(since_ms) / 1_000)
+            }
+            BrokerState::Up if !self.is_delivering => format!("{name}, its announcements are not delivered"),
+            BrokerState::Up => name.to_owned(),
+        }
+    }
 }
 
 /// The server's phase, shared by those who change it and those who report it.
@@ -42,7 +74,7 @@ pub struct Component {
     pub component: &'static str,
     /// `ok` or `degraded`.
     pub status: &'static str,
-    /// A number that says how it is.
+    /// A name or a number that says how it is.
     pub detail: String,
 }
 
@@ -61,23 +93,27 @@ impl Health {
         self.phase.store(phase as u8, Ordering::Release);
     }
 
-    /// The whole report. A server that is not ready is degraded.
-    /// `broker` is its name, and whether what it announces is taken and delivered.
+    /// The whole report at a moment, in milliseconds since 1970. A server that is not ready is degraded.
     pub fn report(
         &self,
-        (broker, broker_up): (&'static str, bool),
+        broker: BrokerHealth,
         connections: usize,
         connections_max: usize,
+        unix_ms: u64,
     ) -> HealthReport {
         let phase = self.phase();
         let full = connections >= connections_max;
         let status = |good| if good { "ok" } else { "degraded" };
         HealthReport {
-            status: status(phase == Phase::Ready && broker_up && !full),
+            status: status(phase == Phase::Ready && broker.is_up() && !full),
             phase,
             version: env!("CARGO_PKG_VERSION"),
             components: vec![
-                Component { component: "broker", status: status(broker_up), detail: broker.to_owned() },
+                Component {
+                    component: "broker",
+                    status: status(broker.is_up()),
+                    detail: broker.detail(unix_ms),
+                },
                 Component {
                     component: "connections",
                     status: status(!full),
@@ -92,13 +128,31 @@ impl Health {
 mod tests {
     use super::*;
 
+    const UP: BrokerHealth = BrokerHealth { name: "redis", state: BrokerState::Up, is_delivering: true };
+
     #[test]
     fn the_whole_is_degraded_where_a_part_is() {
         let health = Health::default();
-        let status = |up, connections| health.report(("memory", up), connections, 10).status;
-        assert_eq!(status(true, 0), "degraded", "it only starts");
+        let status = |connections| health.report(UP, connections, 10, 0).status;
+        assert_eq!(status(0), "degraded", "it only starts");
         health.set(Phase::Ready);
-        assert_eq!((status(true, 9), status(true, 10), status(false, 0)), ("ok", "degraded", "degraded"));
-        assert_eq!(health.report(("memory", false), 0, 10).components[0].status, "degraded");
+        assert_eq!((status(9), status(10)), ("ok", "degraded"));
+    }
+
+    #[test]
+    fn a_broker_without_a_part_of_its_way_is_degraded_and_says_which() {
+        let health = Health::default();
+        health.set(Phase::Ready);
+        let down = BrokerHealth { state: BrokerState::Down { since_ms: 5_000 }, ..UP };
+        let stuck = BrokerHealth { is_delivering: false, ..UP };
+        for (broker, status, detail) in [
+            (UP, "ok", "redis"),
+            (down, "degraded", "redis, unreachable for 12 s"),
+            (stuck, "degraded", "redis, its announcements are not delivered"),
+        ] {
+            let report = health.report(broker, 0, 10, 17_900);
+            let Component { status: of_broker, detail: seen, .. } = &report.components[0];
+            assert_eq!((report.status, *of_broker, seen.as_str()), (status, status, detail));
+        }
     }
 }

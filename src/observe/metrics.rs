@@ -160,7 +160,7 @@ impl Metrics {
         registry.register("panics", "Defects caught at the boundary of a connection", self.panics.clone());
         registry.register(
             "broker_up",
-            "1 while what the broker announces is delivered",
+            "1 while the broker can be reached and what it announces is delivered",
             self.broker_up.clone(),
         );
         registry.register(

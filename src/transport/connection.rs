@@ -146,6 +146,8 @@ impl<W: Wire> Driver<W> {
         tokio::pin!(timer);
         // What came with the handshake is in the decoder already, and no socket will announce it.
         let mut event = Event::Received;
+        // An outage that everybody else knows of is told with the greeting.
+        self.collect_mail();
         loop {
             match event {
                 Event::Received => match self.receive() {
@@ -282,6 +284,9 @@ impl<W: Wire> Driver<W> {
         for channel in self.mail.forgotten.drain(..) {
             self.metrics.fell_behind();
             self.session.handle_forgotten(&channel);
+        }
+        if let Some(state) = self.mail.broker.take() {
+            self.session.handle_broker_state(state);
         }
         if let Some(close) = self.mail.close.take() {
             self.session.close(close);

@@ -4,7 +4,8 @@
 
 use tidings::ablation::{Safeguard, ablate};
 
-use crate::simulation::{Kind, run_seeds};
+use crate::history::checker::Kind;
+use crate::simulation::run_seeds;
 
 /// Enough that each safeguard is missed many times.
 const SEEDS: u64 = 60;

@@ -12,6 +12,7 @@ const NOT_YET: &[(Code, &str)] = &[
     (Code::RateLimited, "no requests are counted over time"),
     (Code::Internal, "is a defect"),
     (Code::BrokerUnavailable, "the memory broker is always there"),
+    (Code::ReplicationUnconfirmed, "the memory broker has no replicas"),
     (Code::OutcomeUnknown, "the memory broker always knows"),
 ];
 

@@ -279,6 +279,21 @@ test('the state says what one can rely on', async () => {
   assert.deepEqual(w.of('state'), states);
 });
 
+test('an outage of the server is told, and ends no connection', async () => {
+  const w = world();
+  const seen = w.listen('tickets');
+  await w.clock.advance(10);
+  const [degraded, restored] = [{ component: 'redis', since: 5 }, { component: 'redis' }];
+  const states = [];
+  for (const type of ['degraded', 'restored']) w.client.addEventListener(type, () => states.push(w.client.state));
+  w.network.socket.push({ degraded });
+  w.publish('tickets', 1);
+  w.network.socket.push({ restored });
+  await w.clock.advance(10);
+  assert.deepEqual([w.of('degraded'), w.of('restored')], [[degraded], [restored]]);
+  assert.deepEqual([states, seen, w.network.sockets.length], [['degraded', 'live'], [1], 1]);
+});
+
 test('what was degraded on one connection is not taken to the next', async () => {
   const w = world();
   await w.clock.advance(10);

@@ -14,6 +14,8 @@ t.addEventListener('state', (event) => {
   const state: State = event.detail;
   return state;
 });
+t.addEventListener('degraded', ({ detail }) => detail.component + detail.since.toFixed());
+t.addEventListener('restored', ({ detail }) => detail.component.trim());
 t.addEventListener('gap', ({ detail }) => detail.channel + detail.reason + detail.position?.offset);
 
 export async function use(): Promise<Position | null> {

@@ -49,7 +49,7 @@ fn told(intake: &mut Intake) -> Vec<String> {
             epoch.unwrap().at(publication.offset.unwrap()).to_string()
         }
         BrokerEvent::Lost(_) => "lost".to_owned(),
-        BrokerEvent::Told(message) => unreachable!("{message:?} is no announcement"),
+        other => unreachable!("{other:?} does not come of an intake"),
     };
     std::iter::from_fn(|| intake.poll_event()).map(name).collect()
 }

@@ -87,6 +87,8 @@ impl Conversation {
             Frame::Unsubscribed(frame) => self.unsubscribed(&frame),
             Frame::Error(frame) => self.failed(id, &frame),
             Frame::Disconnect(frame) => self.disconnect(&frame),
+            Frame::Degraded(frame) => vec![Step::Degraded(frame)],
+            Frame::Restored(frame) => vec![Step::Restored(frame)],
             Frame::Published(_) | Frame::Refreshed(_) | Frame::Pong { .. } => Vec::new(),
         }
     }
@@ -153,7 +155,7 @@ impl Conversation {
 
     fn failed(&mut self, id: Option<u64>, frame: &ErrorFrame) -> Vec<Step> {
         let Some(index) = self.answered(id) else { return Vec::new() };
-        let ErrorFrame { code, message, retryable } = frame;
+        let ErrorFrame { code, message, retryable, .. } = frame;
         let words = format!("{code}: {message}");
         if code.status() >= 500 {
             return vec![Step::End(End::cut(words))];

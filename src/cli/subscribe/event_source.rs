@@ -89,6 +89,8 @@ fn handle_event(
             Step::Up => link.up(),
             Step::Show(shown) => output.publication(&shown)?,
             Step::Gap(gap) => output.gap(&gap)?,
+            Step::Degraded(degraded) => output.degraded(&degraded)?,
+            Step::Restored(restored) => output.restored(&restored)?,
             Step::End(end) => return Ok(Some(end)),
             Step::Say(..) => unreachable!("an event stream only reads"),
         }

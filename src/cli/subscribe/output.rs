@@ -7,7 +7,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tidings_protocol::{Channel, Envelope, Epoch, Frame, GapFrame, Offset, Payload, encode_frame};
+use tidings_protocol::{
+    Channel, DegradedFrame, Envelope, Epoch, Frame, GapFrame, Offset, Payload, RestoredFrame, encode_frame,
+};
 
 use super::step::Shown;
 use crate::cli::exit::complain;
@@ -89,13 +91,35 @@ impl<'a> Output<'a> {
 
     /// Shows that something is lost: to people always, to programs where they read JSON.
     pub(super) fn gap(&mut self, gap: &GapFrame) -> io::Result<()> {
-        if self.form == Form::Json {
-            self.out.write_all(&encode_frame(&Envelope { id: None, frame: Frame::Gap(gap.clone()) }))?;
-            writeln!(self.out)?;
-        }
+        self.frame(|| Frame::Gap(gap.clone()))?;
         let GapFrame { channel, reason, position } = gap;
         let goes_on = position.as_ref().map_or("now".to_owned(), |position| format!("at {position}"));
         writeln!(self.err, "gap on {channel}: {}, goes on {goes_on}", reason.as_str())
+    }
+
+    /// Shows that the server has lost a part: to people always, to programs where they read JSON.
+    pub(super) fn degraded(&mut self, degraded: &DegradedFrame) -> io::Result<()> {
+        self.frame(|| Frame::Degraded(degraded.clone()))?;
+        let DegradedFrame { component, since } = degraded;
+        let since = time_of_day(*since);
+        self.note(format_args!(
+            "degraded: the server has lost {component} at {since}; waiting for its return"
+        ))
+    }
+
+    /// Shows that the part is back.
+    pub(super) fn restored(&mut self, restored: &RestoredFrame) -> io::Result<()> {
+        self.frame(|| Frame::Restored(restored.clone()))?;
+        self.note(format_args!("restored: the server has {} again", restored.component))
+    }
+
+    /// A frame as a line of its own, for programs that read JSON.
+    fn frame(&mut self, frame: impl FnOnce() -> Frame) -> io::Result<()> {
+        if self.form != Form::Json {
+            return Ok(());
+        }
+        self.out.write_all(&encode_frame(&Envelope { id: None, frame: frame() }))?;
+        writeln!(self.out)
     }
 
     /// Tells people what happens to the connection.
@@ -263,6 +287,25 @@ mod tests {
         for (form, expected) in [(Form::Json, json), (Form::Text { colour: false }, "")] {
             let (mut out, mut err) = (Vec::new(), Vec::new());
             Output::new(form, None, &mut out, &mut err).gap(&gap).unwrap();
+            assert_eq!(
+                (String::from_utf8(out).unwrap().as_str(), String::from_utf8(err).unwrap().as_str()),
+                (expected, words)
+            );
+        }
+    }
+
+    #[test]
+    fn an_outage_is_told_to_people_and_to_programs_that_read_json() {
+        let words = "tidings: degraded: the server has lost redis at 12:34:56.007; waiting for its return\n\
+                     tidings: restored: the server has redis again\n";
+        let json = "{\"degraded\":{\"component\":\"redis\",\"since\":1767270896007}}\n\
+                    {\"restored\":{\"component\":\"redis\"}}\n";
+        for (form, expected) in [(Form::Json, json), (Form::Text { colour: false }, "")] {
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let mut output = Output::new(form, None, &mut out, &mut err);
+            let component = "redis".to_owned();
+            output.degraded(&DegradedFrame { component: component.clone(), since: NOON }).unwrap();
+            output.restored(&RestoredFrame { component }).unwrap();
             assert_eq!(
                 (String::from_utf8(out).unwrap().as_str(), String::from_utf8(err).unwrap().as_str()),
                 (expected, words)

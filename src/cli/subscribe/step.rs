@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_protocol::{Channel, Command, Epoch, GapFrame, Publication};
+use tidings_protocol::{Channel, Command, DegradedFrame, Epoch, GapFrame, Publication, RestoredFrame};
 
 /// One thing to do; they come in the order in which they must be done.
 #[derive(Debug)]
@@ -16,6 +16,10 @@ pub(super) enum Step {
     Show(Shown),
     /// Show that something is lost.
     Gap(GapFrame),
+    /// Show that the server has lost a part.
+    Degraded(DegradedFrame),
+    /// Show that the part is back.
+    Restored(RestoredFrame),
     /// Do not read on.
     End(End),
 }

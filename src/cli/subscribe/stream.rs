@@ -88,6 +88,8 @@ impl Stream {
             "hello" => vec![Step::Up],
             "gap" => self.gap(serde_json::from_str(&event.data)?).into_iter().collect(),
             "continued" => self.continued(serde_json::from_str(&event.data)?),
+            "degraded" => vec![Step::Degraded(serde_json::from_str(&event.data)?)],
+            "restored" => vec![Step::Restored(serde_json::from_str(&event.data)?)],
             "unsubscribed" => self.unsubscribed(&serde_json::from_str(&event.data)?),
             // Events of later versions.
             _ => Vec::new(),
@@ -156,6 +158,8 @@ mod tests {
             Step::Gap(gap) => format!("{} gap {}", gap.channel, gap.reason.as_str()),
             Step::End(End::Refused(words)) => words,
             Step::Up => "up".to_owned(),
+            Step::Degraded(frame) => format!("degraded {} {}", frame.component, frame.since),
+            Step::Restored(frame) => format!("restored {}", frame.component),
             Step::Say(..) | Step::End(_) => unreachable!("an event stream only reads"),
         };
         steps.map(shown).collect()
@@ -213,6 +217,16 @@ mod tests {
         let gap = r#"{"channel":"v","reason":"lost","position":null}"#;
         assert_eq!(check(&mut stream, &[("hello", HELLO), ("message", volatile)]), ["up", "v None"]);
         assert_eq!(check(&mut stream, &[("hello", HELLO), ("gap", gap)]), ["up", "v gap lost"]);
+    }
+
+    #[test]
+    fn what_the_server_lost_and_got_back_is_shown() {
+        let rows = [
+            ("hello", HELLO),
+            ("degraded", r#"{"component":"redis","since":5,"later":1}"#),
+            ("restored", r#"{"component":"redis"}"#),
+        ];
+        assert_eq!(check(&mut stream(), &rows), ["up", "degraded redis 5", "restored redis"]);
     }
 
     #[test]

@@ -229,6 +229,32 @@ async fn an_event_stream_is_opened_again_with_its_cursor() {
 }
 
 #[tokio::test]
+async fn an_outage_is_said_and_waited_out_on_either_transport() {
+    let (degraded, restored) = (r#"{"component":"redis","since":1}"#, r#"{"component":"redis"}"#);
+    let expected = "tidings: degraded: the server has lost redis at 00:00:00.001; waiting for its return\n\
+                    tidings: restored: the server has redis again\n";
+    let turns = vec![
+        hello(),
+        Say(format!(r#"{{"degraded":{degraded}}}"#)),
+        Hear(SUBSCRIBE.to_owned()),
+        subscribed(1, 0, HEAD),
+        Say(format!(r#"{{"restored":{restored}}}"#)),
+        batch(1),
+    ];
+    let (target, _) = conversations(vec![turns]).await;
+    let (exit, out, err) = subscribe(target, &["t", "--count", "1"]).await;
+    assert_eq!((exit, shown(&out), err.as_str()), (Exit::Ok, vec!["t 1 1"], expected));
+
+    let event = r#"{"channel":"t","epoch":"a","offset":1,"time":1,"data":1}"#;
+    let events = format!(
+        "event: degraded\ndata: {degraded}\n\nevent: restored\ndata: {restored}\n\ndata: {event}\n\n"
+    );
+    let server = TinyServer::start(vec![Reply::events(&events)]).await;
+    let (exit, out, err) = subscribe(server.target_args(), &["t", "--sse", "--count", "1"]).await;
+    assert_eq!((exit, shown(&out), err.as_str()), (Exit::Ok, vec!["t 1 1"], expected));
+}
+
+#[tokio::test]
 async fn what_is_no_event_stream_is_said() {
     let server = TinyServer::start(vec![Reply::json(200, "welcome")]).await;
     let (exit, _, err) = subscribe(server.target_args(), &["t", "--sse"]).await;

@@ -91,6 +91,8 @@ async fn perform(
             Step::Up => link.up(),
             Step::Show(shown) => output.publication(&shown)?,
             Step::Gap(gap) => output.gap(&gap)?,
+            Step::Degraded(degraded) => output.degraded(&degraded)?,
+            Step::Restored(restored) => output.restored(&restored)?,
             Step::End(end) => return Ok(Some(end)),
             Step::Say(id, command) => {
                 let message = Message::text(encode_command(id, &command));

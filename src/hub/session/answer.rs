@@ -181,8 +181,9 @@ impl Session {
     }
 
     pub(super) fn refuse(&mut self, id: Option<u64>, problem: Problem) {
-        let Problem { code, message } = problem;
-        let frame = ErrorFrame { code, message: message.into_owned(), retryable: code.retryable() };
+        let Problem { code, message, position } = problem;
+        let (message, retryable) = (message.into_owned(), code.retryable());
+        let frame = ErrorFrame { code, message, retryable, position: position.map(|position| *position) };
         self.say(id, Frame::Error(frame));
     }
 

@@ -1,4 +1,4 @@
-//! What a stream of several channels says before all of them are joined: nothing.
+//! What a stream of several channels says before all of them are joined: nothing. And what all sessions say of the broker.
 
 use super::*;
 use crate::hub::{Answer, CatchUp, Page};
@@ -34,6 +34,7 @@ fn stream() -> Session {
     };
     let config = SessionConfig {
         hello,
+        broker: "redis",
         catch_up: CatchUp::ByServer,
         heartbeat: Heartbeat { interval: Duration::from_secs(25), timeout: None },
         hello_timeout: Duration::from_secs(5),
@@ -100,4 +101,89 @@ fn nothing_follows_the_last_word() {
     session.handle_answer(Answer::Read(Ok(page("a.3", Some(GapReason::Trimmed)))), Time::ZERO);
     let said: Vec<Transmit> = std::iter::from_fn(|| session.poll_transmit()).collect();
     let [Transmit::Frame(_), Transmit::Close(_)] = &said[..] else { panic!("{said:?}") };
+}
+
+const DOWN: BrokerState = BrokerState::Down { since_ms: 5 };
+
+/// What the session says next, a word for each frame.
+fn said(session: &mut Session) -> Vec<String> {
+    let word = |transmit| match transmit {
+        Transmit::Frame(envelope) => match envelope.frame {
+            Frame::Hello(_) => "hello".to_owned(),
+            Frame::Gap(gap) => format!("gap {}", gap.reason.as_str()),
+            Frame::Degraded(frame) => format!("degraded {} {}", frame.component, frame.since),
+            Frame::Restored(frame) => format!("restored {}", frame.component),
+            other => panic!("{other:?}"),
+        },
+        Transmit::Close(_) => "close".to_owned(),
+        Transmit::Batch { .. } | Transmit::Ping => panic!("{transmit:?}"),
+    };
+    std::iter::from_fn(|| session.poll_transmit()).map(word).collect()
+}
+
+/// A stream that was greeted.
+fn greeted() -> Session {
+    let mut session = stream();
+    join(&mut session, page("a.3", None));
+    join(&mut session, page("a.5", None));
+    assert_eq!(said(&mut session), ["hello"]);
+    session
+}
+
+#[test]
+fn each_change_of_the_broker_is_said_once() {
+    let mut session = greeted();
+    for (state, expected) in [
+        (BrokerState::Up, ""),
+        (DOWN, "degraded redis 5"),
+        (DOWN, ""),
+        (BrokerState::Down { since_ms: 9 }, "degraded redis 9"),
+        (BrokerState::Up, "restored redis"),
+        (BrokerState::Up, ""),
+    ] {
+        session.handle_broker_state(state);
+        assert_eq!(said(&mut session).concat(), expected, "{state:?}");
+    }
+}
+
+#[test]
+fn an_outage_before_the_greeting_is_said_right_after_it() {
+    let mut session = stream();
+    session.handle_broker_state(DOWN);
+    join(&mut session, page("a.9", Some(GapReason::Trimmed)));
+    assert_eq!(said(&mut session), [""; 0]);
+    join(&mut session, page("a.5", None));
+    assert_eq!(said(&mut session), ["hello", "degraded redis 5", "gap trimmed"]);
+    session.handle_broker_state(BrokerState::Up);
+    assert_eq!(said(&mut session), ["restored redis"]);
+}
+
+#[test]
+fn an_outage_that_is_over_before_the_greeting_is_not_said() {
+    let mut session = stream();
+    session.handle_broker_state(DOWN);
+    session.handle_broker_state(BrokerState::Up);
+    join(&mut session, page("a.3", None));
+    join(&mut session, page("a.5", None));
+    assert_eq!(said(&mut session), ["hello"]);
+}
+
+#[test]
+fn whoever_has_no_credential_yet_hears_of_an_outage_with_the_greeting() {
+    let config = greeted().config;
+    let mut session = Session::new(config, "s".to_owned(), None, 0.0, Time::ZERO);
+    session.handle_broker_state(DOWN);
+    assert_eq!(said(&mut session), [""; 0]);
+    session.handle_command(None, Command::Connect { token: "t".to_owned() });
+    assert!(matches!(session.poll_action(), Some(Action::Authenticate { .. })));
+    session.handle_answer(Answer::Authenticated(Ok(Grant::open())), Time::ZERO);
+    assert_eq!(said(&mut session), ["hello", "degraded redis 5"]);
+}
+
+#[test]
+fn an_outage_is_no_news_after_the_last_word() {
+    let mut session = greeted();
+    session.close(Close::new(CloseCode::Restart, ""));
+    session.handle_broker_state(DOWN);
+    assert_eq!(said(&mut session), ["close"]);
 }

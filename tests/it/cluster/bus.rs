@@ -9,7 +9,7 @@ use futures::future::{BoxFuture, join_all, ready};
 use tidings::broker::{Broker, BrokerError, BrokerEvent, InstanceCard, MemoryBroker, Peer, StoreLimits};
 use tidings::clock::Clock;
 use tidings::config::Config;
-use tidings::hub::{Mail, Page, PageLimit, Published};
+use tidings::hub::{BrokerState, Mail, Page, PageLimit, Published};
 use tidings::node::{EVENTS_MAX, Findings, Member, Node, Profile, SharedMailbox};
 use tidings::observe::Metrics;
 use tidings_protocol::{
@@ -96,6 +96,14 @@ impl Broker for Broking {
             peer
         };
         self.bus.0.iter().map(peer).collect()
+    }
+
+    fn leave(&self) -> BoxFuture<'_, ()> {
+        self.memory.leave()
+    }
+
+    fn state(&self) -> BrokerState {
+        self.memory.state()
     }
 
     fn name(&self) -> &'static str {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use tidings::hub::{Batch, Mail, Mailbox, Time, Urgency, Wake};
+use tidings::hub::{Batch, BrokerState, Mail, Mailbox, Time, Urgency, Wake};
 
 use super::{channel, config, epoch, ms, offsets, publication};
 
@@ -16,6 +16,7 @@ const WINDOW_MS: u64 = 100;
 enum Step {
     Offer { channel: usize, bytes: usize, urgency: u8 },
     Forget { channel: usize },
+    Broker { since_ms: Option<u64> },
     Pass { ms: u64 },
     Take,
 }
@@ -26,6 +27,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (0..3_usize, bytes, 0..3_u8)
             .prop_map(|(channel, bytes, urgency)| Step::Offer { channel, bytes, urgency }),
         1 => (0..3_usize).prop_map(|channel| Step::Forget { channel }),
+        1 => prop::option::of(0..3_u64).prop_map(|since_ms| Step::Broker { since_ms }),
         3 => (0..150_u64).prop_map(|ms| Step::Pass { ms }),
         3 => Just(Step::Take),
     ]
@@ -37,6 +39,7 @@ struct Model {
     offered: BTreeMap<&'static str, Vec<u64>>,
     forgotten: BTreeMap<&'static str, bool>,
     next: BTreeMap<&'static str, u64>,
+    broker: Option<BrokerState>,
     calls: Vec<Time>,
 }
 
@@ -51,6 +54,7 @@ impl Model {
 
     /// Whether the mail is what was put in, or tells whose is missing.
     fn check(&mut self, mail: &Mail) -> Result<(), TestCaseError> {
+        prop_assert_eq!(mail.broker, self.broker.take(), "the last state, once");
         let bytes: usize = mail.batches.iter().map(|batch| batch.bytes).sum();
         prop_assert!(bytes <= BYTES_MAX || mail.batches.len() == 1, "{} bytes waited", bytes);
         for name in CHANNELS {
@@ -86,6 +90,12 @@ proptest! {
                 Step::Forget { channel: index } => {
                     model.forgotten.insert(CHANNELS[index], true);
                     mailbox.forget(&channel(CHANNELS[index]))
+                }
+                Step::Broker { since_ms } => {
+                    let down = |since_ms| BrokerState::Down { since_ms };
+                    let state = since_ms.map_or(BrokerState::Up, down);
+                    model.broker = Some(state);
+                    mailbox.set_broker_state(state)
                 }
                 Step::Pass { ms } => {
                     now = now.after(std::time::Duration::from_millis(ms));

@@ -351,6 +351,7 @@ fn session(catch_up: CatchUp, since: Option<Position>, now: Time) -> Session {
     };
     let config = SessionConfig {
         hello,
+        broker: "model",
         catch_up,
         heartbeat: Heartbeat { interval: Duration::from_secs(1 << 30), timeout: None },
         hello_timeout: Duration::from_secs(5),

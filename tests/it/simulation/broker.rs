@@ -8,10 +8,9 @@ use tidings::hub::{Page, PageLimit, Stream, Time};
 use tidings_protocol::{Code, Epoch, Offset, Payload, Position, Problem, Publication};
 
 use super::bugs::Bug;
-use super::channels::ChannelId;
 use super::context::{Context, Plan};
 use super::faults::Fault;
-use super::history::{Event, PublishId};
+use crate::history::{ChannelId, Event, PublishId};
 
 /// What reaches the node.
 #[derive(Clone, Debug)]

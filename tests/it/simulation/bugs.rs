@@ -1,6 +1,6 @@
 //! Defects put in on purpose, to see that the checker sees them.
 
-use super::checker::Kind;
+use crate::history::checker::Kind;
 
 /// A defect of the simulated driver: of the broker, the instance, the transport or the client around the real machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

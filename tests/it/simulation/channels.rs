@@ -6,10 +6,6 @@ use std::time::Duration;
 use tidings::hub::{BatchRules, Retention};
 use tidings_protocol::Channel;
 
-/// A channel by its place in [`all`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct ChannelId(pub(crate) usize);
-
 /// How a channel behaves.
 pub(crate) struct ChannelSpec {
     pub(crate) channel: Channel,

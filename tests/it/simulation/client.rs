@@ -3,12 +3,11 @@
 use tidings::hub::SessionId;
 use tidings_protocol::Position;
 
-use super::channels::ChannelId;
 use super::context::{Context, Plan};
-use super::history::ClientId;
 use super::link::{Down, Up, Wire};
 use super::socket_client::SocketClient;
 use super::stream_client::StreamClient;
+use crate::history::{ChannelId, ClientId};
 
 /// One client.
 pub(crate) struct Client {

@@ -13,9 +13,9 @@ use super::broker::Broker;
 use super::bugs::Bug;
 use super::context::{Context, Plan};
 use super::faults::Fault;
-use super::history::ClientId;
 use super::link::{Down, Up, Wire};
 use super::session_rules::{MAILBOX_BYTES_MAX, WRITE_DEADLINE};
+use crate::history::ClientId;
 use acting::{Acting, Place};
 
 /// The instance's end of a connection.
@@ -159,6 +159,9 @@ impl Connection {
         self.lost.clear();
         for channel in self.mail.forgotten.drain(..) {
             self.session.handle_forgotten(&channel);
+        }
+        if let Some(state) = self.mail.broker.take() {
+            self.session.handle_broker_state(state);
         }
         if let Some(close) = self.mail.close.take() {
             self.session.close(close);

@@ -5,12 +5,12 @@ use std::time::Duration;
 use tidings::hub::{SessionId, Time};
 
 use super::bugs::Bug;
-use super::channels::{self, ChannelId, ChannelSpec};
+use super::channels::{self, ChannelSpec};
 use super::faults::{Fault, FaultCounts, Profile};
-use super::history::{ClientId, Event, PublishId, Record};
 use super::publisher::Request;
 use super::random::Random;
 use super::schedule::Schedule;
+use crate::history::{ChannelId, ClientId, Event, PublishId, Record};
 
 /// How long a history is.
 pub(crate) const END: Time = Time(Duration::from_secs(60));
@@ -155,7 +155,7 @@ impl Context {
     /// Counts a fault that happened.
     pub(crate) fn count(&mut self, fault: Fault, client: Option<ClientId>) {
         self.faults.count(fault);
-        self.record(Event::Injected { fault, client });
+        self.record(Event::Injected { fault: format!("{fault:?}"), client });
     }
 
     /// Whether a fault happens here and now; it is counted if so. Never in the calm at the end.

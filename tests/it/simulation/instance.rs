@@ -7,12 +7,11 @@ use tidings_protocol::{Channel, Position};
 
 use super::broker::{Announcement, Broker};
 use super::bugs::Bug;
-use super::channels::ChannelId;
 use super::connection::{Connection, Written};
 use super::context::{Context, Plan};
-use super::history::ClientId;
 use super::link::{Down, Up, Wires};
 use super::session_rules::SessionRules;
+use crate::history::{ChannelId, ClientId};
 
 /// The hub with everything around it.
 pub(crate) struct Instance {

@@ -7,12 +7,10 @@ use std::collections::BTreeSet;
 mod broker;
 mod bugs;
 mod channels;
-mod checker;
 mod client;
 mod connection;
 mod context;
 mod faults;
-mod history;
 mod instance;
 mod link;
 mod publisher;
@@ -24,12 +22,17 @@ mod socket_client;
 mod stream_client;
 mod world;
 
-#[cfg(feature = "ablation")]
-pub(crate) use checker::Kind;
 pub(crate) use report::run_seeds;
 
 use bugs::Bug;
 use faults::Fault;
+
+use crate::history::Record;
+
+/// Everything that happens in the world of one seed.
+pub(crate) fn history_of(seed: u64) -> Vec<Record> {
+    world::run(seed, None).history
+}
 
 /// Seeds that once showed a defect; they are always run.
 ///

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use tidings_protocol::Payload;
+use tidings_protocol::{Ack, Payload};
 
-use super::channels::ChannelId;
 use super::context::{CALM, Context, Outcome, Plan};
 use super::faults::Fault;
-use super::history::{Event, PublishId};
+use crate::history::{ChannelId, Event, PublishId};
 
 /// Quiet channels get their last messages until so long after the faults: while clients that were cut come back.
 const LAST_MESSAGES: Duration = Duration::from_millis(700);
@@ -73,7 +72,9 @@ impl Author {
         let Some(current) = &self.current else { return false };
         let (publish, channel) = (current.publish, current.channel);
         match outcome {
-            Outcome::Stored(position) => context.record(Event::Acked { publish, channel, position }),
+            Outcome::Stored(position) => {
+                context.record(Event::Acked { publish, channel, position, ack: Ack::Stored });
+            }
             // Surely not stored, and no earlier try is in doubt: some give it up.
             Outcome::Refused if !current.is_doubtful && context.random.chance(500) => {
                 context.record(Event::Failed { publish, channel });

@@ -4,16 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tidings::hub::Time;
-
 use super::bugs::Bug;
-use super::checker::{self, Kind, Violation};
 use super::faults::FaultCounts;
-use super::history::{Event, Record};
 use super::world;
-
-/// What is shown of a failed history: the last of what one client saw of one channel.
-const SHOWN_MAX: usize = 40;
+use crate::history::checker::{self, Kind, Violation};
+use crate::history::{Event, excerpt};
 
 /// Failed seeds that are described; the others are only counted.
 const DESCRIBED_MAX: usize = 3;
@@ -118,20 +113,6 @@ impl Report {
         }
         text
     }
-}
-
-/// What happened to the client and the channel of a violation, and in general, up to it.
-fn excerpt(history: &[Record], violation: &Violation) -> String {
-    let concerns = |event: &Event| {
-        let channel = event.channel().is_none_or(|channel| channel == violation.channel);
-        let client = event.client().is_none_or(|client| Some(client) == violation.client);
-        channel && client
-    };
-    let until = |time: Time| time <= violation.time;
-    let concerned = history.iter().filter(|record| until(record.time) && concerns(&record.event));
-    let lines: Vec<String> = concerned.map(Record::to_string).collect();
-    let shown = &lines[lines.len().saturating_sub(SHOWN_MAX)..];
-    shown.join("\n") + "\n"
 }
 
 impl fmt::Display for Report {

@@ -31,6 +31,7 @@ impl SessionRules {
                 batch_ms: 100,
                 message_bytes_max: 1_000,
             },
+            broker: "model",
             catch_up: CatchUp::ByClient,
             heartbeat: Heartbeat { interval: seconds(2), timeout: Some(seconds(7)) },
             hello_timeout: seconds(5),

@@ -1,18 +1,17 @@
-//! A WebSocket client: the real `Continuity` for every channel, and the commands that it asks for.
+//! A WebSocket client: the client's rule for every channel, and the commands that it asks for.
 
 mod held;
 
 use tidings_protocol::{
-    Ack, Command, Continuity, Envelope, ErrorFrame, Frame, HistoryCommand, Offset, Outstanding, Position,
-    PublishCommand, Reaction, SubscribeCommand, SubscribedFrame,
+    Ack, Command, Envelope, ErrorFrame, Frame, HistoryCommand, Outstanding, Position, PublishCommand,
+    SubscribeCommand, SubscribedFrame,
 };
 
 use super::bugs::Bug;
-use super::channels::ChannelId;
 use super::context::{Context, Outcome, Plan};
-use super::history::{ClientId, Event, PublishId};
 use super::link::Up;
 use super::publisher::Author;
+use crate::history::{ChannelId, ClientId, Event, Step, Want, Witness};
 use held::{Held, Phase};
 
 /// A client with its subscriptions and one publish at a time.
@@ -33,7 +32,7 @@ impl SocketClient {
     pub(crate) fn new(id: ClientId, channels: Vec<ChannelId>, sends_connect: bool) -> Self {
         SocketClient {
             id,
-            held: channels.into_iter().map(Held::new).collect(),
+            held: channels.into_iter().map(|channel| Held::new(id, channel)).collect(),
             next_command: 0,
             is_greeted: false,
             sends_connect,
@@ -67,8 +66,8 @@ impl SocketClient {
         self.out.clear();
         self.author.doubt();
         for index in 0..self.held.len() {
-            let reactions = self.held[index].continuity.disconnected();
-            self.react(index, reactions, context);
+            let step = self.held[index].witness.disconnected();
+            self.take(index, step, context);
             self.held[index].handle_gone();
         }
     }
@@ -90,40 +89,40 @@ impl SocketClient {
             Frame::Unsubscribed(_) => self.unsubscribed(id, context),
             Frame::Batch(frame) => {
                 let channel = context.id(&frame.channel);
-                self.continue_with(channel, context, |continuity| continuity.batch(&frame));
+                self.continue_with(channel, context, |witness| witness.batch(&frame));
             }
             Frame::Gap(frame) => {
                 let channel = context.id(&frame.channel);
-                self.continue_with(channel, context, |continuity| continuity.gap(&frame));
+                self.continue_with(channel, context, |witness| witness.gap(&frame));
             }
             Frame::History(frame) => {
                 let Some(held) = self.held.iter_mut().find(|held| held.reads_by(id)) else {
                     return;
                 };
                 held.history = None;
-                let channel = held.channel;
-                self.continue_with(channel, context, |continuity| continuity.history(&frame));
+                let channel = held.channel();
+                self.continue_with(channel, context, |witness| witness.history(&frame));
             }
             Frame::Published(frame) => self.published(id, Outcome::Stored(frame.position), context),
             Frame::Error(frame) => self.refused(id, &frame, context),
-            Frame::Continued(_) | Frame::Refreshed(_) | Frame::Pong { .. } | Frame::Disconnect(_) => {}
+            Frame::Continued(frame) => {
+                if let Some(channel) = frame.channel.as_ref().map(|channel| context.id(channel)) {
+                    self.continue_with(channel, context, |witness| witness.continued(&frame));
+                }
+            }
+            Frame::Degraded(_)
+            | Frame::Restored(_)
+            | Frame::Refreshed(_)
+            | Frame::Pong { .. }
+            | Frame::Disconnect(_) => {}
         }
     }
 
     fn subscribed(&mut self, id: Option<u64>, frame: &SubscribedFrame, context: &mut Context) {
         let Some(held) = self.held.iter_mut().find(|held| held.subscribes_by(id)) else { return };
         held.phase = Phase::On;
-        let (client, channel) = (self.id, held.channel);
-        match (&frame.position, std::mem::replace(&mut held.has_begun, true)) {
-            (position, false) => {
-                context.record(Event::Began { client, channel, position: position.clone() });
-            }
-            (Some(position), true) if held.continuity.position().is_none() => {
-                context.record(Event::Resumed { client, channel, position: position.clone() });
-            }
-            (_, true) => {}
-        }
-        self.continue_with(channel, context, |continuity| continuity.subscribed(frame));
+        let channel = held.channel();
+        self.continue_with(channel, context, |witness| witness.subscribed(frame));
     }
 
     fn unsubscribed(&mut self, id: Option<u64>, context: &mut Context) {
@@ -160,58 +159,44 @@ impl SocketClient {
         &mut self,
         channel: ChannelId,
         context: &mut Context,
-        step: impl FnOnce(&mut Continuity) -> Vec<Reaction>,
+        step: impl FnOnce(&mut Witness) -> Step,
     ) {
-        let Some(index) = self.held.iter().position(|held| held.channel == channel) else { return };
+        let Some(index) = self.held.iter().position(|held| held.channel() == channel) else { return };
         // What comes while another subscription is on its way belongs to the one before it.
         if self.held[index].phase == Phase::On {
-            let reactions = step(&mut self.held[index].continuity);
-            self.react(index, reactions, context);
+            let step = step(&mut self.held[index].witness);
+            self.take(index, step, context);
         }
     }
 
-    fn react(&mut self, index: usize, reactions: Vec<Reaction>, context: &mut Context) {
-        let (client, channel) = (self.id, self.held[index].channel);
-        let now = self.held[index].continuity.position().cloned();
-        let at = |offset: Option<Offset>| now.as_ref().zip(offset).map(|(now, offset)| now.epoch.at(offset));
-        let mut reactions = reactions.into_iter().peekable();
-        while let Some(reaction) = reactions.next() {
-            match reaction {
-                Reaction::Deliver(publication) => {
-                    let publish = PublishId::of(&publication.payload);
-                    let position = at(publication.offset);
-                    context.record(Event::Delivered { client, channel, position, publish });
-                }
-                Reaction::Gap(_) if context.has_bug(Bug::GapSwallowed) => {}
-                Reaction::Gap(reason) => {
-                    // A gap ends before what is delivered next; without that, where the channel stands now.
-                    let position = match reactions.peek() {
-                        Some(Reaction::Deliver(next)) => at(next.offset.map(Offset::previous)),
-                        _ => now.clone(),
-                    };
-                    context.record(Event::Gap { client, channel, reason, position });
-                }
-                Reaction::AskHistory(_) => self.ask_history(index, context),
-                Reaction::Resubscribe(_) => {
-                    let channel = context.spec(channel).channel.clone();
-                    self.send(Command::Unsubscribe { channel });
-                    self.subscribe(index, context);
-                }
+    fn take(&mut self, index: usize, step: Step, context: &mut Context) {
+        for event in step.events {
+            if !(context.has_bug(Bug::GapSwallowed) && matches!(event, Event::Gap { .. })) {
+                context.record(event);
             }
+        }
+        match step.want {
+            Some(Want::Page) => self.ask_history(index, context),
+            Some(Want::Again) => {
+                let channel = context.spec(self.held[index].channel()).channel.clone();
+                self.send(Command::Unsubscribe { channel });
+                self.subscribe(index, context);
+            }
+            None => {}
         }
     }
 
     fn ask_history(&mut self, index: usize, context: &Context) {
         let held = &self.held[index];
         let (channel, since) =
-            (context.spec(held.channel).channel.clone(), held.continuity.position().cloned());
+            (context.spec(held.channel()).channel.clone(), held.witness.position().cloned());
         let id = self.send(Command::History(HistoryCommand { channel, since, limit: None }));
         self.held[index].history = Some(id);
     }
 
     fn subscribe(&mut self, index: usize, context: &Context) {
-        let channel = context.spec(self.held[index].channel).channel.clone();
-        let since = self.held[index].continuity.position().cloned();
+        let channel = context.spec(self.held[index].channel()).channel.clone();
+        let since = self.held[index].witness.position().cloned();
         let id = self.send(Command::Subscribe(SubscribeCommand { channel, since }));
         let held = &mut self.held[index];
         (held.phase, held.history) = (Phase::Subscribing(id), None);
@@ -227,7 +212,7 @@ impl SocketClient {
         }
         for index in 0..self.held.len() {
             let held = &self.held[index];
-            let pages = held.continuity.outstanding() == Some(Outstanding::History);
+            let pages = held.witness.outstanding() == Some(Outstanding::History);
             match held.phase {
                 Phase::Wanted => self.subscribe(index, context),
                 Phase::On if pages && held.history.is_none() => self.ask_history(index, context),
@@ -261,16 +246,14 @@ impl SocketClient {
         if self.held[index].phase != Phase::On {
             return false;
         }
-        let channel = context.spec(self.held[index].channel).channel.clone();
+        let channel = context.spec(self.held[index].channel()).channel.clone();
         let id = self.send(Command::Unsubscribe { channel });
-        let reactions = self.held[index].continuity.disconnected();
-        self.react(index, reactions, context);
+        let step = self.held[index].witness.disconnected();
+        self.take(index, step, context);
         let held = &mut self.held[index];
         (held.phase, held.history) = (Phase::Leaving(id), None);
         if context.random.chance(300) {
-            held.continuity = Continuity::new();
-            held.has_begun = false;
-            context.record(Event::Left { client: self.id, channel: held.channel });
+            context.record(held.witness.leave());
         }
         true
     }
@@ -283,6 +266,6 @@ impl SocketClient {
 
     /// How far each subscription got; nowhere, where there is none that should be.
     pub(crate) fn positions(&self) -> Vec<(ChannelId, Option<Position>)> {
-        self.held.iter().map(|held| (held.channel, held.position())).collect()
+        self.held.iter().map(|held| (held.channel(), held.position())).collect()
     }
 }

@@ -2,9 +2,8 @@
 
 use tidings_protocol::{Channel, Frame, GapReason, Position, Publication};
 
-use super::channels::ChannelId;
 use super::context::Context;
-use super::history::{ClientId, Event, PublishId};
+use crate::history::{ChannelId, ClientId, Event, PublishId};
 
 /// A client with its cursor.
 pub(crate) struct StreamClient {

@@ -6,16 +6,15 @@ use tidings::hub::{Grant, SessionId};
 
 use super::broker::Broker;
 use super::bugs::Bug;
-use super::channels::ChannelId;
 use super::client::{Client, Kind, Read};
 use super::context::{Context, END, Outcome, Plan};
 use super::faults::{Fault, FaultCounts};
-use super::history::{ClientId, Event, Record};
 use super::instance::Instance;
 use super::link::{Wire, Wires};
 use super::publisher::{Publisher, Request};
 use super::socket_client::SocketClient;
 use super::stream_client::StreamClient;
+use crate::history::{ChannelId, ClientId, Event, Record};
 
 /// How many clients there are, and how many of them use event streams.
 const CLIENTS: usize = 10;

@@ -1,5 +1,6 @@
 //! A plain HTTP/1.1 client on a bare socket: nothing is hidden, added or retried.
 
+use std::io;
 use std::net::SocketAddr;
 
 use serde_json::Value;
@@ -70,6 +71,20 @@ impl Request {
         stream.write_all(&request.bytes()).await.ok();
         within("an answer", Answer::read(&mut stream)).await
     }
+
+    /// Sends likewise to a server that may be dead, silent, or end within its answer. An error of kind
+    /// `ConnectionRefused` means that nothing was sent.
+    pub(crate) async fn try_send(self) -> io::Result<Answer> {
+        let request = self.header("connection", "close");
+        let mut stream = TcpStream::connect(request.address).await?;
+        stream.write_all(&request.bytes()).await?;
+        let (mut answer, rest) = try_read_head(&mut stream).await?;
+        answer.body = rest;
+        stream.read_to_end(&mut answer.body).await?;
+        let whole =
+            answer.header("content-length").is_some_and(|length| length == answer.body.len().to_string());
+        if whole { Ok(answer) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
 }
 
 impl Answer {
@@ -110,13 +125,20 @@ impl Answer {
 
 /// Reads an answer's head; returns it without a body, and what came after it.
 pub(crate) async fn read_head(stream: &mut TcpStream) -> (Answer, Vec<u8>) {
+    try_read_head(stream).await.unwrap_or_else(|error| panic!("no answer: {error}"))
+}
+
+/// The same of a server that may end before.
+pub(crate) async fn try_read_head(stream: &mut TcpStream) -> io::Result<(Answer, Vec<u8>)> {
     let mut bytes = Vec::new();
     let end = loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
             break end;
         }
-        let read = stream.read_buf(&mut bytes).await.unwrap_or_default();
-        assert_ne!(read, 0, "no answer, but {:?}", String::from_utf8_lossy(&bytes));
+        if stream.read_buf(&mut bytes).await? == 0 {
+            let text = String::from_utf8_lossy(&bytes);
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("an end after {text:?}")));
+        }
     };
     let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
     let mut lines = head.split("\r\n");
@@ -131,7 +153,7 @@ pub(crate) async fn read_head(stream: &mut TcpStream) -> (Answer, Vec<u8>) {
         headers: lines.map(header).collect(),
         body: Vec::new(),
     };
-    (answer, bytes[end + 4..].to_vec())
+    Ok((answer, bytes[end + 4..].to_vec()))
 }
 
 fn unchunk(mut bytes: &[u8]) -> Vec<u8> {

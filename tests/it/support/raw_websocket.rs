@@ -72,16 +72,20 @@ impl RawWebSocket {
         if let Some(bytes) = receive_bytes {
             socket.set_recv_buffer_size(bytes).expect("a buffer can be small");
         }
-        let mut stream = socket.connect(address).await.expect("the server listens");
-        let mut request = Request::new(address, "GET", "/ws")
-            .header("connection", "Upgrade")
-            .header("upgrade", "websocket")
-            .header("sec-websocket-version", "13")
-            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
-        for (name, value) in headers {
-            request = request.header(name, value);
-        }
-        stream.write_all(&request.bytes()).await.expect("the server reads");
+        let stream = socket.connect(address).await.expect("the server listens");
+        let request =
+            headers.iter().fold(request_to(address), |request, (name, value)| request.header(name, value));
+        RawWebSocket::shake(stream, &request.bytes()).await
+    }
+
+    /// Says a frame in one write with the handshake, before its answer is known.
+    pub(crate) async fn hasty(address: SocketAddr, frame: &RawFrame) -> RawWebSocket {
+        let stream = TcpStream::connect(address).await.expect("the server listens");
+        RawWebSocket::shake(stream, &[request_to(address).bytes(), frame.bytes()].concat()).await
+    }
+
+    async fn shake(mut stream: TcpStream, bytes: &[u8]) -> RawWebSocket {
+        stream.write_all(bytes).await.expect("the server reads");
         let (head, unread) = within("a handshake", read_head(&mut stream)).await;
         assert_eq!(head.status, 101, "{head:?}");
         RawWebSocket { stream, head, unread }
@@ -121,6 +125,14 @@ impl RawWebSocket {
             }
         }
     }
+}
+
+fn request_to(address: SocketAddr) -> Request {
+    Request::new(address, "GET", "/ws")
+        .header("connection", "Upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
 }
 
 fn parse(bytes: &[u8]) -> Option<(RawFrame, usize)> {

@@ -1,12 +1,15 @@
 //! A server in this process, on a free port.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde_json::Value;
+use tidings::broker::{Broker, BrokerEvent};
 use tidings::config::{Config, FlagValue, Sources};
-use tidings::server::Server;
+use tidings::server::{BrokerParts, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 
 use super::{Answer, EventStream, Request, WebSocket, eventually, read_head, within};
 
@@ -27,14 +30,17 @@ impl TestServer {
         TestServer::start(toml, false).await
     }
 
+    /// A server in dev mode with a broker of the test's own, which `broker` makes of the way for its announcements.
+    pub(crate) async fn with_broker(
+        broker: impl FnOnce(mpsc::Sender<BrokerEvent>) -> Arc<dyn Broker>,
+    ) -> TestServer {
+        let broker = async |_: &Config, parts: BrokerParts| Ok(broker(parts.events));
+        let server = Server::start_with(config("", true), true, broker).await.expect("the server starts");
+        TestServer { address: server.address(), server }
+    }
+
     async fn start(toml: &str, dev: bool) -> TestServer {
-        let directory = tempfile::tempdir().expect("a directory can be made");
-        let file = directory.path().join("tidings.toml");
-        std::fs::write(&file, toml).expect("a file can be written");
-        let listen = FlagValue { key: "server.listen", value: "127.0.0.1:0".to_owned(), name: "--listen" };
-        let sources = Sources { file: Some(file), flags: vec![listen], dev, ..Sources::default() };
-        let config = Config::load(&sources).unwrap_or_else(|problems| panic!("{problems}")).config;
-        let server = Server::start(config, dev).await.expect("the server starts");
+        let server = Server::start(config(toml, dev), dev).await.expect("the server starts");
         TestServer { address: server.address(), server }
     }
 
@@ -116,6 +122,16 @@ impl TestServer {
         let channels = list["channels"].as_array().expect("a list").iter();
         channels.filter(|c| c["channel"] == channel).filter_map(|c| c["subscribers"].as_u64()).sum()
     }
+}
+
+/// A configuration in TOML, on a free port.
+fn config(toml: &str, dev: bool) -> Config {
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    let file = directory.path().join("tidings.toml");
+    std::fs::write(&file, toml).expect("a file can be written");
+    let listen = FlagValue { key: "server.listen", value: "127.0.0.1:0".to_owned(), name: "--listen" };
+    let sources = Sources { file: Some(file), flags: vec![listen], dev, ..Sources::default() };
+    Config::load(&sources).unwrap_or_else(|problems| panic!("{problems}")).config
 }
 
 fn metric(answer: &Answer, name: &str, label: &str) -> f64 {

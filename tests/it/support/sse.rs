@@ -1,10 +1,13 @@
 //! A reader of event streams that follows the WHATWG's rules to the letter.
 
+use std::io;
+
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{Answer, Request, read_head, within};
+use super::http::try_read_head;
+use super::{Answer, Request, within};
 
 /// One dispatched event.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,10 +42,16 @@ impl Event {
 impl EventStream {
     /// Sends the request and reads the answer's head, which may be a refusal.
     pub(crate) async fn open(request: Request) -> EventStream {
-        let mut stream = TcpStream::connect(request.address).await.expect("the server listens");
-        stream.write_all(&request.bytes()).await.expect("the server reads");
-        let (head, chunked) = within("the stream's head", read_head(&mut stream)).await;
-        EventStream {
+        let opened = within("the stream's head", EventStream::try_open(request)).await;
+        opened.unwrap_or_else(|error| panic!("the server does not answer: {error}"))
+    }
+
+    /// The same with a server that may be dead, silent, or end before its answer.
+    pub(crate) async fn try_open(request: Request) -> io::Result<EventStream> {
+        let mut stream = TcpStream::connect(request.address).await?;
+        stream.write_all(&request.bytes()).await?;
+        let (head, chunked) = try_read_head(&mut stream).await?;
+        Ok(EventStream {
             head,
             last_event_id: String::new(),
             retry: None,
@@ -53,7 +62,7 @@ impl EventStream {
             name: String::new(),
             data: Vec::new(),
             ended: false,
-        }
+        })
     }
 
     /// The next event; `None` at the end of the stream.
@@ -115,7 +124,8 @@ impl EventStream {
         events
     }
 
-    async fn read_event(&mut self) -> Option<Event> {
+    /// The next event, however long it takes; `None` at the end of the stream. May be given up and called again.
+    pub(crate) async fn read_event(&mut self) -> Option<Event> {
         while let Some(line) = self.read_line().await {
             if let Some(event) = self.take_line(&line) {
                 return Some(event);

@@ -17,7 +17,8 @@ export function world({ hub: hubOptions, latency, ...options } = {}) {
     ...options,
   });
   const events = [];
-  for (const type of ['state', 'gap', 'error']) client.addEventListener(type, ({ detail }) => events.push([type, detail]));
+  const types = ['state', 'gap', 'degraded', 'restored', 'error'];
+  for (const type of types) client.addEventListener(type, ({ detail }) => events.push([type, detail]));
   return {
     clock, hub, network, window, client, events,
     /** Data of the messages and gaps of a channel, in the order in which they came. */

@@ -31,6 +31,8 @@ fn shown(step: Step) -> String {
                 gap.position.map_or("-".to_owned(), |at| at.to_string())
             )
         }
+        Step::Degraded(frame) => format!("degraded {} {}", frame.component, frame.since),
+        Step::Restored(frame) => format!("restored {}", frame.component),
         Step::End(End::Refused(words)) => format!("refused {words}"),
         Step::End(End::Cut { why, .. }) => format!("cut {why}"),
         Step::End(End::Counted) => "counted".to_owned(),
@@ -165,6 +167,15 @@ fn new_numbers_without_loss_are_no_gap() {
     let continued = r#"{"continued":{"channel":"t","from":{"epoch":"a","offset":2},"position":{"epoch":"b","offset":2}}}"#;
     let frames = [HELLO, &subscribed(1, 2, NOTHING_MISSED), continued, &batch("b", 3, 3)];
     assert_eq!(hear(&mut conversation, &frames)[1..], ["up", "b.3"]);
+}
+
+#[test]
+fn what_the_server_lost_and_got_back_is_shown_and_ends_nothing() {
+    let mut conversation = conversation(None);
+    let degraded = r#"{"degraded":{"component":"redis","since":5}}"#;
+    let restored = r#"{"restored":{"component":"redis"}}"#;
+    let frames = [HELLO, degraded, &subscribed(1, 2, NOTHING_MISSED), restored, &batch("a", 3, 3)];
+    assert_eq!(hear(&mut conversation, &frames)[1..], ["degraded redis 5", "up", "restored redis", "a.3"]);
 }
 
 #[test]

@@ -6,9 +6,9 @@ use tidings::ablation::{Safeguard, ablated};
 use tidings::hub::{Action, Answer, Grant, Hub, Page, Published, SessionId};
 use tidings_protocol::{Ack, Channel, Code, Problem};
 
+use crate::history::PublishId;
 use crate::simulation::broker::Broker;
 use crate::simulation::context::Context;
-use crate::simulation::history::PublishId;
 
 /// An action on its way.
 pub(super) struct Acting {

@@ -1,18 +1,15 @@
 //! One channel that a client is interested in.
 
-use tidings_protocol::{Continuity, Position};
+use tidings_protocol::Position;
 
-use crate::simulation::channels::ChannelId;
+use crate::history::{ChannelId, ClientId, Witness};
 
 /// How a channel stands with its client.
 pub(super) struct Held {
-    pub(super) channel: ChannelId,
-    pub(super) continuity: Continuity,
+    pub(super) witness: Witness,
     pub(super) phase: Phase,
     /// The history command that is out.
     pub(super) history: Option<u64>,
-    /// The application has seen where the channel begins.
-    pub(super) has_begun: bool,
 }
 
 /// What was asked of the channel last.
@@ -32,8 +29,12 @@ pub(super) enum Phase {
 
 impl Held {
     /// A channel that nothing was asked of yet.
-    pub(super) fn new(channel: ChannelId) -> Self {
-        Held { channel, continuity: Continuity::new(), phase: Phase::Wanted, history: None, has_begun: false }
+    pub(super) fn new(client: ClientId, channel: ChannelId) -> Self {
+        Held { witness: Witness::new(client, channel), phase: Phase::Wanted, history: None }
+    }
+
+    pub(super) fn channel(&self) -> ChannelId {
+        self.witness.channel()
     }
 
     /// The connection is gone, with all that was asked on it.
@@ -57,7 +58,7 @@ impl Held {
 
     /// How far the subscription got, if there is one and nothing is missing.
     pub(super) fn position(&self) -> Option<Position> {
-        let is_live = self.phase == Phase::On && self.continuity.outstanding().is_none();
-        self.continuity.position().filter(|_| is_live).cloned()
+        let is_live = self.phase == Phase::On && self.witness.outstanding().is_none();
+        self.witness.position().filter(|_| is_live).cloned()
     }
 }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::{CLIENTS, World};
+use crate::history::ClientId;
 use crate::simulation::broker::Broker;
 use crate::simulation::client::Kind;
 use crate::simulation::context::Plan;
 use crate::simulation::faults::Fault;
-use crate::simulation::history::ClientId;
 use crate::simulation::instance::Instance;
 
 impl World {

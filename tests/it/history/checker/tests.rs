@@ -1,12 +1,14 @@
 //! The checker is checked: on a good history it is silent, and each way to spoil one is called by its name.
 
+mod continued;
+
 use super::*;
-use crate::simulation::world;
+use crate::simulation::history_of;
 
 const SEED: u64 = 4;
 
 fn good() -> Vec<Record> {
-    world::run(SEED, None).history
+    history_of(SEED)
 }
 
 /// The places of deliveries with a position that are followed by another one to the same client, channel and epoch.

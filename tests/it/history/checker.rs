@@ -1,6 +1,7 @@
 //! The judge of a history: what publishers and clients saw must never contradict what was promised (P1 to P4).
 //!
-//! It knows nothing of hubs, sessions or frames. A publish whose outcome nobody learned may have happened or not.
+//! It knows nothing of hubs, sessions or frames. A publish whose outcome nobody learned may have happened or not. Where an
+//! epoch continues another one, both hold the same publications up to the fork, and everything is judged across both.
 
 mod tests;
 mod view;
@@ -9,10 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use tidings::hub::Time;
-use tidings_protocol::{Offset, Position};
+use tidings_protocol::{Ack, Offset, Position};
 
-use super::channels::ChannelId;
-use super::history::{ClientId, Event, PublishId, Record};
+use super::{ChannelId, ClientId, Event, Lineage, PublishId, Record};
 use view::View;
 
 /// What can be wrong with a history.
@@ -22,8 +22,12 @@ pub(crate) enum Kind {
     FailedButDelivered,
     /// Two payloads at one position.
     TwoPayloads,
-    /// One publish at two offsets of one epoch.
+    /// One publish at two offsets of one epoch, or of one and another that continues it.
     TwoOffsets,
+    /// Acknowledged, and at the end its epoch does not reach so far.
+    Forgotten,
+    /// Acknowledged as replicated, and the epoch that continues its own has another publication in its place.
+    ReplicaForgot,
     /// Something published was neither delivered nor covered by a gap.
     Missed,
     /// An offset that does not grow.
@@ -60,7 +64,7 @@ type Numbering = (ChannelId, String);
 
 /// Everything that is wrong with a history.
 pub(crate) fn check(history: &[Record]) -> Vec<Violation> {
-    let mut checker = Checker::default();
+    let mut checker = Checker { lineage: Lineage::of(history), ..Checker::default() };
     for record in history {
         checker.time = record.time;
         checker.handle(&record.event);
@@ -73,11 +77,13 @@ pub(crate) fn check(history: &[Record]) -> Vec<Violation> {
 struct Checker {
     time: Time,
     violations: Vec<Violation>,
+    lineage: Lineage,
     failed: BTreeSet<PublishId>,
     /// What is known to be where, by deliveries and acknowledgements alike.
     places: BTreeMap<Numbering, BTreeMap<Offset, PublishId>>,
-    offsets: BTreeMap<(PublishId, Numbering), Offset>,
-    acked: BTreeMap<Numbering, BTreeMap<Offset, PublishId>>,
+    /// Where each publish is known to be.
+    offsets: BTreeMap<(PublishId, ChannelId), Vec<(String, Offset)>>,
+    acked: BTreeMap<Numbering, BTreeMap<Offset, (PublishId, Ack)>>,
     /// What volatile channels carried, in order.
     carried: BTreeMap<ChannelId, Vec<(PublishId, Time)>>,
     views: BTreeMap<(ClientId, ChannelId), View>,
@@ -95,30 +101,31 @@ impl Checker {
                 self.carried.entry(*channel).or_default().push((*publish, self.time));
             }
             Event::Stored { .. } | Event::Injected { .. } => {}
-            Event::Acked { publish, channel, position } => {
+            Event::Acked { publish, channel, position, ack } => {
                 let Some(position) = position else { return };
                 self.place(*publish, *channel, position, None);
                 let numbering = (*channel, position.epoch.to_string());
-                self.acked.entry(numbering).or_default().insert(position.offset, *publish);
+                self.acked.entry(numbering).or_default().insert(position.offset, (*publish, *ack));
             }
             Event::Failed { publish, .. } => drop(self.failed.insert(*publish)),
             Event::Began { client, channel, position } => {
                 self.views.insert((*client, *channel), View::begin(self.time, position.clone()));
             }
             Event::Resumed { client, channel, position } => {
-                let resumed = self.views.get_mut(&(*client, *channel)).map(|view| view.resume(position));
-                if let Some(Err((kind, what))) = resumed {
-                    self.report(kind, Some(*client), *channel, what);
-                }
+                self.step(*client, *channel, |view| view.resume(position));
+            }
+            Event::Continued { client, channel, from, position } => {
+                self.step(*client, *channel, |view| view.continue_as(from, position));
             }
             Event::Delivered { client, channel, position, publish } => {
                 self.delivered(*client, *channel, position.as_ref(), *publish);
             }
             Event::Gap { client, channel, position, .. } => {
                 let time = self.time;
-                if let Some(view) = self.views.get_mut(&(*client, *channel)) {
+                self.step(*client, *channel, |view| {
                     view.gap(time, position.as_ref());
-                }
+                    Ok(())
+                });
             }
             Event::Left { client, channel } => {
                 if let Some(view) = self.views.remove(&(*client, *channel)) {
@@ -126,13 +133,20 @@ impl Checker {
                 }
             }
             Event::Ended { client, channel, position, head } => {
-                if head.is_some() && position != head {
-                    let show =
-                        |p: &Option<Position>| p.as_ref().map_or("nowhere".into(), Position::to_string);
-                    let what = format!("it stands at {}, the head is {}", show(position), show(head));
-                    self.report(Kind::Behind, Some(*client), *channel, what);
-                }
+                self.ended(*client, *channel, position.as_ref(), head.as_ref());
             }
+        }
+    }
+
+    /// One client's view changes, if it has begun.
+    fn step(
+        &mut self,
+        client: ClientId,
+        channel: ChannelId,
+        step: impl FnOnce(&mut View) -> Result<(), (Kind, String)>,
+    ) {
+        if let Some(Err((kind, what))) = self.views.get_mut(&(client, channel)).map(step) {
+            self.report(kind, Some(client), channel, what);
         }
     }
 
@@ -170,32 +184,98 @@ impl Checker {
         position: &Position,
         client: Option<ClientId>,
     ) {
-        let numbering = (channel, position.epoch.to_string());
-        let offset = position.offset;
-        let there = *self.places.entry(numbering.clone()).or_default().entry(offset).or_insert(publish);
-        if there != publish {
+        let (epoch, offset) = (position.epoch.as_str(), position.offset);
+        if let Some(there) = self.known_at(channel, epoch, offset).filter(|there| *there != publish) {
             let what = format!("{there} and {publish} are both at {position}");
             self.report(Kind::TwoPayloads, client, channel, what);
         }
-        let before = *self.offsets.entry((publish, numbering)).or_insert(offset);
-        if before != offset {
-            let what = format!("{publish} is at {before} and at {position}");
+        self.places.entry((channel, epoch.to_owned())).or_default().entry(offset).or_insert(publish);
+        let known = self.offsets.entry((publish, channel)).or_default();
+        // The lower of two places, if both epochs have it, lies below the higher one in its own epoch.
+        let lineage = &self.lineage;
+        let is_elsewhere = |(other, before): &&(String, Offset)| {
+            *before != offset && lineage.shared(channel, other, epoch) >= offset.min(*before)
+        };
+        let elsewhere = known.iter().find(is_elsewhere).cloned();
+        if !known.iter().any(|(other, before)| other == epoch && *before == offset) {
+            known.push((epoch.to_owned(), offset));
+        }
+        if let Some((other, before)) = elsewhere {
+            let what = format!("{publish} is at {other}.{before} and at {position}");
             self.report(Kind::TwoOffsets, client, channel, what);
         }
+    }
+
+    /// What is known to be at a place, under whatever epoch it was seen.
+    fn known_at(&self, channel: ChannelId, epoch: &str, offset: Offset) -> Option<PublishId> {
+        let at = |epoch: &str| self.places.get(&(channel, epoch.to_owned()))?.get(&offset).copied();
+        at(epoch).or_else(|| {
+            let kin = self.lineage.kin(channel, epoch).filter(|(_, shared)| *shared >= offset);
+            kin.filter_map(|(other, _)| at(other)).next()
+        })
     }
 
     /// What was acknowledged at or below the highest offset seen, and neither seen nor covered by a gap.
     fn look_for_missed(&mut self, client: ClientId, channel: ChannelId, view: &View) {
         let mut missed = Vec::new();
         for (epoch, seen) in view.epochs() {
-            let Some(acked) = self.acked.get(&(channel, epoch.clone())) else { continue };
-            let before = acked.range(..=seen.highest());
-            missed.extend(before.filter(|(offset, _)| !seen.has(**offset)).map(|(offset, publish)| {
-                format!("{publish} was acknowledged at {epoch}.{offset}, {} was seen", seen.highest())
-            }));
+            let itself = (epoch.as_str(), seen.highest());
+            for (other, shared) in std::iter::once(itself).chain(self.lineage.kin(channel, epoch)) {
+                let Some(acked) = self.acked.get(&(channel, other.to_owned())) else { continue };
+                let before = acked.range(..=seen.highest().min(shared));
+                missed.extend(before.filter(|(offset, _)| !seen.has(**offset)).map(
+                    |(offset, (publish, _))| {
+                        let highest = seen.highest();
+                        format!("{publish} was acknowledged at {other}.{offset}, {epoch}.{highest} was seen")
+                    },
+                ));
+            }
         }
         for what in missed {
             self.report(Kind::Missed, Some(client), channel, what);
+        }
+    }
+
+    /// A client stands where the channel ends, and the channel reaches as far as was acknowledged.
+    fn ended(
+        &mut self,
+        client: ClientId,
+        channel: ChannelId,
+        position: Option<&Position>,
+        head: Option<&Position>,
+    ) {
+        let Some(head) = head else { return };
+        if position != Some(head) {
+            let place = position.map_or("nowhere".to_owned(), Position::to_string);
+            let what = format!("it stands at {place}, the head is {head}");
+            self.report(Kind::Behind, Some(client), channel, what);
+        }
+        let acked = self.acked.get(&(channel, head.epoch.to_string()));
+        if let Some((offset, (publish, _))) = acked.and_then(|acked| acked.range(head.offset.next()..).next())
+        {
+            let what = format!("{publish} was acknowledged at {}.{offset}, the head is {head}", head.epoch);
+            self.report(Kind::Forgotten, None, channel, what);
+        }
+    }
+
+    /// What was acknowledged as replicated is still there in the epochs that continue its own.
+    fn look_for_forgotten_replicas(&mut self) {
+        let mut forgotten = Vec::new();
+        for ((channel, epoch), acked) in &self.acked {
+            let replicated = acked.iter().filter(|(_, (_, ack))| *ack == Ack::Replicated);
+            for (offset, (publish, _)) in replicated {
+                let later = self.lineage.later(*channel, epoch);
+                let there = later.filter_map(|later| Some((later, self.known_at(*channel, later, *offset)?)));
+                forgotten.extend(there.filter(|(_, there)| there != publish).map(|(later, there)| {
+                    let what = format!(
+                        "{publish} was replicated at {epoch}.{offset}, {there} is at {later}.{offset}"
+                    );
+                    (*channel, what)
+                }));
+            }
+        }
+        for (channel, what) in forgotten {
+            self.report(Kind::ReplicaForgot, None, channel, what);
         }
     }
 
@@ -208,6 +288,7 @@ impl Checker {
                 self.report(Kind::Missed, Some(*client), *channel, what);
             }
         }
+        self.look_for_forgotten_replicas();
         let delivered = std::mem::take(&mut self.delivered);
         for publish in std::mem::take(&mut self.failed) {
             if let Some((client, channel, time)) = delivered.get(&publish) {

@@ -6,7 +6,7 @@ use tidings::hub::Time;
 use tidings_protocol::{Offset, Position};
 
 use super::Kind;
-use crate::simulation::history::PublishId;
+use crate::history::PublishId;
 
 /// What is wrong with one event.
 type Wrong = (Kind, String);
@@ -87,6 +87,19 @@ impl View {
             return Err((Kind::Jump, format!("it resumes at {position}, but has seen only {at}")));
         }
         Ok(())
+    }
+
+    /// The client's place is called otherwise from now on. It must be the same place.
+    pub(crate) fn continue_as(&mut self, from: &Position, position: &Position) -> Result<(), Wrong> {
+        self.close_gap(from);
+        self.excuse(&position.epoch.at(Offset(0)), position.offset);
+        let at = self.position.replace(position.clone());
+        let what = |why: String| Err((Kind::Jump, format!("{from} continues as {position}{why}")));
+        match at {
+            _ if from.offset != position.offset => what(", which is another place".to_owned()),
+            Some(at) if at != *from => what(format!(", but it stood at {at}")),
+            _ => Ok(()),
+        }
     }
 
     /// A publication must follow the one before.

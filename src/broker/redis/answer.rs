@@ -1,0 +1,176 @@
+//! What Redis answers, in our words.
+
+use std::sync::Arc;
+
+use fred::error::{Error, ErrorKind};
+use fred::types::Value;
+use tidings_protocol::{Ack, Epoch, GapReason, Offset, Position, Publication, decode_stored};
+use tracing::warn;
+
+use crate::broker::BrokerError;
+use crate::hub::{Page, Published};
+
+/// Replies with which Redis refuses a script before or at its first write.
+const REFUSALS: [&str; 9] = [
+    "OOM",
+    "READONLY",
+    "NOTPRIMARY",
+    "NOREPLICAS",
+    "NOPERM",
+    "LOADING",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "MISCONF",
+];
+
+/// An answer that no version of ours gives.
+#[derive(Debug)]
+pub(super) struct Garbage;
+
+/// What a failed write means: whether it was surely not done.
+pub(super) fn write_failed(error: &Error) -> BrokerError {
+    let refused = REFUSALS.iter().any(|word| error.details().contains(word));
+    match error.kind() {
+        ErrorKind::Backpressure => BrokerError::Overloaded,
+        _ if refused => {
+            warn!(%error, "redis refused a publish");
+            BrokerError::Unavailable
+        }
+        _ => BrokerError::OutcomeUnknown,
+    }
+}
+
+/// The first element's word of an answer, and the others.
+pub(super) fn words(answer: Value) -> Result<(String, Vec<Value>), Garbage> {
+    let mut rest = answer.into_array();
+    if rest.is_empty() {
+        return Err(Garbage);
+    }
+    let word = rest.remove(0).into_string().ok_or(Garbage)?;
+    Ok((word, rest))
+}
+
+/// What a publish script gave.
+pub(super) fn published(answer: Value) -> Result<Published, BrokerError> {
+    let (word, rest) = words(answer).map_err(|Garbage| BrokerError::OutcomeUnknown)?;
+    let position = || rest.first().and_then(|position| position.as_str()?.parse().ok());
+    match word.as_str() {
+        "new" | "repeated" => Ok(Published { position: position(), ack: Ack::Stored }),
+        "mismatch" => Err(BrokerError::IdempotencyMismatch),
+        _ => Err(BrokerError::OutcomeUnknown),
+    }
+}
+
+/// The page that the read script gave.
+pub(super) fn page(answer: Value) -> Result<Page, Garbage> {
+    let (epoch, rest) = words(answer)?;
+    let epoch = Epoch::parse(&epoch).map_err(|_| Garbage)?;
+    let [head, from, gap, entries @ ..] = rest.as_slice() else { return Err(Garbage) };
+    let (head, from) = (offset(head)?, offset(from)?);
+    let gap = match gap.as_str().as_deref() {
+        Some("") => None,
+        Some("epoch") => Some(GapReason::Epoch),
+        Some("lost") => Some(GapReason::Lost),
+        Some("trimmed") => Some(GapReason::Trimmed),
+        _ => return Err(Garbage),
+    };
+    let mut publications = Vec::with_capacity(entries.len() / 2);
+    let mut next = from.next();
+    for pair in entries.chunks(2) {
+        let [at, entry] = pair else { return Err(Garbage) };
+        if offset(at)? != next {
+            return Err(Garbage);
+        }
+        publications.push(Arc::new(entry_of(entry.as_bytes().ok_or(Garbage)?, Some(next))?));
+        next = next.next();
+    }
+    Ok(Page { from: epoch.at(from), publications, head, gap })
+}
+
+fn offset(value: &Value) -> Result<Offset, Garbage> {
+    value.as_u64().map(Offset).ok_or(Garbage)
+}
+
+/// An announcement: where it belongs, `None` on a volatile channel, and the publication.
+pub(super) fn announcement(bytes: &[u8]) -> Result<(Option<Epoch>, Publication), Garbage> {
+    let (place, entry) = split_word(bytes)?;
+    if place == "-" {
+        return Ok((None, entry_of(entry, None)?));
+    }
+    let Position { epoch, offset } = place.parse().map_err(|_| Garbage)?;
+    Ok((Some(epoch), entry_of(entry, Some(offset))?))
+}
+
+/// The time, a space, and the stored publication.
+fn entry_of(bytes: &[u8], offset: Option<Offset>) -> Result<Publication, Garbage> {
+    let (time, stored) = split_word(bytes)?;
+    decode_stored(stored, offset, time.parse().map_err(|_| Garbage)?).map_err(|error| {
+        warn!(%error, "redis holds what this version cannot read");
+        Garbage
+    })
+}
+
+fn split_word(bytes: &[u8]) -> Result<(&str, &[u8]), Garbage> {
+    let space = bytes.iter().position(|byte| *byte == b' ').ok_or(Garbage)?;
+    let word = std::str::from_utf8(&bytes[..space]).map_err(|_| Garbage)?;
+    Ok((word, &bytes[space + 1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidings_protocol::{Payload, encode_stored};
+
+    fn entry(time: &str) -> Vec<u8> {
+        let stored = encode_stored(&Payload::text(b"x y").unwrap(), None, None);
+        [time.as_bytes(), b" ", &stored].concat()
+    }
+
+    fn array(values: &[&[u8]]) -> Value {
+        let value = |bytes: &&[u8]| match std::str::from_utf8(bytes) {
+            Ok(text) => text.into(),
+            Err(_) => Value::Bytes(bytes.to_vec().into()),
+        };
+        Value::Array(values.iter().map(value).collect())
+    }
+
+    #[test]
+    fn an_announcement_is_read_and_garbage_is_refused() {
+        let read = |bytes: Vec<u8>| announcement(&bytes);
+        let (epoch, publication) = read([b"1-a.7 ".to_vec(), entry("12")].concat()).unwrap();
+        assert_eq!(epoch.unwrap().as_str(), "1-a");
+        assert_eq!((publication.offset, publication.time), (Some(Offset(7)), 12));
+        assert!(read([b"- ".to_vec(), entry("12")].concat()).unwrap().0.is_none());
+        for garbage in [&b""[..], b"hello", b"1-a.7 ", b"1-a.7 12 x", b"1-a 12 \xc1", b"\xff\xff \xff"] {
+            assert!(read(garbage.to_vec()).is_err(), "{garbage:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_read_and_one_with_a_hole_is_refused() {
+        let kept = entry("12");
+        let whole = array(&[b"1-a", b"9", b"7", b"", b"8", &kept, b"9", &kept]);
+        let page_read = page(whole).unwrap();
+        assert_eq!((page_read.from.to_string(), page_read.publications.len()), ("1-a.7".to_owned(), 2));
+        for garbage in [
+            array(&[b"1-a", b"9", b"6", b"", b"8", &kept]),
+            array(&[b"1-a", b"9", b"7", b"other", b"8", &kept]),
+            array(&[b"1-a", b"9", b"7", b"", b"8"]),
+            array(&[b"1-a", b"x", b"7", b""]),
+            array(&[]),
+            Value::Null,
+        ] {
+            assert!(page(garbage).is_err());
+        }
+    }
+
+    #[test]
+    fn a_refused_write_was_surely_not_done_and_any_other_failure_is_unknown() {
+        let failed = |kind, words: &'static str| write_failed(&Error::new(kind, words));
+        assert_eq!(failed(ErrorKind::Unknown, "OOM command not allowed"), BrokerError::Unavailable);
+        assert_eq!(failed(ErrorKind::Unknown, "NOREPLICAS Not enough"), BrokerError::Unavailable);
+        assert_eq!(failed(ErrorKind::Backpressure, "full"), BrokerError::Overloaded);
+        assert_eq!(failed(ErrorKind::Timeout, "Request timed out."), BrokerError::OutcomeUnknown);
+        assert_eq!(failed(ErrorKind::IO, "Connection closed"), BrokerError::OutcomeUnknown);
+    }
+}

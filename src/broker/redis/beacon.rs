@@ -1,0 +1,105 @@
+//! Once a second an instance tells the others that it is there, and which heads it advanced.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fred::clients::Client;
+use fred::prelude::*;
+use indexmap::IndexMap;
+use tidings_protocol::{Beacon, Channel, ClusterMessage, Position};
+use tokio::sync::{mpsc, oneshot};
+use tracing::debug;
+
+use crate::broker::InstanceCard;
+
+/// How often a beacon is sent.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Heads in one beacon; more go into further ones.
+const HEADS_PER_BEACON: usize = 512;
+
+/// Heads that wait for the next beacon. Above, those of further channels are not told; what is lost of them is found by the
+/// publication that follows.
+const HEADS_MAX: usize = 65_536;
+
+/// The heads that this instance advanced since its last beacon; `None` where it does not know.
+#[derive(Debug, Default)]
+pub(super) struct Advanced(Mutex<IndexMap<Channel, Option<Position>>>);
+
+impl Advanced {
+    /// A publish ended: at that position, or nobody knows where.
+    pub(super) fn note(&self, channel: &Channel, head: Option<Position>) {
+        let mut heads = self.0.lock().expect("nobody panics with the heads");
+        if heads.len() < HEADS_MAX || heads.contains_key(channel) {
+            heads.insert(channel.clone(), head);
+        }
+    }
+
+    fn take(&self) -> IndexMap<Channel, Option<Position>> {
+        std::mem::take(&mut *self.0.lock().expect("nobody panics with the heads"))
+    }
+}
+
+pub(super) struct Beacons {
+    pub(super) client: Client,
+    /// The pub/sub channel of all instances.
+    pub(super) name: String,
+    pub(super) card: Arc<InstanceCard>,
+    pub(super) advanced: Arc<Advanced>,
+    /// Asks for the last beacon.
+    pub(super) leaving: mpsc::Receiver<oneshot::Sender<()>>,
+    pub(super) number: u64,
+}
+
+impl Beacons {
+    /// Sends until dropped, or until the instance leaves.
+    pub(super) async fn run(mut self) {
+        let mut ticks = tokio::time::interval(INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => self.send().await,
+                Some(done) = self.leaving.recv() => {
+                    self.send().await;
+                    if let Err(error) = self.tell(std::iter::empty(), true).await {
+                        debug!(%error, "the others are not told that this instance leaves");
+                    }
+                    done.send(()).ok();
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn send(&mut self) {
+        let mut heads = self.advanced.take();
+        loop {
+            let rest = heads.split_off(HEADS_PER_BEACON.min(heads.len()));
+            let told =
+                self.tell(heads.iter().map(|(channel, head)| (channel.clone(), head.clone())), false).await;
+            if let Err(error) = told {
+                debug!(%error, "a beacon could not be sent");
+                heads.extend(rest);
+                return heads.into_iter().for_each(|(channel, head)| self.advanced.note(&channel, head));
+            }
+            if rest.is_empty() {
+                return;
+            }
+            heads = rest;
+        }
+    }
+
+    /// A number is used up whether or not its beacon arrives: who misses it looks for what else is missing.
+    async fn tell(
+        &mut self,
+        heads: impl Iterator<Item = (Channel, Option<Position>)>,
+        leaving: bool,
+    ) -> FredResult<()> {
+        self.number += 1;
+        let beacon =
+            Beacon { instance: self.card.info(), number: self.number, heads: heads.collect(), leaving };
+        let message = Bytes::from(ClusterMessage::Beacon(beacon).encode());
+        self.client.publish(self.name.clone(), message).await
+    }
+}

@@ -1,0 +1,100 @@
+//! What things are called in Redis.
+//!
+//! A channel's name cannot hold a brace, so the part between braces is the channel itself: in a cluster all keys of a
+//! channel are in one slot, and no name moves another's.
+
+use std::sync::Arc;
+
+use fred::types::Key;
+use sha2::{Digest, Sha256};
+use tidings_protocol::Channel;
+
+/// Makes names that begin with one prefix.
+#[derive(Clone, Debug)]
+pub(super) struct Keys {
+    prefix: Arc<str>,
+}
+
+impl Keys {
+    pub(super) fn new(prefix: &str) -> Self {
+        Keys { prefix: prefix.into() }
+    }
+
+    /// The hash with the channel's numbering.
+    pub(super) fn meta(&self, channel: &Channel) -> Key {
+        format!("{}:{{{channel}}}:m", self.prefix).into()
+    }
+
+    /// The stream with the channel's history.
+    pub(super) fn stream(&self, channel: &Channel) -> Key {
+        format!("{}:{{{channel}}}:s", self.prefix).into()
+    }
+
+    /// Where an idempotency key is remembered; of one length, whatever the key is.
+    pub(super) fn idempotency(&self, channel: &Channel, key: &str) -> Key {
+        let hash = Sha256::digest(key.as_bytes());
+        let name = hash.iter().fold(format!("{}:{{{channel}}}:k:", self.prefix), |mut name, byte| {
+            name.push_str(&format!("{byte:02x}"));
+            name
+        });
+        name.into()
+    }
+
+    /// The pub/sub channel that a channel is announced on.
+    pub(super) fn announcements(&self, channel: &Channel) -> String {
+        format!("{}:{{{channel}}}", self.prefix)
+    }
+
+    /// The channel that is announced on a pub/sub channel; `None` for any other.
+    pub(super) fn announced(&self, name: &str) -> Option<Channel> {
+        let name = name.strip_prefix(&*self.prefix)?.strip_prefix(":{")?.strip_suffix('}')?;
+        Channel::parse(name).ok()
+    }
+
+    /// The pub/sub channel on which instances talk to each other.
+    pub(super) fn cluster(&self) -> String {
+        format!("{}:$cluster", self.prefix)
+    }
+
+    /// What the meta hashes of all channels match, as a pattern of `SCAN`; the prefix holds no sign that means something there.
+    pub(super) fn all_metas(&self) -> String {
+        format!("{}:{{*}}:m", self.prefix)
+    }
+
+    /// The channel whose meta hash this is.
+    pub(super) fn channel_of_meta(&self, key: &str) -> Option<Channel> {
+        self.announced(key.strip_suffix(":m")?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fred::types::ClusterHash;
+
+    #[test]
+    fn everything_of_a_channel_is_in_one_slot() {
+        let keys = Keys::new("app:1");
+        let channel = Channel::parse("room:7").unwrap();
+        let slots = [
+            keys.meta(&channel),
+            keys.stream(&channel),
+            keys.idempotency(&channel, "}{ any \n bytes"),
+            keys.announcements(&channel).into(),
+            "room:7".into(),
+        ];
+        let slots = slots.map(|key| ClusterHash::FirstKey.hash(&[key.into()]));
+        assert!(slots.iter().all(|slot| *slot == slots[0]), "{slots:?}");
+    }
+
+    #[test]
+    fn only_names_made_here_are_read_back() {
+        let keys = Keys::new("app");
+        let channel = Channel::parse("room:7").unwrap();
+        assert_eq!(keys.announced(&keys.announcements(&channel)), Some(channel.clone()));
+        assert_eq!(keys.channel_of_meta(keys.meta(&channel).as_str().unwrap()), Some(channel));
+        for foreign in ["app:$cluster", "other:{a}", "app:{a}:m", "app:{}", "app:{a b}", "app"] {
+            assert_eq!(keys.announced(foreign), None, "{foreign}");
+        }
+    }
+}

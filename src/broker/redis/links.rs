@@ -1,0 +1,102 @@
+//! The connections to Redis, each of them for one kind of work.
+//!
+//! The library's own defaults lose messages without a word (a buffer of 32 announcements), wait for ever on a server that
+//! does not answer, and send a write again that may have been done. So: a buffer that is drained by a task that does
+//! nothing else, time limits everywhere, one attempt, and connections that count as dead after a second of silence.
+
+use std::time::Duration;
+
+use fred::clients::Client;
+use fred::error::Error;
+use fred::prelude::*;
+use fred::types::RespVersion;
+use fred::types::config::{TcpConfig, UnresponsiveConfig};
+
+/// How long a command may take, until its outcome is unknown.
+pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// How long replicas may take to confirm a write.
+pub(super) const CONFIRM_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A connection that owes an answer for so long is closed.
+const UNRESPONSIVE_AFTER: Duration = Duration::from_secs(1);
+const UNRESPONSIVE_CHECK: Duration = Duration::from_millis(200);
+
+/// How long a new connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The pause between two attempts to connect.
+const RECONNECT_PAUSE_MS: u32 = 200;
+
+/// Commands that wait for a connection; above, they fail at once.
+const COMMANDS_MAX: usize = 16_384;
+
+/// Announcements that wait for the receiving task; above, all channels are read again.
+const ANNOUNCEMENTS_MAX: usize = 16_384;
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Scripts and probes.
+    Commands,
+    /// Announcements.
+    Subscriber,
+    /// Publishes that wait for replicas, and the waiting.
+    Replicated,
+}
+
+/// The connections of one instance.
+pub(super) struct Links {
+    pub(super) commands: Client,
+    pub(super) subscriber: Client,
+    /// Where a publish can wait for replicas.
+    pub(super) replicated: Option<Client>,
+}
+
+impl Links {
+    /// Connects all, or says why not.
+    pub(super) async fn connect(url: &str, replicas: usize) -> Result<Links, Error> {
+        let config = Config::from_url(url)?;
+        let links = Links {
+            commands: client(&config, Purpose::Commands)?,
+            subscriber: client(&config, Purpose::Subscriber)?,
+            replicated: (replicas > 0).then(|| client(&config, Purpose::Replicated)).transpose()?,
+        };
+        let clients = [Some(&links.commands), Some(&links.subscriber), links.replicated.as_ref()];
+        for client in clients.into_iter().flatten() {
+            client.init().await?;
+        }
+        Ok(links)
+    }
+
+    /// Whether channels are announced per shard.
+    pub(super) fn is_cluster(&self) -> bool {
+        self.commands.is_clustered()
+    }
+}
+
+fn client(config: &Config, purpose: Purpose) -> Result<Client, Error> {
+    let mut config = config.clone();
+    config.version = RespVersion::RESP3;
+    config.fail_fast = true;
+    // A wait for replicas is an answer that is owed on purpose.
+    let patience = if purpose == Purpose::Replicated { CONFIRM_TIMEOUT } else { Duration::ZERO };
+    Builder::from_config(config)
+        .with_performance_config(|performance| {
+            performance.default_command_timeout = COMMAND_TIMEOUT + patience;
+            performance.broadcast_channel_capacity = ANNOUNCEMENTS_MAX;
+        })
+        .with_connection_config(|connection| {
+            connection.connection_timeout = CONNECT_TIMEOUT;
+            connection.internal_command_timeout = CONNECT_TIMEOUT;
+            connection.max_command_attempts = 1;
+            connection.max_command_buffer_len = COMMANDS_MAX;
+            connection.unresponsive = UnresponsiveConfig {
+                max_timeout: Some(UNRESPONSIVE_AFTER + patience),
+                interval: UNRESPONSIVE_CHECK,
+            };
+            connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
+        })
+        .set_policy(ReconnectPolicy::new_constant(0, RECONNECT_PAUSE_MS))
+        .build()
+}

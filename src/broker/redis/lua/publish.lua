@@ -1,0 +1,53 @@
+-- Stores and announces a publication in one step: fence, dedupe, offset, append, announce.
+-- KEYS: meta hash, stream, idempotency key
+-- ARGV: 1 name of a new epoch, 2 the publication, 3 hash of its data ('' without an idempotency key),
+--       4 life of the key in ms, 5 publications kept, 6 bytes kept, 7 life of a publication in ms, 8 life of the meta in ms,
+--       9 pub/sub channel, 10 PUBLISH or SPUBLISH
+-- Gives {'new', position, time} or {'repeated', position} or {'mismatch'}.
+local meta, stream, key = KEYS[1], KEYS[2], KEYS[3]
+local state, refused = numbering(meta, stream, ARGV[1], FENCED)
+if refused then return refused end
+
+if ARGV[3] ~= '' then
+  local known = redis.call('GET', key)
+  if known then
+    if string.sub(known, 1, 32) ~= ARGV[3] then return { 'mismatch' } end
+    -- A write, so that who waits for replicas waits for the first one too.
+    redis.call('HSET', meta, 'offset', whole(state.offset))
+    return { 'repeated', string.sub(known, 33) }
+  end
+end
+
+local clock = redis.call('TIME')
+local time = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local offset = state.offset + 1
+local position = state.epoch .. '.' .. whole(offset)
+local entry = whole(time) .. ' ' .. ARGV[2]
+local bytes = state.bytes + #entry
+
+redis.call('HSET', meta, 'offset', whole(offset))
+redis.call('XADD', stream, whole(offset) .. '-0', 'p', entry)
+if ARGV[3] ~= '' then
+  redis.call('SET', key, ARGV[3] .. position, 'PX', ARGV[4])
+end
+
+-- At most so many at a time: a bound that was lowered must not stop the server.
+for _ = 1, 64 do
+  local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+  local number = tonumber(string.match(oldest[1], '^%d+'))
+  if number == offset then
+    bytes = #entry
+    break
+  end
+  local kept = oldest[2][2]
+  local expires = tonumber(string.match(kept, '^%d+')) + tonumber(ARGV[7])
+  if offset - number < tonumber(ARGV[5]) and bytes <= tonumber(ARGV[6]) and expires > time then break end
+  redis.call('XDEL', stream, oldest[1])
+  bytes = bytes - #kept
+end
+redis.call('HSET', meta, 'bytes', whole(bytes))
+redis.call('PEXPIRE', stream, ARGV[7])
+redis.call('PEXPIRE', meta, ARGV[8])
+
+redis.call(ARGV[10], ARGV[9], position .. ' ' .. entry)
+return { 'new', position, whole(time) }

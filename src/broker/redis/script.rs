@@ -1,0 +1,54 @@
+//! The scripts that run inside Redis, each one atomic step.
+
+use fred::clients::Client;
+use fred::error::Error;
+use fred::prelude::{FredResult, LuaInterface};
+use fred::types::{Key, Value};
+
+use crate::ablation::{Safeguard, ablated};
+
+const NUMBERING: &str = include_str!("lua/numbering.lua");
+
+/// A script that Redis knows by the hash of its text.
+#[derive(Debug)]
+pub(super) struct Script {
+    source: String,
+    hash: String,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Scripts {
+    pub(super) publish: Script,
+    pub(super) publish_volatile: Script,
+    pub(super) read: Script,
+}
+
+impl Scripts {
+    pub(super) fn new() -> Self {
+        Scripts {
+            publish: Script::new(include_str!("lua/publish.lua"), !ablated(Safeguard::Fence)),
+            publish_volatile: Script::new(include_str!("lua/publish_volatile.lua"), true),
+            read: Script::new(include_str!("lua/read.lua"), !ablated(Safeguard::ReadFence)),
+        }
+    }
+}
+
+impl Script {
+    fn new(body: &str, fenced: bool) -> Self {
+        let source = format!("local FENCED = {fenced}\n{NUMBERING}\n{body}");
+        Script { hash: fred::util::sha1_hash(&source), source }
+    }
+
+    /// Runs the script; a server that does not know it (any more) is told its text.
+    pub(super) async fn run(&self, client: &Client, keys: Vec<Key>, args: Vec<Value>) -> FredResult<Value> {
+        match client.evalsha(self.hash.as_str(), keys.clone(), args.clone()).await {
+            Err(error) if is_unknown_script(&error) => client.eval(self.source.as_str(), keys, args).await,
+            answer => answer,
+        }
+    }
+}
+
+fn is_unknown_script(error: &Error) -> bool {
+    error.details().starts_with("NOSCRIPT")
+}

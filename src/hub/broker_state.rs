@@ -1,0 +1,21 @@
+//! Whether the broker is there, as every connection is told.
+
+/// What is known of the broker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BrokerState {
+    /// It can be reached, and what it announces arrives.
+    #[default]
+    Up,
+    /// It cannot: nothing new comes, and nothing can be stored.
+    Down {
+        /// Since when, in milliseconds since 1970.
+        since_ms: u64,
+    },
+}
+
+impl BrokerState {
+    /// Whether the broker can be reached.
+    pub fn is_up(self) -> bool {
+        self == BrokerState::Up
+    }
+}

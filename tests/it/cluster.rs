@@ -2,6 +2,7 @@
 
 mod bus;
 mod commands;
+mod fleet;
 mod operations;
 
 use serde_json::json;

@@ -46,7 +46,14 @@ fn impure(files: &[Source]) -> Vec<String> {
 fn serialized(files: &[Source]) -> Vec<String> {
     const FOLDERS: [&str; 6] =
         ["src/hub", "src/freshness", "src/broker", "src/node", "src/node.rs", "src/transport"];
-    let inside = |file: &&Source| FOLDERS.iter().any(|folder| file.is_in(folder));
+    // The library that talks to Redis drops what lags, and says so: here that becomes a value. What is refused for lack of
+    // room is answered `Overloaded`.
+    const WHERE_LAG_BECOMES_LOSS: [&str; 2] =
+        ["src/broker/redis/receiver.rs", "src/broker/redis/replicated.rs"];
+    let inside = |file: &&Source| {
+        FOLDERS.iter().any(|folder| file.is_in(folder))
+            && !WHERE_LAG_BECOMES_LOSS.contains(&file.path.as_str())
+    };
     said(
         files.iter().filter(inside),
         &["Serialize"],

@@ -58,6 +58,8 @@ pub(super) enum Request {
 pub(super) enum Report {
     /// Redis announces these channels, on the link of that number.
     Listening { channels: Vec<Channel>, link: u64 },
+    /// It could not be told to.
+    NotListening { channels: Vec<Channel>, link: u64 },
     /// History was read, or could not be.
     Page { read: IntakeRead, page: Result<Option<Page>, ()> },
 }
@@ -145,14 +147,29 @@ impl Receiver {
             Report::Listening { channels, link } if link == self.link => {
                 for channel in channels {
                     self.intake.handle_listening(&channel);
-                    for waiting in self.waiting.remove(&channel).into_iter().flatten() {
-                        // Whoever asked may be gone by now.
-                        waiting.send(()).ok();
-                    }
+                    self.answer_waiting(&channel);
                 }
             }
-            Report::Listening { .. } => {}
-            Report::Page { read, page } => self.intake.handle_page(&read, page, self.clock.now()),
+            Report::NotListening { channels, link } if link == self.link => {
+                for channel in channels {
+                    self.intake.handle_not_listening(&channel, self.clock.now());
+                }
+            }
+            Report::Listening { .. } | Report::NotListening { .. } => {}
+            Report::Page { read, page } => {
+                self.intake.handle_page(&read, page, self.clock.now());
+                self.answer_waiting(&read.channel);
+            }
+        }
+    }
+
+    /// Answers those who wait for the channel, if it is listened to by now.
+    fn answer_waiting(&mut self, channel: &Channel) {
+        if self.intake.is_listening(channel) {
+            for waiting in self.waiting.remove(channel).into_iter().flatten() {
+                // Whoever asked may be gone by now.
+                waiting.send(()).ok();
+            }
         }
     }
 

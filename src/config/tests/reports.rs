@@ -23,7 +23,7 @@ fn a_mistake_in_a_file_is_shown_with_its_place_and_what_to_do() {
         "listen = 1",
         "t.toml:1:1: unknown key `listen` outside of all sections\n  |\n1 | listen = 1\n  | ^^^^^^ `listen` belongs to [server]",
     );
-    check_file("[qwxyz]", "t.toml:1:2: unknown section `qwxyz`\n  |\n1 | [redsi]\n  |  ^^^^^");
+    check_file("[qwxyz]", "t.toml:1:2: unknown section `qwxyz`\n  |\n1 | [qwxyz]\n  |  ^^^^^");
     check_file(
         "[limit]\nchannels_max = 1",
         "t.toml:1:2: unknown section `limit`\n  |\n1 | [limit]\n  |  ^^^^^ did you mean `limits`?",

@@ -108,11 +108,11 @@ impl Intake {
         }
     }
 
-    /// Somebody needs the channel. True if it is listened to already.
+    /// Somebody needs the channel. True if it is listened to already, see [`Intake::is_listening`].
     pub fn listen(&mut self, channel: &Channel, retention: &Retention) -> bool {
         if let Some(feed) = self.feeds.get_mut(channel) {
             feed.listeners += 1;
-            return feed.is_confirmed;
+            return feed.is_ready();
         }
         self.feeds.insert(channel.clone(), Feed::new(retention.clone()));
         self.interests.push_back(Interest::Listen(channel.clone()));
@@ -132,7 +132,7 @@ impl Intake {
     /// The broker announces the channel from now on.
     pub fn handle_listening(&mut self, channel: &Channel) {
         let Some(feed) = self.feeds.get_mut(channel) else { return };
-        feed.is_confirmed = true;
+        self.events.extend(feed.confirm().then(|| BrokerEvent::Lost(channel.clone())));
         if feed.needs_read() {
             self.reads.push_back(channel.clone());
         }
@@ -203,7 +203,7 @@ impl Intake {
 
     /// Another instance, or this one, advanced the channel to `head`, or to an unknown place.
     pub fn handle_head(&mut self, channel: &Channel, head: Option<Position>, now: Time) {
-        if let Some(feed) = self.feeds.get(channel)
+        if let Some(feed) = self.feeds.get(channel).filter(|_| !ablated(Safeguard::Beacon))
             && !feed.has_reached(head.as_ref())
         {
             self.expected.entry(channel.clone()).or_insert((head, now.after(HEAD_GRACE)));
@@ -298,9 +298,10 @@ impl Intake {
         page
     }
 
-    /// Whether the channel is listened to for certain.
+    /// Whether the channel is listened to for certain, and what is announced from now on is passed on: a session that read
+    /// history while this instance still asked where the channel stands would miss what lies between the two answers.
     pub fn is_listening(&self, channel: &Channel) -> bool {
-        self.feeds.get(channel).is_some_and(|feed| feed.is_confirmed)
+        self.feeds.get(channel).is_some_and(Feed::is_ready)
     }
 
     /// The number of channels listened to, those that linger among them.

@@ -254,7 +254,7 @@ impl Session {
         }
         if self.greet_after > 0 {
             // Nothing is said before the greeting: what comes so early is read from history after it.
-            return self.handle_forgotten(&batch.channel);
+            return self.handle_forgotten(&batch.channel, GapReason::Overflow);
         }
         let Some((_, name, subscription)) = self.subscriptions.get_full_mut2(&batch.channel) else { return };
         if !name.is_copy_of(&batch.channel) {
@@ -274,15 +274,15 @@ impl Session {
         }
     }
 
-    /// The mailbox forgot something of this channel, or the broker lost it.
-    pub fn handle_forgotten(&mut self, channel: &Channel) {
+    /// The mailbox forgot something of this channel, or the broker lost it; `why` is told where no history makes it good.
+    pub fn handle_forgotten(&mut self, channel: &Channel, why: GapReason) {
         let Some(subscription) = self.subscriptions.get_mut(channel) else { return };
         match subscription.fall_behind() {
             Fallen::Read => self.behind.push_back(channel.clone()),
             Fallen::Reading => {}
             // A channel without history begins with the greeting.
             Fallen::Gap if self.greet_after > 0 => {}
-            Fallen::Gap => self.declare_gap(channel, GapReason::Overflow, None),
+            Fallen::Gap => self.declare_gap(channel, why, None),
         }
     }
 

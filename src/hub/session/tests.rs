@@ -94,7 +94,7 @@ fn nothing_follows_the_last_word() {
     let mut session = stream();
     join(&mut session, page("a.3", None));
     join(&mut session, page("a.5", None));
-    session.handle_forgotten(&channel("a"));
+    session.handle_forgotten(&channel("a"), GapReason::Overflow);
     assert!(matches!(session.poll_action(), Some(Action::Resume { .. })), "`a` is read");
     session.close(Close::new(CloseCode::Restart, ""));
     session.handle_batch(&batch("b", 6));

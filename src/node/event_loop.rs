@@ -124,6 +124,7 @@ impl EventLoop {
                     }
                 }
             }
+            BrokerEvent::Interrupted(interruption) => self.metrics.interrupted(interruption.as_str()),
             BrokerEvent::State(state) => self.handle_broker_state(state),
         }
     }

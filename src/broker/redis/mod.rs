@@ -49,6 +49,9 @@ use store::{Lives, RedisStore};
 /// How long somebody waits until a channel is listened to.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long the others may take to be told that this instance leaves.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Reads of the intake at once.
 const READS_MAX: usize = 64;
 
@@ -123,8 +126,8 @@ impl RedisBroker {
         let (reach, advanced) = (Arc::new(Reach::default()), Arc::new(Advanced::default()));
         let mut tasks = JoinSet::new();
 
-        let own_id = card.id().clone();
-        let requests = receive(config, &links, store.clone(), own_id, clock, events.clone(), &mut tasks);
+        let requests =
+            receive(config, &links, store.clone(), reach.clone(), clock, events.clone(), &mut tasks);
         let (client, name) = (links.commands.clone(), store.keys.cluster());
         let (farewell, leaving) = mpsc::channel(1);
         tasks.spawn(Beacons { client, name, card, advanced: advanced.clone(), leaving, number: 0 }.run());
@@ -226,7 +229,7 @@ fn receive(
     config: &Config,
     links: &Links,
     store: Arc<RedisStore>,
-    own_id: Arc<str>,
+    reach: Arc<Reach>,
     clock: Clock,
     events: mpsc::Sender<BrokerEvent>,
     tasks: &mut JoinSet<()>,
@@ -239,7 +242,6 @@ fn receive(
     let receiver = Receiver {
         intake: Intake::new(intake_limits(config)),
         peers: Arc::new(Mutex::new(Peers::default())),
-        own_id,
         store,
         commands: links.commands.clone(),
         subscriber: links.subscriber.clone(),
@@ -256,6 +258,9 @@ fn receive(
         link: 0,
         heard_self: clock.now(),
         giving_up: None,
+        suspects_link: false,
+        reach,
+        interruptions: Vec::new(),
     };
     tasks.spawn(receiver.run());
     asker
@@ -317,9 +322,9 @@ impl Broker for RedisBroker {
     fn leave(&self) -> BoxFuture<'_, ()> {
         async move {
             let (done, told) = oneshot::channel();
-            // Without beacons there is nobody to tell.
-            if self.farewell.send(done).await.is_ok() {
-                told.await.ok();
+            // Without beacons, or without Redis, there is nobody to tell; and they notice the silence.
+            if !self.reach.is_down() && self.farewell.send(done).await.is_ok() {
+                tokio::time::timeout(LEAVE_TIMEOUT, told).await.ok();
             }
         }
         .boxed()

@@ -30,7 +30,7 @@ use feed::{Feed, Took};
 /// How long a head that another instance told of may take to arrive here: its announcement may be on its way still.
 const HEAD_GRACE: Duration = Duration::from_millis(250);
 
-/// How long after a failed read the next one is tried.
+/// How long after a failed read, or a failed attempt to listen, the next one is made.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// The bounds of an intake.
@@ -78,6 +78,8 @@ pub struct Intake {
     reading: usize,
     last_ticket: u64,
     retries: VecDeque<(Time, Channel)>,
+    /// Channels that the broker must be asked for again.
+    unheeded: VecDeque<(Time, Channel)>,
     lingering: VecDeque<(Time, Channel)>,
     /// Heads that must have been reached by then.
     expected: IndexMap<Channel, (Option<Position>, Time)>,
@@ -98,6 +100,7 @@ impl Intake {
             reading: 0,
             last_ticket: 0,
             retries: VecDeque::new(),
+            unheeded: VecDeque::new(),
             lingering: VecDeque::new(),
             expected: IndexMap::new(),
             tail_bytes: 0,
@@ -135,6 +138,11 @@ impl Intake {
         }
     }
 
+    /// The broker could not be told to announce the channel: it is told again after a while.
+    pub fn handle_not_listening(&mut self, channel: &Channel, now: Time) {
+        self.unheeded.push_back((now.after(RETRY_AFTER), channel.clone()));
+    }
+
     /// Something was announced.
     pub fn handle_publication(
         &mut self,
@@ -160,6 +168,7 @@ impl Intake {
     /// The link that announcements come by was lost. Nothing of them is certain until each channel is listened to again.
     pub fn handle_link_lost(&mut self) {
         self.interests.clear();
+        self.unheeded.clear();
         for (channel, feed) in &mut self.feeds {
             feed.is_confirmed = false;
             self.events.extend(feed.lose().then(|| BrokerEvent::Lost(channel.clone())));
@@ -229,6 +238,12 @@ impl Intake {
     pub fn handle_timeout(&mut self, now: Time) {
         while self.retries.front().is_some_and(|(at, _)| *at <= now) {
             self.reads.extend(self.retries.pop_front().map(|(_, channel)| channel));
+        }
+        while self.unheeded.front().is_some_and(|(at, _)| *at <= now) {
+            let unheeded = self.unheeded.pop_front().map(|(_, channel)| channel);
+            let wanted =
+                unheeded.filter(|channel| self.feeds.get(channel).is_some_and(|feed| !feed.is_confirmed));
+            self.interests.extend(wanted.map(Interest::Listen));
         }
         self.handle_expected(now);
         self.forget_idle(now);

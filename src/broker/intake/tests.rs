@@ -180,6 +180,18 @@ fn a_read_that_fails_is_tried_again_and_one_that_is_late_does_not_count() {
 }
 
 #[test]
+fn a_broker_that_did_not_listen_is_told_again() {
+    let mut intake = intake();
+    intake.listen(&channel("c"), &retention());
+    assert_eq!(intake.poll_interest(), Some(Interest::Listen(channel("c"))));
+    intake.handle_not_listening(&channel("c"), at(0));
+    intake.handle_timeout(at(499));
+    assert_eq!(intake.poll_interest(), None);
+    intake.handle_timeout(at(500));
+    assert_eq!(intake.poll_interest(), Some(Interest::Listen(channel("c"))));
+}
+
+#[test]
 fn what_nobody_needs_is_listened_to_a_while_longer() {
     let mut intake = live();
     intake.unlisten(&channel("c"), at(0));

@@ -26,13 +26,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use fred::prelude::*;
 use futures::future::{BoxFuture, FutureExt};
-use tidings_protocol::{Ack, Channel, Position, PublishCommand};
+use tidings_protocol::{Ack, Channel, ClusterMessage, Position, PublishCommand};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::{Broker, BrokerError, BrokerEvent, InstanceCard, Intake, IntakeLimits, Peers};
+use super::{Broker, BrokerError, BrokerEvent, InstanceCard, Intake, IntakeLimits, Peer, Peers};
 use crate::broker::memory::retention;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -88,6 +89,7 @@ pub struct RedisBroker {
     replicated: Option<Replicated>,
     advanced: Arc<Advanced>,
     reach: Arc<Reach>,
+    peers: Arc<Mutex<Peers>>,
     /// The bytes of publishes on their way; a permit is a KiB.
     room: Arc<Semaphore>,
     farewell: mpsc::Sender<oneshot::Sender<()>>,
@@ -105,7 +107,8 @@ impl RedisBroker {
     ) -> Result<RedisBroker, RedisRefused> {
         let url = config.redis.url.as_ref().expect("a Redis is configured");
         let masked = || url.masked();
-        let links = Links::connect(url.expose(), config.redis.replicas).await;
+        let announcements_max = config.limits.broker_announcements_max;
+        let links = Links::connect(url.expose(), config.redis.replicas, announcements_max).await;
         let links =
             links.map_err(|error| RedisRefused::Unreachable { url: masked(), reason: error.to_string() })?;
         let fit = checks::check(&links.commands, config.redis.replicas).await;
@@ -126,7 +129,7 @@ impl RedisBroker {
         let (reach, advanced) = (Arc::new(Reach::default()), Arc::new(Advanced::default()));
         let mut tasks = JoinSet::new();
 
-        let requests =
+        let (requests, peers) =
             receive(config, &links, store.clone(), reach.clone(), clock, events.clone(), &mut tasks);
         let (client, name) = (links.commands.clone(), store.keys.cluster());
         let (farewell, leaving) = mpsc::channel(1);
@@ -146,6 +149,7 @@ impl RedisBroker {
             replicated,
             advanced,
             reach,
+            peers,
             room,
             farewell,
             _tasks: tasks,
@@ -213,6 +217,15 @@ impl RedisBroker {
         }
     }
 
+    async fn announce(&self, message: ClusterMessage) -> Result<(), BrokerError> {
+        if self.reach.is_down() {
+            return Err(BrokerError::Unavailable);
+        }
+        let (name, bytes) = (self.store.keys.cluster(), Bytes::from(message.encode()));
+        let told: FredResult<()> = self.links.commands.publish(name, bytes).await;
+        told.map_err(|error| answer::write_failed(&error))
+    }
+
     fn is_volatile(&self, channel: &Channel) -> bool {
         self.config.namespaces.of(channel.as_str()).history_size == 0
     }
@@ -224,7 +237,7 @@ impl RedisBroker {
     }
 }
 
-/// Starts what takes announcements in; returns where it is asked.
+/// Starts what takes announcements in; returns where it is asked, and whom it hears of.
 fn receive(
     config: &Config,
     links: &Links,
@@ -233,15 +246,16 @@ fn receive(
     clock: Clock,
     events: mpsc::Sender<BrokerEvent>,
     tasks: &mut JoinSet<()>,
-) -> mpsc::Sender<Request> {
+) -> (mpsc::Sender<Request>, Arc<Mutex<Peers>>) {
     let (asker, requests) = mpsc::channel(REQUESTS_MAX);
+    let peers = Arc::new(Mutex::new(Peers::default()));
     let (changes, changed) = mpsc::channel(INTERESTS_MAX);
     let (reporter, reports) = mpsc::channel(REQUESTS_MAX);
     let (client, keys) = (links.subscriber.clone(), store.keys.clone());
     tasks.spawn(Interests { client, keys, changes: changed, reports: reporter.clone() }.run());
     let receiver = Receiver {
         intake: Intake::new(intake_limits(config)),
-        peers: Arc::new(Mutex::new(Peers::default())),
+        peers: peers.clone(),
         store,
         commands: links.commands.clone(),
         subscriber: links.subscriber.clone(),
@@ -255,6 +269,7 @@ fn receive(
         messages: links.subscriber.message_rx(),
         reconnects: links.subscriber.reconnect_rx(),
         waiting: HashMap::new(),
+        told: Vec::new(),
         link: 0,
         heard_self: clock.now(),
         giving_up: None,
@@ -263,7 +278,7 @@ fn receive(
         interruptions: Vec::new(),
     };
     tasks.spawn(receiver.run());
-    asker
+    (asker, peers)
 }
 
 fn intake_limits(config: &Config) -> IntakeLimits {
@@ -317,6 +332,14 @@ impl Broker for RedisBroker {
 
     fn channels(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>> {
         directory::channels(&self.links.commands, &self.store.keys, limit).boxed()
+    }
+
+    fn tell(&self, message: ClusterMessage) -> BoxFuture<'_, Result<(), BrokerError>> {
+        self.announce(message).boxed()
+    }
+
+    fn peers(&self) -> Vec<Peer> {
+        self.peers.lock().expect("nobody panics with the peers").iter().cloned().collect()
     }
 
     fn leave(&self) -> BoxFuture<'_, ()> {

@@ -185,12 +185,15 @@ async fn subscribers(scene: &Scene) -> usize {
 
 #[tokio::test]
 async fn announcements_that_an_instance_cannot_take_in_are_read_from_history() {
-    /// Announcements of something long known, twelve times as many as may wait for an instance.
-    const BURST: &str = "200000";
+    /// Announcements of something long known, many times as many as may wait for an instance here.
+    const BURST: &str = "5000";
+    const LIMITS: &str = "[limits]\nbroker_announcements_max = 16\n";
     const SCRIPT: &str = "local message = ''
         for byte in string.gmatch(ARGV[2], '%d+') do message = message .. string.char(byte) end
         for _ = 1, ARGV[3] do redis.call('PUBLISH', ARGV[1], message) end";
-    let mut scene = Scene::start("a burst of announcements").await;
+    let redis = RedisServer::start("").await;
+    let link = Link::Direct(redis.url());
+    let mut scene = Scene::of("a burst of announcements", redis, &link, LIMITS).await;
     let mut probe = Probe::new("burst", &scene.fleet);
     let mut sockets = Vec::new();
     for instance in &scene.fleet.instances {

@@ -106,6 +106,8 @@ pub struct Session {
     cursor: CursorState,
     /// The broker as the client was told, or will be with the greeting.
     broker: BrokerState,
+    /// Where, from 0 to 1, it is among those who came together: what all would do at once is spread by it.
+    jitter: f64,
     transmits: VecDeque<Transmit>,
 }
 
@@ -129,7 +131,8 @@ enum Asked {
 }
 
 impl Session {
-    /// A session that just connected. Without a grant it waits for `connect`. `jitter` (0 to 1) spreads its pings.
+    /// A session that just connected. Without a grant it waits for `connect`. `jitter` (0 to 1) spreads its pings
+    /// and its comeback.
     pub fn new(
         config: Arc<SessionConfig>,
         name: String,
@@ -152,6 +155,7 @@ impl Session {
             greet_after: 0,
             cursor: CursorState::None,
             broker: BrokerState::Up,
+            jitter,
             transmits: VecDeque::new(),
         };
         if let Some(grant) = grant {

@@ -7,6 +7,7 @@ mod support;
 mod ablation;
 mod access;
 mod batching;
+mod broker_suite;
 mod degraded;
 mod drain;
 mod errors;

@@ -79,6 +79,8 @@ pub struct Intake {
     last_ticket: u64,
     retries: VecDeque<(Time, Channel)>,
     lingering: VecDeque<(Time, Channel)>,
+    /// Channels that the broker was asked for in vain, and when to ask again.
+    refused: VecDeque<(Time, Channel)>,
     /// Heads that must have been reached by then.
     expected: IndexMap<Channel, (Option<Position>, Time)>,
     refresh_at: Time,
@@ -99,6 +101,7 @@ impl Intake {
             last_ticket: 0,
             retries: VecDeque::new(),
             lingering: VecDeque::new(),
+            refused: VecDeque::new(),
             expected: IndexMap::new(),
             tail_bytes: 0,
             events: VecDeque::new(),
@@ -172,6 +175,22 @@ impl Intake {
         self.interests = unconfirmed.map(|(channel, _)| Interest::Listen(channel.clone())).collect();
     }
 
+    /// One of several servers was lost, or its channels are on others now: they must be listened to anew.
+    pub fn handle_server_lost(&mut self, is_of_it: impl Fn(&Channel) -> bool) {
+        let is_asked_for = |interest: &Interest| matches!(interest, Interest::Listen(of) if is_of_it(of));
+        self.interests.retain(|interest| !is_asked_for(interest));
+        for (channel, feed) in self.feeds.iter_mut().filter(|(channel, _)| is_of_it(channel)) {
+            feed.is_confirmed = false;
+            self.events.extend(feed.lose().then(|| BrokerEvent::Lost(channel.clone())));
+            self.interests.push_back(Interest::Listen(channel.clone()));
+        }
+    }
+
+    /// The broker does not announce the channel, although it was asked to: it is asked again a little later.
+    pub fn handle_refused(&mut self, channel: &Channel, now: Time) {
+        self.refused.push_back((now.after(RETRY_AFTER), channel.clone()));
+    }
+
     /// Announcements were dropped on their way here, of whichever channels.
     pub fn handle_lag(&mut self) {
         if ablated(Safeguard::Lag) {
@@ -229,6 +248,11 @@ impl Intake {
     pub fn handle_timeout(&mut self, now: Time) {
         while self.retries.front().is_some_and(|(at, _)| *at <= now) {
             self.reads.extend(self.retries.pop_front().map(|(_, channel)| channel));
+        }
+        while self.refused.front().is_some_and(|(at, _)| *at <= now) {
+            let channel = self.refused.pop_front().map(|(_, channel)| channel);
+            let is_missing = |name: &Channel| self.feeds.get(name).is_some_and(|feed| !feed.is_confirmed);
+            self.interests.extend(channel.filter(is_missing).map(Interest::Listen));
         }
         self.handle_expected(now);
         self.forget_idle(now);

@@ -23,6 +23,7 @@ mod load;
 mod model;
 mod origins;
 mod publish;
+mod redis_groups;
 mod resume;
 mod simulation;
 mod slow_consumer;

@@ -142,6 +142,39 @@ fn a_lost_link_makes_every_channel_listened_to_and_read_again() {
 }
 
 #[test]
+fn a_lost_server_makes_only_its_own_channels_listened_to_again() {
+    let mut intake = live();
+    intake.handle_server_lost(|name| name.as_str() != "c");
+    assert!(intake.is_listening(&channel("c")) && intake.poll_interest().is_none());
+    for _ in 0..2 {
+        intake.handle_server_lost(|name| name.as_str() == "c");
+    }
+    assert!(!intake.is_listening(&channel("c")));
+    assert_eq!(intake.poll_interest(), Some(Interest::Listen(channel("c"))));
+    assert_eq!(intake.poll_interest(), None, "once");
+    intake.handle_listening(&channel("c"));
+    answer(&mut intake, Some("a.10"), page("a.10", 12, 12, None));
+    assert_eq!(told(&mut intake), ["a.11", "a.12"]);
+}
+
+#[test]
+fn a_channel_that_the_broker_refused_is_asked_for_again_while_it_is_needed() {
+    let mut intake = live();
+    for needed in [true, false] {
+        intake.handle_server_lost(|_| true);
+        assert_eq!(intake.poll_interest(), Some(Interest::Listen(channel("c"))));
+        intake.handle_refused(&channel("c"), at(0));
+        if !needed {
+            intake.handle_listening(&channel("c"));
+        }
+        intake.handle_timeout(at(499));
+        assert_eq!(intake.poll_interest(), None);
+        intake.handle_timeout(at(500));
+        assert_eq!(intake.poll_interest().is_some(), needed);
+    }
+}
+
+#[test]
 fn a_head_that_never_arrives_makes_the_channel_listened_to_and_read_again() {
     let mut intake = live();
     for (head, arrives) in [(11, true), (12, false)] {

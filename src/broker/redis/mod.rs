@@ -15,18 +15,24 @@ mod checks;
 mod directory;
 mod interest;
 mod keys;
+mod line;
 mod links;
 mod monitor;
 mod receiver;
 mod replicated;
 mod script;
+mod sentinels;
+mod shard;
+mod shards;
 mod store;
+mod survey;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fred::prelude::*;
+use fred::error::Error;
+use fred::prelude::Config as RedisClientConfig;
 use futures::future::{BoxFuture, FutureExt};
 use tidings_protocol::{Ack, Channel, Position, PublishCommand};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -38,12 +44,12 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::hub::{BrokerState, Page, PageLimit, Published};
 use beacon::{Advanced, Beacons};
-use interest::{INTERESTS_MAX, Interests};
 use keys::Keys;
-use links::Links;
-use monitor::{Monitor, Reach};
+use line::HEARD_MAX;
+use monitor::{Monitor, Standing};
 use receiver::{REQUESTS_MAX, Receiver, Request};
-use replicated::Replicated;
+use shard::{Reach, Shard};
+use shards::Shards;
 use store::{Lives, RedisStore};
 
 /// How long somebody waits until a channel is listened to.
@@ -78,18 +84,24 @@ pub enum RedisRefused {
 
 /// Shares channels with the other instances on the same Redis and prefix.
 pub struct RedisBroker {
-    links: Links,
+    shards: Arc<Shards>,
     store: Arc<RedisStore>,
     config: Config,
     requests: mpsc::Sender<Request>,
-    replicated: Option<Replicated>,
     advanced: Arc<Advanced>,
-    reach: Arc<Reach>,
+    standing: Arc<Standing>,
     /// The bytes of publishes on their way; a permit is a KiB.
     room: Arc<Semaphore>,
     farewell: mpsc::Sender<oneshot::Sender<()>>,
     /// Everything that runs for it, and ends with it.
     _tasks: JoinSet<()>,
+}
+
+/// What a broker is started with, beside its configuration.
+struct Surroundings {
+    events: mpsc::Sender<BrokerEvent>,
+    clock: Clock,
+    card: Arc<InstanceCard>,
 }
 
 impl RedisBroker {
@@ -101,60 +113,84 @@ impl RedisBroker {
         card: Arc<InstanceCard>,
     ) -> Result<RedisBroker, RedisRefused> {
         let url = config.redis.url.as_ref().expect("a Redis is configured");
-        let masked = || url.masked();
-        let links = Links::connect(url.expose(), config.redis.replicas).await;
-        let links =
-            links.map_err(|error| RedisRefused::Unreachable { url: masked(), reason: error.to_string() })?;
-        let fit = checks::check(&links.commands, config.redis.replicas).await;
-        fit.map_err(|reason| RedisRefused::Unfit { url: masked(), reason })?;
-        Ok(Self::run(config, links, events, clock, card))
+        let unreachable =
+            |error: Error| RedisRefused::Unreachable { url: url.masked(), reason: error.to_string() };
+        let connection = RedisClientConfig::from_url(url.expose()).map_err(unreachable)?;
+        let keys = Keys::new(&config.redis.prefix);
+        let lives = Lives { key: config.limits.idempotency_window, meta: config.redis.forget_after };
+        let is_cluster = connection.server.is_clustered();
+        let store = Arc::new(RedisStore::new(keys, lives, card.id(), is_cluster));
+        let replicas = config.redis.replicas;
+        let reach = Reach { config: connection.clone(), store: store.clone(), replicas, clock };
+        let shards = match is_cluster {
+            true => {
+                let ranges = survey::first(&connection).await.map_err(unreachable)?;
+                Shards::cluster(reach, ranges)
+            }
+            false => Shards::single(reach),
+        };
+        let shards = Arc::new(shards.map_err(unreachable)?);
+        let mut tasks = JoinSet::new();
+        if is_cluster {
+            tasks.spawn(survey::keep(shards.clone(), connection));
+        } else if connection.server.is_sentinel() {
+            tasks.spawn(sentinels::keep(shards.clone(), connection));
+        }
+        let (mut reached, mut refused) = (0, None);
+        for shard in &shards.map().shards {
+            if let Err(error) = shard.connected().await {
+                refused = Some(unreachable(error));
+                continue;
+            }
+            reached += 1;
+            let fit = checks::check(shard, replicas).await;
+            fit.map_err(|reason| RedisRefused::Unfit { url: url.masked(), reason })?;
+        }
+        // What some primary of a cluster holds can wait until that one is back, or followed by another.
+        if let Some(refused) = refused.filter(|_| reached == 0) {
+            return Err(refused);
+        }
+        Ok(Self::run(config, shards, store, tasks, Surroundings { events, clock, card }))
     }
 
     fn run(
         config: &Config,
-        links: Links,
-        events: mpsc::Sender<BrokerEvent>,
-        clock: Clock,
-        card: Arc<InstanceCard>,
+        shards: Arc<Shards>,
+        store: Arc<RedisStore>,
+        mut tasks: JoinSet<()>,
+        Surroundings { events, clock, card }: Surroundings,
     ) -> RedisBroker {
-        let keys = Keys::new(&config.redis.prefix);
-        let lives = Lives { key: config.limits.idempotency_window, meta: config.redis.forget_after };
-        let store = Arc::new(RedisStore::new(keys.clone(), lives, card.id(), links.is_cluster()));
         let (requests, requested) = mpsc::channel(REQUESTS_MAX);
-        let (reach, peers) = (Arc::new(Reach::default()), Arc::new(Mutex::new(Peers::default())));
+        let (standing, peers) = (Arc::new(Standing::default()), Arc::new(Mutex::new(Peers::default())));
         let advanced = Arc::new(Advanced::default());
-        let mut tasks = JoinSet::new();
-
-        let (changes, changed) = mpsc::channel(INTERESTS_MAX);
         let (reporter, reports) = mpsc::channel(REQUESTS_MAX);
-        let interests =
-            Interests { client: links.subscriber.clone(), keys, changes: changed, reports: reporter.clone() };
-        tasks.spawn(interests.run());
+        let (speaker, heard) = mpsc::channel(HEARD_MAX);
+        let mut maps = shards.maps();
+        let map = maps.borrow_and_update().clone();
         let receiver = Receiver {
             intake: Intake::new(intake_limits(config)),
             peers,
             own_id: card.id().clone(),
             store: store.clone(),
-            commands: links.commands.clone(),
-            subscriber: links.subscriber.clone(),
+            shards: shards.clone(),
+            map,
+            maps,
+            lines: HashMap::new(),
             namespaces: config.namespaces.clone(),
             clock,
             events: events.clone(),
-            changes,
             reporter,
             reports,
             requests: requested,
-            messages: links.subscriber.message_rx(),
-            reconnects: links.subscriber.reconnect_rx(),
+            speaker,
+            heard,
             waiting: HashMap::new(),
-            link: 0,
-            heard_self: clock.now(),
-            giving_up: None,
         };
         tasks.spawn(receiver.run());
         let (farewell, leaving) = mpsc::channel(1);
         let beacons = Beacons {
-            client: links.commands.clone(),
+            shards: shards.clone(),
+            sender: 0,
             name: store.keys.cluster(),
             card,
             advanced: advanced.clone(),
@@ -162,43 +198,31 @@ impl RedisBroker {
             number: 0,
         };
         tasks.spawn(beacons.run());
-        let clients = vec![links.commands.clone(), links.subscriber.clone()];
-        tasks.spawn(Monitor { clients, clock, reach: reach.clone(), events }.run());
-        let replicated = links.replicated.as_ref().map(|client| {
-            Replicated::start(client.clone(), store.clone(), config.redis.replicas, &mut tasks)
-        });
+        tasks.spawn(Monitor { shards: shards.clone(), clock, standing: standing.clone(), events }.run());
         let room = Arc::new(Semaphore::new(config.limits.broker_pending_bytes.div_ceil(1_024)));
         let config = config.clone();
-        RedisBroker {
-            links,
-            store,
-            config,
-            requests,
-            replicated,
-            advanced,
-            reach,
-            room,
-            farewell,
-            _tasks: tasks,
-        }
+        RedisBroker { shards, store, config, requests, advanced, standing, room, farewell, _tasks: tasks }
     }
 
     async fn store(&self, command: PublishCommand) -> Result<Published, BrokerError> {
         let wants_replicas = command.ack == Ack::Replicated;
-        if wants_replicas && self.replicated.is_none() {
+        if wants_replicas && self.config.redis.replicas == 0 {
             return Err(BrokerError::AckNotPossible);
-        }
-        if self.reach.is_down() {
-            return Err(BrokerError::Unavailable);
         }
         let kib = command.payload.as_bytes().len().div_ceil(1_024).max(1) as u32;
         let _room = self.room.try_acquire_many(kib).map_err(|_| BrokerError::Overloaded)?;
         let retention = retention(self.config.namespaces.of(command.channel.as_str()));
         let channel = command.channel.clone();
-        let published = match self.replicated.as_ref().filter(|_| wants_replicas) {
-            Some(replicated) => replicated.publish(command, retention).await,
-            None => self.store.publish(&self.links.commands, &command, &retention).await,
+        let publish = |shard: Arc<Shard>| {
+            let (command, retention) = (&command, &retention);
+            async move {
+                match shard.replicated.as_ref().filter(|_| wants_replicas) {
+                    Some(replicated) => replicated.publish(command.clone(), retention.clone()).await,
+                    None => self.store.publish(&shard.commands, command, retention).await,
+                }
+            }
         };
+        let published = self.shards.at(&channel, publish).await;
         match &published {
             Ok(published) => {
                 if let Some(position) = &published.position {
@@ -222,10 +246,7 @@ impl RedisBroker {
         if self.is_volatile(&channel) {
             return Ok(None);
         }
-        if self.reach.is_down() {
-            return Err(BrokerError::Unavailable);
-        }
-        self.store.read(&self.links.commands, &channel, since.as_ref(), limit).await.map(Some)
+        self.store.read_at(&self.shards, &channel, since.as_ref(), limit).await.map(Some)
     }
 
     async fn resume_or_read(
@@ -305,7 +326,7 @@ impl Broker for RedisBroker {
     }
 
     fn channels(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>> {
-        directory::channels(&self.links.commands, &self.store.keys, limit).boxed()
+        async move { directory::channels(&self.shards.map(), &self.store.keys, limit).await }.boxed()
     }
 
     fn leave(&self) -> BoxFuture<'_, ()> {
@@ -320,7 +341,7 @@ impl Broker for RedisBroker {
     }
 
     fn state(&self) -> BrokerState {
-        self.reach.state()
+        self.standing.state()
     }
 
     fn name(&self) -> &'static str {

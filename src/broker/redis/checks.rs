@@ -29,6 +29,9 @@ pub(super) async fn check(shard: &Shard, replicas: usize) -> Result<(), String> 
     settings.check_eviction().await;
     settings.check_buffer().await;
     settings.check_replicas(&replication, replicas).await;
+    if shard.server.is_some() {
+        settings.check_coverage().await;
+    }
     Ok(())
 }
 
@@ -93,6 +96,14 @@ impl Settings<'_> {
             warn!(
                 bytes,
                 "redis closes subscribers that fall behind by so little: set client-output-buffer-limit pubsub 32mb 8mb 60"
+            );
+        }
+    }
+
+    async fn check_coverage(&self) {
+        if self.get("cluster-require-full-coverage").await.is_some_and(|value| value == "yes") {
+            warn!(
+                "while one primary is replaced, the others refuse everything: set cluster-require-full-coverage no"
             );
         }
     }

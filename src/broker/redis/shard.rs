@@ -144,17 +144,17 @@ impl Pulse {
     async fn feel(self: Arc<Self>) {
         loop {
             let is_primary = tokio::time::timeout(PING_TIMEOUT, is_primary(&self.client)).await;
+            let answers = matches!(is_primary, Ok(Ok(true)));
+            if answers {
+                self.last.store(self.clock.now().0.as_millis() as u64, Ordering::Release);
+            }
+            self.answers.store(answers, Ordering::Release);
             if matches!(is_primary, Ok(Ok(false))) {
                 warn!("a redis connection leads to a replica, and is given up");
                 if let Err(error) = self.client.force_reconnection().await {
                     debug!(%error, "no new connection");
                 }
             }
-            let answers = matches!(is_primary, Ok(Ok(true)));
-            if answers {
-                self.last.store(self.clock.now().0.as_millis() as u64, Ordering::Release);
-            }
-            self.answers.store(answers, Ordering::Release);
             tokio::time::sleep(PAUSE).await;
         }
     }

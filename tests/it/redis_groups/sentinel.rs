@@ -88,6 +88,9 @@ async fn inject(fault: Fault, group: &mut SentinelGroup, both: &Both) -> String 
     assert_ne!(now, id, "the numbering of writes changed");
     if !group.servers[before].is_alive() {
         group.revive(before).await;
+    } else if group.servers[before].role().await == "master" {
+        // The sentinels would do so some ten seconds later.
+        group.servers[before].replica_of(&group.servers[after]).await;
     }
     group.wait_until_complete().await;
     some_traffic(&both.replicated, 10).await;
@@ -111,7 +114,8 @@ async fn faults(fault: Fault, usual: usize) -> [Outcome; 2] {
     for (ack, outcome) in ["stored", "replicated"].into_iter().zip(&outcomes) {
         report(&format!("{fault:?}, ack {ack}"), count, &proofs, outcome);
         outcome.demand_promises_kept();
-        assert!(outcome.continued > 0, "readers followed the numbering: {outcome}");
+        let followed = outcome.continued > 0 || outcome.gaps.contains_key("epoch");
+        assert!(followed, "readers followed the numbering: {outcome}");
     }
     outcomes
 }

@@ -82,10 +82,13 @@ async fn a_redis_without_fault_is_used_without_a_word() {
 
 #[tokio::test]
 async fn every_primary_of_a_cluster_is_looked_at() {
-    let cluster = RedisCluster::start("min-replicas-to-write 1\n").await;
+    let cluster = RedisCluster::start("min-replicas-to-write 1\ncluster-require-full-coverage no\n").await;
     let said = accepted(&cluster.url(), "").await;
     assert!(!said.contains("WARN"), "{said}");
-    let policy = cluster.nodes[2].command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
-    assert_eq!(policy.text(), "OK");
-    demand(&accepted(&cluster.url(), "").await, &["allkeys-lru"]);
+    for (setting, value) in [("maxmemory-policy", "allkeys-lru"), ("cluster-require-full-coverage", "yes")] {
+        let set = cluster.nodes[2].command(&["CONFIG", "SET", setting, value]).await;
+        assert_eq!(set.text(), "OK");
+    }
+    let said = accepted(&cluster.url(), "").await;
+    demand(&said, &["allkeys-lru", "set cluster-require-full-coverage no"]);
 }

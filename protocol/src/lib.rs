@@ -9,6 +9,7 @@ mod codec;
 mod command;
 mod continuity;
 mod frame;
+mod inquiry;
 mod position;
 mod publication;
 
@@ -23,6 +24,7 @@ pub use frame::{
     GapReason, HelloFrame, HistoryFrame, PublishedFrame, RefreshedFrame, RestoredFrame, SubscribedFrame,
     UnsubscribedFrame,
 };
+pub use inquiry::{ClusterAnswer, ClusterAsk, ConnectionInfo, Transport, Which};
 pub use position::{Epoch, Offset, Position, PositionInvalid};
 pub use publication::{Payload, PayloadInvalid, Publication};
 

@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, ready};
-use tidings_protocol::{Ack, Channel, Position, PublishCommand};
+use tidings_protocol::{Ack, Channel, ClusterMessage, Position, PublishCommand};
 use tokio::sync::mpsc;
 
-use super::{Broker, BrokerError, BrokerEvent, Store, StoreLimits, Stored};
+use super::{Broker, BrokerError, BrokerEvent, InstanceCard, Peer, Store, StoreLimits, Stored};
 use crate::clock::Clock;
 use crate::config::{Namespace, Namespaces};
 use crate::hub::{BrokerState, Page, PageLimit, Published, Retention};
@@ -24,20 +24,22 @@ pub struct MemoryBroker {
     namespaces: Namespaces,
     events: mpsc::Sender<BrokerEvent>,
     clock: Clock,
+    card: Arc<InstanceCard>,
 }
 
 impl MemoryBroker {
-    /// A broker that announces on `events`. `seed` tells the epochs of this start from those of any other.
+    /// A broker that announces on `events`. The id of its instance tells the epochs of this start from those of any
+    /// other.
     pub fn start(
         limits: StoreLimits,
         namespaces: Namespaces,
         events: mpsc::Sender<BrokerEvent>,
         clock: Clock,
-        seed: &str,
+        card: Arc<InstanceCard>,
     ) -> Self {
-        let store = Arc::new(Mutex::new(Store::new(limits, seed)));
+        let store = Arc::new(Mutex::new(Store::new(limits, card.id())));
         tokio::spawn(sweep(Arc::downgrade(&store), clock));
-        MemoryBroker { store, namespaces, events, clock }
+        MemoryBroker { store, namespaces, events, clock, card }
     }
 
     async fn store_and_announce(&self, command: PublishCommand) -> Result<Published, BrokerError> {
@@ -58,6 +60,12 @@ impl MemoryBroker {
             }
             Stored::Repeated(published) => Ok(published),
         }
+    }
+
+    async fn announce(&self, message: ClusterMessage) -> Result<(), BrokerError> {
+        let sent = self.events.send(BrokerEvent::Told(message));
+        let sent = tokio::time::timeout(ANNOUNCE_TIMEOUT, sent).await;
+        sent.map_err(|_| BrokerError::Overloaded)?.map_err(|_| BrokerError::Unavailable)
     }
 
     fn read(
@@ -128,11 +136,21 @@ impl Broker for MemoryBroker {
         ready(Ok(channels.collect())).boxed()
     }
 
-    /// Memory cannot be lost without the process.
+    fn tell(&self, message: ClusterMessage) -> BoxFuture<'_, Result<(), BrokerError>> {
+        self.announce(message).boxed()
+    }
+
+    /// There is nobody else, and the one that asks is there.
+    fn peers(&self) -> Vec<Peer> {
+        vec![Peer::new(self.card.info(), self.clock.now())]
+    }
+
+    /// There is nobody to be told.
     fn leave(&self) -> BoxFuture<'_, ()> {
         ready(()).boxed()
     }
 
+    /// Memory cannot be lost without the process.
     fn state(&self) -> BrokerState {
         BrokerState::Up
     }

@@ -26,7 +26,9 @@ pub use store::{Store, StoreLimits, Stored};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use tidings_protocol::{Channel, Code, Epoch, Position, Problem, Publication, PublishCommand};
+use tidings_protocol::{
+    Channel, ClusterMessage, Code, Epoch, Position, Problem, Publication, PublishCommand,
+};
 
 use crate::hub::{BrokerState, Page, PageLimit, Published};
 
@@ -62,6 +64,13 @@ pub trait Broker: Send + Sync {
     /// Channels that hold something, with their heads, in no particular order; at most `limit`.
     fn channels(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>>;
 
+    /// Tells all instances something, this one too, by [`BrokerEvent::Told`]. It may be lost on its way to any of them;
+    /// an error but [`BrokerError::OutcomeUnknown`] says that it surely was, on every way.
+    fn tell(&self, message: ClusterMessage) -> BoxFuture<'_, Result<(), BrokerError>>;
+
+    /// The instances that were heard of, this one among them as soon as it heard itself; each once, in no particular order.
+    fn peers(&self) -> Vec<Peer>;
+
     /// This instance is about to end: those that share the broker need not wonder why it falls silent.
     fn leave(&self) -> BoxFuture<'_, ()>;
 
@@ -86,6 +95,8 @@ pub enum BrokerEvent {
     },
     /// Announcements of this channel may have been lost.
     Lost(Channel),
+    /// What an instance told all.
+    Told(ClusterMessage),
     /// The broker was lost, or is back. While it is lost, what needs it fails as [`BrokerError::Unavailable`].
     State(BrokerState),
 }

@@ -2,26 +2,33 @@
 //!
 //! It does not know how a subscriber is connected, nor how the broker stores.
 
+mod cluster;
 mod connections;
 mod event_loop;
+mod inquiry;
 mod mailbox;
+mod operation;
+mod profile;
 
+pub use inquiry::Findings;
 pub use mailbox::SharedMailbox;
+pub use profile::Profile;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tidings_protocol::{Ack, Channel, CloseCode, Code, Position, Problem, PublishCommand};
+use tidings_protocol::{Ack, Channel, CloseCode, ClusterAsk, Code, Position, Problem, PublishCommand};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::ablation::{Safeguard, ablated};
-use crate::broker::{Broker, BrokerEvent};
+use crate::broker::{Broker, BrokerEvent, InstanceCard, Peer};
 use crate::clock::Clock;
 use crate::config::{BatchMode, Limits, Namespace, Namespaces};
-use crate::hub::{BatchRules, BrokerState, Close, Hub, Page, PageLimit, Published, SessionId, Wake};
+use crate::hub::{BatchRules, BrokerState, Close, Hub, Page, PageLimit, Published, SessionId};
 use crate::observe::Metrics;
+use cluster::Cluster;
 use connections::Connections;
 use event_loop::{EventLoop, NodeCommand};
 
@@ -38,6 +45,7 @@ pub struct Node {
     namespaces: Namespaces,
     rules: HashMap<Arc<str>, Arc<BatchRules>>,
     connections: Arc<Connections>,
+    cluster: Arc<Cluster>,
     next_session: AtomicU64,
     /// Publishes on their way; closed once no more are taken.
     publishing: TaskTracker,
@@ -46,6 +54,7 @@ pub struct Node {
 impl Node {
     /// Joins a broker and the receiving end of its announcements; runs until dropped.
     pub fn start(
+        card: Arc<InstanceCard>,
         broker: Arc<dyn Broker>,
         events: mpsc::Receiver<BrokerEvent>,
         namespaces: Namespaces,
@@ -55,10 +64,12 @@ impl Node {
     ) -> Arc<Node> {
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
         let connections = Arc::new(Connections::new(broker.state()));
+        let cluster = Arc::new(Cluster::new(card, broker.clone(), connections.clone(), clock));
         let event_loop = EventLoop {
             hub: Hub::default(),
             connections: connections.clone(),
             broker: broker.name(),
+            cluster: cluster.clone(),
             commands,
             events,
             clock,
@@ -75,6 +86,7 @@ impl Node {
             namespaces,
             rules,
             connections,
+            cluster,
             next_session: AtomicU64::new(1),
             publishing: TaskTracker::new(),
         })
@@ -84,6 +96,7 @@ impl Node {
     pub fn enter(self: &Arc<Self>, mailbox: Arc<SharedMailbox>) -> Member {
         let session = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
         self.connections.insert(session, &mailbox);
+        self.cluster.card().connection_opened();
         if self.publishing.is_closed() {
             // It was admitted before the drain began, and may be in nobody's list of what is to be closed.
             self.close(session, Close::new(CloseCode::Restart, "the server restarts"));
@@ -138,6 +151,16 @@ impl Node {
         self.connections.len()
     }
 
+    /// The instances of the cluster: this one as it is now, the others as they were heard of last.
+    pub fn instances(&self) -> Vec<Peer> {
+        self.cluster.instances()
+    }
+
+    /// Has every instance do something with its connections, and names those that did not answer within 2 s.
+    pub async fn ask_all(&self, ask: ClusterAsk) -> Result<Findings, Problem> {
+        self.cluster.ask(ask).await
+    }
+
     /// Whether the event loop runs: without it nothing that is published reaches anybody.
     pub fn is_delivering(&self) -> bool {
         !self.commands.is_closed()
@@ -172,10 +195,8 @@ impl Node {
 
     /// Tells a connection to end after what it has to deliver.
     pub fn close(&self, session: SessionId, close: Close) {
-        if let Some(mailbox) = self.connections.mailbox(session)
-            && mailbox.with(|inside| inside.close(close)) == Wake::Now
-        {
-            mailbox.wake();
+        if let Some(mailbox) = self.connections.mailbox(session) {
+            mailbox.close(close);
         }
     }
 
@@ -225,9 +246,14 @@ pub struct Member {
 }
 
 impl Member {
-    /// The connection's name in this process.
-    pub fn session(&self) -> SessionId {
-        self.session
+    /// What `hello` calls the connection.
+    pub fn name(&self) -> String {
+        operation::name_of(self.node.cluster.card().id(), self.session)
+    }
+
+    /// The connection's credential was accepted.
+    pub fn identify(&self, user: &Arc<str>) {
+        self.mailbox.profile().identify(user);
     }
 
     /// Attaches to a channel, then reads what it holds after `since`; `None` for a volatile channel.
@@ -265,11 +291,13 @@ impl Member {
     /// Detaches from a channel.
     pub async fn leave(&mut self, channel: &Channel) {
         self.channels.retain(|attached| attached != channel);
+        self.mailbox.profile().set_channels(self.channels.len());
         self.node.detach(channel, self.session).await;
     }
 
     async fn attach(&mut self, channel: &Channel) -> Result<(), Problem> {
         self.channels.push(channel.clone());
+        self.mailbox.profile().set_channels(self.channels.len());
         self.node.attach(channel, self).await
     }
 }
@@ -277,6 +305,7 @@ impl Member {
 impl Drop for Member {
     fn drop(&mut self) {
         self.node.connections.remove(self.session);
+        self.node.cluster.card().connection_closed();
         let (node, session, channels) = (self.node.clone(), self.session, std::mem::take(&mut self.channels));
         if channels.is_empty() {
             return;

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use serde_json::{Value, json};
-use tidings::broker::{Broker, BrokerError, BrokerEvent};
+use tidings::broker::{Broker, BrokerError, BrokerEvent, Peer};
 use tidings::hub::{BrokerState, Page, PageLimit, Published};
-use tidings_protocol::{Ack, Channel, Epoch, Offset, Position, PublishCommand};
+use tidings_protocol::{Ack, Channel, ClusterMessage, Epoch, Offset, Position, PublishCommand};
 use tokio::sync::mpsc;
 
 use crate::support::{EventStream, RawFrame, RawWebSocket, TestServer, WebSocket, eventually};
@@ -74,6 +74,14 @@ impl Broker for Switch {
 
     fn channels(&self, _: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>> {
         ready(self.reach().map(|()| Vec::new())).boxed()
+    }
+
+    fn tell(&self, _: ClusterMessage) -> BoxFuture<'_, Result<(), BrokerError>> {
+        ready(self.reach()).boxed()
+    }
+
+    fn peers(&self) -> Vec<Peer> {
+        Vec::new()
     }
 
     fn leave(&self) -> BoxFuture<'_, ()> {

@@ -41,9 +41,10 @@ pub(super) enum Heard {
 pub(super) type FromLine = (u64, Heard);
 
 pub(super) struct Line {
+    /// The number of the server.
+    shard: u64,
     client: Client,
     cluster: String,
-    is_sharded: bool,
     changes: mpsc::Sender<Change>,
     /// How many connections there were.
     pub(super) link: u64,
@@ -63,25 +64,23 @@ impl Line {
         now: Time,
     ) -> Line {
         let (client, number) = (shard.subscriber.clone(), shard.number);
-        let is_sharded = shard.server.is_some();
         let (changes, changed) = mpsc::channel(INTERESTS_MAX);
         let mut tasks = JoinSet::new();
         tasks.spawn(listen(number, client.message_rx(), client.reconnect_rx(), heard));
-        let (keys_of_line, client_of_line) = (keys.clone(), client.clone());
         let interests = Interests {
-            client: client_of_line,
-            keys: keys_of_line,
+            client: client.clone(),
+            keys: keys.clone(),
             shard: number,
-            is_sharded,
+            is_sharded: shard.server.is_some(),
             changes: changed,
             reports,
         };
         tasks.spawn(interests.run());
         let cluster = keys.cluster();
         let line = Line {
+            shard: number,
             client,
             cluster,
-            is_sharded,
             changes,
             link: 0,
             heard_self: now,
@@ -105,6 +104,11 @@ impl Line {
         self.join_cluster();
     }
 
+    /// Whether this instance heard itself lately.
+    pub(super) fn hears(&self, now: Time) -> bool {
+        self.heard_self.after(DEAF_AFTER) > now
+    }
+
     /// This instance's own beacon came.
     pub(super) fn handle_own_beacon(&mut self, now: Time) {
         self.heard_self = now;
@@ -112,7 +116,7 @@ impl Line {
 
     /// Gives a deaf line up.
     pub(super) fn handle_timeout(&mut self, now: Time) {
-        if self.heard_self.after(DEAF_AFTER) <= now {
+        if !self.hears(now) {
             self.give_up(now);
         }
     }
@@ -122,7 +126,7 @@ impl Line {
         if self.giving_up.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
         }
-        warn!(sharded = self.is_sharded, "the redis connection for announcements is given up");
+        warn!(shard = self.shard, "the redis connection for announcements is given up");
         self.heard_self = now;
         let client = self.client.clone();
         self.giving_up = Some(tokio::spawn(async move {

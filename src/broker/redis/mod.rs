@@ -31,18 +31,20 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use fred::error::Error;
-use fred::prelude::Config as RedisClientConfig;
+use fred::prelude::{Config as RedisClientConfig, PubsubInterface};
 use futures::future::{BoxFuture, FutureExt};
-use tidings_protocol::{Ack, Channel, Position, PublishCommand};
+use tidings_protocol::{Ack, Channel, ClusterMessage, Position, PublishCommand};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::{Broker, BrokerError, BrokerEvent, InstanceCard, Intake, IntakeLimits, Peers};
+use super::{Broker, BrokerError, BrokerEvent, InstanceCard, Intake, IntakeLimits, Peer, Peers};
 use crate::broker::memory::retention;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::hub::{BrokerState, Page, PageLimit, Published};
+use answer::Failed;
 use beacon::{Advanced, Beacons};
 use keys::Keys;
 use line::HEARD_MAX;
@@ -90,6 +92,7 @@ pub struct RedisBroker {
     requests: mpsc::Sender<Request>,
     advanced: Arc<Advanced>,
     standing: Arc<Standing>,
+    peers: Arc<Mutex<Peers>>,
     /// The bytes of publishes on their way; a permit is a KiB.
     room: Arc<Semaphore>,
     farewell: mpsc::Sender<oneshot::Sender<()>>,
@@ -160,33 +163,10 @@ impl RedisBroker {
         mut tasks: JoinSet<()>,
         Surroundings { events, clock, card }: Surroundings,
     ) -> RedisBroker {
-        let (requests, requested) = mpsc::channel(REQUESTS_MAX);
-        let (standing, peers) = (Arc::new(Standing::default()), Arc::new(Mutex::new(Peers::default())));
-        let advanced = Arc::new(Advanced::default());
-        let (reporter, reports) = mpsc::channel(REQUESTS_MAX);
-        let (speaker, heard) = mpsc::channel(HEARD_MAX);
-        let mut maps = shards.maps();
-        let map = maps.borrow_and_update().clone();
-        let receiver = Receiver {
-            intake: Intake::new(intake_limits(config)),
-            peers,
-            own_id: card.id().clone(),
-            store: store.clone(),
-            shards: shards.clone(),
-            map,
-            maps,
-            lines: HashMap::new(),
-            namespaces: config.namespaces.clone(),
-            clock,
-            events: events.clone(),
-            reporter,
-            reports,
-            requests: requested,
-            speaker,
-            heard,
-            waiting: HashMap::new(),
-        };
-        tasks.spawn(receiver.run());
+        let (standing, advanced) = (Arc::new(Standing::default()), Arc::new(Advanced::default()));
+        let own_id = card.id().clone();
+        let (requests, peers) =
+            receive(config, &shards, store.clone(), own_id, clock, events.clone(), &mut tasks);
         let (farewell, leaving) = mpsc::channel(1);
         let beacons = Beacons {
             shards: shards.clone(),
@@ -201,7 +181,18 @@ impl RedisBroker {
         tasks.spawn(Monitor { shards: shards.clone(), clock, standing: standing.clone(), events }.run());
         let room = Arc::new(Semaphore::new(config.limits.broker_pending_bytes.div_ceil(1_024)));
         let config = config.clone();
-        RedisBroker { shards, store, config, requests, advanced, standing, room, farewell, _tasks: tasks }
+        RedisBroker {
+            shards,
+            store,
+            config,
+            requests,
+            advanced,
+            standing,
+            peers,
+            room,
+            farewell,
+            _tasks: tasks,
+        }
     }
 
     async fn store(&self, command: PublishCommand) -> Result<Published, BrokerError> {
@@ -265,6 +256,19 @@ impl RedisBroker {
         }
     }
 
+    async fn announce(&self, message: ClusterMessage) -> Result<(), BrokerError> {
+        // Any server of a cluster reaches the subscribers of all.
+        let map = self.shards.map();
+        let shard = map.shards.iter().find(|shard| shard.is_well()).ok_or(BrokerError::Unavailable)?;
+        let (name, bytes) = (self.store.keys.cluster(), Bytes::from(message.encode()));
+        shard.commands.publish::<(), _, _>(name, bytes).await.map_err(|error| {
+            match answer::write_failed(&error) {
+                Failed::Elsewhere => BrokerError::Unavailable,
+                Failed::Broker(error) => error,
+            }
+        })
+    }
+
     fn is_volatile(&self, channel: &Channel) -> bool {
         self.config.namespaces.of(channel.as_str()).history_size == 0
     }
@@ -274,6 +278,46 @@ impl RedisBroker {
         self.requests.send(request(done)).await.map_err(|_| BrokerError::Unavailable)?;
         answer.await.map_err(|_| BrokerError::Unavailable)
     }
+}
+
+/// Starts what takes announcements in; returns where it is asked, and whom it hears of.
+fn receive(
+    config: &Config,
+    shards: &Arc<Shards>,
+    store: Arc<RedisStore>,
+    own_id: Arc<str>,
+    clock: Clock,
+    events: mpsc::Sender<BrokerEvent>,
+    tasks: &mut JoinSet<()>,
+) -> (mpsc::Sender<Request>, Arc<Mutex<Peers>>) {
+    let (asker, requests) = mpsc::channel(REQUESTS_MAX);
+    let peers = Arc::new(Mutex::new(Peers::default()));
+    let (reporter, reports) = mpsc::channel(REQUESTS_MAX);
+    let (speaker, heard) = mpsc::channel(HEARD_MAX);
+    let mut maps = shards.maps();
+    let map = maps.borrow_and_update().clone();
+    let receiver = Receiver {
+        intake: Intake::new(intake_limits(config)),
+        peers: peers.clone(),
+        own_id,
+        store,
+        shards: shards.clone(),
+        map,
+        maps,
+        lines: HashMap::new(),
+        namespaces: config.namespaces.clone(),
+        clock,
+        events,
+        reporter,
+        reports,
+        requests,
+        speaker,
+        heard,
+        waiting: HashMap::new(),
+        told: Vec::new(),
+    };
+    tasks.spawn(receiver.run());
+    (asker, peers)
 }
 
 fn intake_limits(config: &Config) -> IntakeLimits {
@@ -327,6 +371,14 @@ impl Broker for RedisBroker {
 
     fn channels(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>> {
         async move { directory::channels(&self.shards.map(), &self.store.keys, limit).await }.boxed()
+    }
+
+    fn tell(&self, message: ClusterMessage) -> BoxFuture<'_, Result<(), BrokerError>> {
+        self.announce(message).boxed()
+    }
+
+    fn peers(&self) -> Vec<Peer> {
+        self.peers.lock().expect("nobody panics with the peers").iter().cloned().collect()
     }
 
     fn leave(&self) -> BoxFuture<'_, ()> {

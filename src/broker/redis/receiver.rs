@@ -76,6 +76,8 @@ pub(super) struct Receiver {
     pub(super) heard: mpsc::Receiver<FromLine>,
     /// Who waits until a channel is listened to.
     pub(super) waiting: HashMap<Channel, Vec<oneshot::Sender<()>>>,
+    /// What instances told all in this round, to be passed on.
+    pub(super) told: Vec<ClusterMessage>,
 }
 
 impl Receiver {
@@ -136,17 +138,17 @@ impl Receiver {
                     return;
                 }
                 for channel in &refused {
-                    self.intake.handle_refused(channel, self.clock.now());
+                    self.intake.handle_not_listening(channel, self.clock.now());
                 }
                 for channel in listening.iter().filter(|name| self.map.number_of(name) == Some(shard)) {
                     self.intake.handle_listening(channel);
-                    for waiting in self.waiting.remove(channel).into_iter().flatten() {
-                        // Whoever asked may be gone by now.
-                        waiting.send(()).ok();
-                    }
+                    answer_waiting(&self.intake, &mut self.waiting, channel);
                 }
             }
-            Report::Page { read, page } => self.intake.handle_page(&read, page, self.clock.now()),
+            Report::Page { read, page } => {
+                self.intake.handle_page(&read, page, self.clock.now());
+                answer_waiting(&self.intake, &mut self.waiting, &read.channel);
+            }
         }
     }
 
@@ -177,6 +179,15 @@ impl Receiver {
         }
     }
 
+    /// Whether what comes by this line is heard: every line brings what instances tell all, and once is enough.
+    fn is_leading(&self, shard: u64) -> bool {
+        let now = self.clock.now();
+        let lines =
+            self.map.shards.iter().filter_map(|shard| Some((shard.number, self.lines.get(&shard.number)?)));
+        let mut hearing = lines.filter(|(_, line)| line.hears(now));
+        hearing.next().is_some_and(|(number, _)| number == shard)
+    }
+
     fn handle_one(&mut self, (shard, heard): FromLine) {
         match heard {
             FromServer::Renewed => self.handle_renewed(shard),
@@ -190,6 +201,11 @@ impl Receiver {
         if *message.channel == *self.store.keys.cluster() {
             return match ClusterMessage::decode(bytes) {
                 Ok(ClusterMessage::Beacon(beacon)) => self.handle_beacon(shard, beacon),
+                Ok(message @ (ClusterMessage::Ask { .. } | ClusterMessage::Answer { .. })) => {
+                    if self.is_leading(shard) {
+                        self.told.push(message);
+                    }
+                }
                 Err(error) => debug!(%error, "a message between instances cannot be read"),
             };
         }
@@ -253,6 +269,9 @@ impl Receiver {
         while let Some(read) = self.intake.poll_read() {
             self.read(read);
         }
+        for message in self.told.drain(..) {
+            self.events.send(BrokerEvent::Told(message)).await?;
+        }
         while let Some(event) = self.intake.poll_event() {
             self.events.send(event).await?;
         }
@@ -264,7 +283,7 @@ impl Receiver {
         let line = self.map.number_of(channel).and_then(|number| self.lines.get(&number));
         let refused = line.map_or(Err(interest.clone()), |line| line.ask(interest));
         if let Err(Interest::Listen(channel)) = refused {
-            self.intake.handle_refused(&channel, self.clock.now());
+            self.intake.handle_not_listening(&channel, self.clock.now());
         }
     }
 
@@ -278,5 +297,19 @@ impl Receiver {
             // Without a receiver the broker is gone.
             reporter.send(Report::Page { read, page }).await.ok();
         });
+    }
+}
+
+/// Answers those who wait for the channel, if it is listened to by now.
+fn answer_waiting(
+    intake: &Intake,
+    waiting: &mut HashMap<Channel, Vec<oneshot::Sender<()>>>,
+    channel: &Channel,
+) {
+    if intake.is_listening(channel) {
+        for waiting in waiting.remove(channel).into_iter().flatten() {
+            // Whoever asked may be gone by now.
+            waiting.send(()).ok();
+        }
     }
 }

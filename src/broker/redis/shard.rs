@@ -89,14 +89,17 @@ impl Shard {
         Ok(Shard { number, server, commands, subscriber, replicated, clients, pulses, _tasks: tasks })
     }
 
-    /// Why it cannot be reached; waits until it can for as long as a connection may take.
+    /// Waits until all is connected, or says why something cannot be.
     pub(super) async fn connected(&self) -> Result<(), Error> {
-        let mut errors = self.commands.error_rx();
-        tokio::select! {
-            biased;
-            connected = self.commands.wait_for_connect() => connected,
-            Ok((error, _)) = errors.recv() => Err(error),
+        for client in &self.clients {
+            let mut errors = client.error_rx();
+            tokio::select! {
+                biased;
+                connected = client.wait_for_connect() => connected?,
+                Ok((error, _)) = errors.recv() => return Err(error),
+            }
         }
+        Ok(())
     }
 
     /// Whether it has not answered for too long.

@@ -171,7 +171,7 @@ async fn a_restart_with_data_is_continued_and_who_listens_misses_nothing() {
                 break assert_eq!(heard, Some(after));
             }
             BrokerEvent::Lost(_) => panic!("nothing was lost"),
-            BrokerEvent::State(_) => {}
+            BrokerEvent::State(_) | BrokerEvent::Told(_) => {}
         }
     }
 }

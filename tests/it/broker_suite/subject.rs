@@ -96,7 +96,8 @@ fn memory(config: &Config, start: u32) -> (Arc<dyn Broker>, mpsc::Receiver<Broke
     };
     let (sender, events) = mpsc::channel(EVENTS_MAX);
     let namespaces = config.namespaces.clone();
-    let broker = MemoryBroker::start(limits, namespaces, sender, Clock::start(), &format!("start{start}"));
+    let card = Arc::new(InstanceCard::new(&format!("start{start}"), String::new(), 0));
+    let broker = MemoryBroker::start(limits, namespaces, sender, Clock::start(), card);
     (Arc::new(broker), events)
 }
 

@@ -15,7 +15,8 @@ section! {
         url: Option<RedisUrl>;
         /// What every key and pub/sub channel begins with.
         prefix: String as Prefix = "tidings";
-        /// Replicas that must confirm a publish that asks for ack "replicated". 0: none can.
+        /// Replicas that must confirm a publish that asks for ack "replicated". 0: none can. With fewer than there are, a
+        /// failover that somebody orders may choose one that did not confirm; after a crash the one that has most is chosen.
         replicas: usize as Count = 0 in 0 to 16;
         /// How long a channel that lost its last subscriber is still listened to, for those who come back.
         linger: Duration = "10s" in "0s" to "1h";

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use fred::error::{Error, ErrorKind};
 use fred::types::Value;
 use tidings_protocol::{Ack, Epoch, GapReason, Offset, Position, Publication, decode_stored};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::broker::BrokerError;
 use crate::hub::{Page, Published};
 
-/// Replies with which Redis refuses a script before or at its first write.
-const REFUSALS: [&str; 10] = [
+/// Replies with which Redis refuses a script before or at its first write. `CLUSTERDOWN` is not among them: the library gives
+/// that answer to all commands of a connection, those that were done too.
+const REFUSALS: [&str; 9] = [
     "OOM",
     "READONLY",
     "NOTPRIMARY",
@@ -19,25 +20,48 @@ const REFUSALS: [&str; 10] = [
     "NOPERM",
     "LOADING",
     "MASTERDOWN",
-    "CLUSTERDOWN",
     "MISCONF",
     "WRONGTYPE",
 ];
+
+/// Replies of a server that is not the one, or not yet or no more: nothing was done.
+const ELSEWHERE: [&str; 3] = ["MOVED", "ASK", "TRYAGAIN"];
+
+/// Why a script did not do what it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Failed {
+    /// The channel is on another server, or on its way there. Nothing was done.
+    Elsewhere,
+    /// As the broker says it.
+    Broker(BrokerError),
+}
 
 /// An answer that no version of ours gives.
 #[derive(Debug)]
 pub(super) struct Garbage;
 
 /// What a failed write means: whether it was surely not done.
-pub(super) fn write_failed(error: &Error) -> BrokerError {
-    let refused = REFUSALS.iter().any(|word| error.details().contains(word));
-    match error.kind() {
+pub(super) fn write_failed(error: &Error) -> Failed {
+    let begins = |words: &[&str]| words.contains(&error.details().split(' ').next().unwrap_or_default());
+    if begins(&ELSEWHERE) {
+        return Failed::Elsewhere;
+    }
+    Failed::Broker(match error.kind() {
         ErrorKind::Backpressure => BrokerError::Overloaded,
-        _ if refused => {
+        _ if begins(&REFUSALS) => {
             warn!(%error, "redis refused a publish");
             BrokerError::Unavailable
         }
         _ => BrokerError::OutcomeUnknown,
+    })
+}
+
+/// What a failed read means.
+pub(super) fn read_failed(error: &Error) -> Failed {
+    debug!(%error, "history cannot be read");
+    match write_failed(error) {
+        Failed::Elsewhere => Failed::Elsewhere,
+        Failed::Broker(_) => Failed::Broker(BrokerError::Unavailable),
     }
 }
 
@@ -52,13 +76,14 @@ pub(super) fn words(answer: Value) -> Result<(String, Vec<Value>), Garbage> {
 }
 
 /// What a publish script gave.
-pub(super) fn published(answer: Value) -> Result<Published, BrokerError> {
-    let (word, rest) = words(answer).map_err(|Garbage| BrokerError::OutcomeUnknown)?;
+pub(super) fn published(answer: Value) -> Result<Published, Failed> {
+    let unknown = Failed::Broker(BrokerError::OutcomeUnknown);
+    let Ok((word, rest)) = words(answer) else { return Err(unknown) };
     let position = || rest.first().and_then(|position| position.as_str()?.parse().ok());
     match word.as_str() {
         "new" | "repeated" => Ok(Published { position: position(), ack: Ack::Stored }),
-        "mismatch" => Err(BrokerError::IdempotencyMismatch),
-        _ => Err(BrokerError::OutcomeUnknown),
+        "mismatch" => Err(Failed::Broker(BrokerError::IdempotencyMismatch)),
+        _ => Err(unknown),
     }
 }
 
@@ -203,11 +228,21 @@ mod tests {
     #[test]
     fn a_refused_write_was_surely_not_done_and_any_other_failure_is_unknown() {
         let failed = |kind, words: &'static str| write_failed(&Error::new(kind, words));
-        assert_eq!(failed(ErrorKind::Unknown, "OOM command not allowed"), BrokerError::Unavailable);
-        assert_eq!(failed(ErrorKind::Unknown, "NOREPLICAS Not enough"), BrokerError::Unavailable);
-        assert_eq!(failed(ErrorKind::Unknown, "WRONGTYPE Operation against"), BrokerError::Unavailable);
-        assert_eq!(failed(ErrorKind::Backpressure, "full"), BrokerError::Overloaded);
-        assert_eq!(failed(ErrorKind::Timeout, "Request timed out."), BrokerError::OutcomeUnknown);
-        assert_eq!(failed(ErrorKind::IO, "Connection closed"), BrokerError::OutcomeUnknown);
+        let (unavailable, unknown) =
+            (Failed::Broker(BrokerError::Unavailable), Failed::Broker(BrokerError::OutcomeUnknown));
+        for (kind, words, expected) in [
+            (ErrorKind::Unknown, "OOM command not allowed", &unavailable),
+            (ErrorKind::Unknown, "NOREPLICAS Not enough", &unavailable),
+            (ErrorKind::Unknown, "WRONGTYPE Operation against", &unavailable),
+            (ErrorKind::Cluster, "MOVED 3999 127.0.0.1:6381", &Failed::Elsewhere),
+            (ErrorKind::Cluster, "TRYAGAIN Multiple keys request", &Failed::Elsewhere),
+            (ErrorKind::Backpressure, "full", &Failed::Broker(BrokerError::Overloaded)),
+            (ErrorKind::Timeout, "Request timed out.", &unknown),
+            (ErrorKind::IO, "Connection closed", &unknown),
+            (ErrorKind::Cluster, "CLUSTERDOWN The cluster is down", &unknown),
+            (ErrorKind::Unknown, "ERR something about OOM", &unknown),
+        ] {
+            assert_eq!(failed(kind, words), *expected, "{words}");
+        }
     }
 }

@@ -125,7 +125,7 @@ impl TestServer {
 }
 
 /// A configuration in TOML, on a free port.
-fn config(toml: &str, dev: bool) -> Config {
+pub(crate) fn config(toml: &str, dev: bool) -> Config {
     let directory = tempfile::tempdir().expect("a directory can be made");
     let file = directory.path().join("tidings.toml");
     std::fs::write(&file, toml).expect("a file can be written");

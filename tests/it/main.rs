@@ -10,6 +10,7 @@ mod batching;
 mod degraded;
 mod drain;
 mod errors;
+mod examples;
 mod faults_happen;
 mod first_minute;
 mod framing;

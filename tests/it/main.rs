@@ -12,6 +12,7 @@ mod cluster;
 mod degraded;
 mod drain;
 mod errors;
+mod examples;
 mod faults_happen;
 mod first_minute;
 mod framing;

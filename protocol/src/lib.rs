@@ -10,6 +10,7 @@ mod command;
 mod continuity;
 mod frame;
 mod position;
+mod presence;
 mod publication;
 
 pub use channel::{Channel, ChannelInvalid};
@@ -24,6 +25,7 @@ pub use frame::{
     UnsubscribedFrame,
 };
 pub use position::{Epoch, Offset, Position, PositionInvalid};
+pub use presence::{PresenceChange, PresenceChanges, PresenceFrame, PresenceMember, PresenceMembers};
 pub use publication::{Payload, PayloadInvalid, Publication};
 
 /// The subprotocol of text frames that carry JSON.

@@ -31,6 +31,7 @@ pub fn router(instance: Arc<Instance>) -> Router {
         .route("/v1/batch", post(publish::publish_batch))
         .route("/v1/channels", get(channels::list))
         .route("/v1/channels/{channel}/history", get(channels::history))
+        .route("/v1/channels/{channel}/presence", get(channels::presence))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/health", get(health::health))

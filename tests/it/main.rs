@@ -21,6 +21,7 @@ mod liveness;
 mod load;
 mod model;
 mod origins;
+mod presence;
 mod publish;
 mod resume;
 mod simulation;

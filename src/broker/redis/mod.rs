@@ -17,6 +17,7 @@ mod interest;
 mod keys;
 mod links;
 mod monitor;
+mod presence;
 mod receiver;
 mod replicated;
 mod script;
@@ -28,7 +29,7 @@ use std::time::Duration;
 
 use fred::prelude::*;
 use futures::future::{BoxFuture, FutureExt};
-use tidings_protocol::{Ack, Channel, Position, PublishCommand};
+use tidings_protocol::{Ack, Channel, Position, PresenceMember, PresenceMembers, PublishCommand};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -42,6 +43,7 @@ use interest::{INTERESTS_MAX, Interests};
 use keys::Keys;
 use links::Links;
 use monitor::{Monitor, Reach};
+use presence::Presence;
 use receiver::{REQUESTS_MAX, Receiver, Request};
 use replicated::Replicated;
 use store::{Lives, RedisStore};
@@ -84,6 +86,7 @@ pub struct RedisBroker {
     requests: mpsc::Sender<Request>,
     replicated: Option<Replicated>,
     advanced: Arc<Advanced>,
+    presence: Presence,
     reach: Arc<Reach>,
     /// The bytes of publishes on their way; a permit is a KiB.
     room: Arc<Semaphore>,
@@ -167,6 +170,7 @@ impl RedisBroker {
         let replicated = links.replicated.as_ref().map(|client| {
             Replicated::start(client.clone(), store.clone(), config.redis.replicas, &mut tasks)
         });
+        let presence = Presence::start(&links, &store.keys, config, clock, reach.clone(), &mut tasks);
         let room = Arc::new(Semaphore::new(config.limits.broker_pending_bytes.div_ceil(1_024)));
         let config = config.clone();
         RedisBroker {
@@ -176,6 +180,7 @@ impl RedisBroker {
             requests,
             replicated,
             advanced,
+            presence,
             reach,
             room,
             farewell,
@@ -193,7 +198,7 @@ impl RedisBroker {
         }
         let kib = command.payload.as_bytes().len().div_ceil(1_024).max(1) as u32;
         let _room = self.room.try_acquire_many(kib).map_err(|_| BrokerError::Overloaded)?;
-        let retention = retention(self.config.namespaces.of(command.channel.as_str()));
+        let retention = retention(&self.config.namespaces, &command.channel);
         let channel = command.channel.clone();
         let published = match self.replicated.as_ref().filter(|_| wants_replicas) {
             Some(replicated) => replicated.publish(command, retention).await,
@@ -306,6 +311,22 @@ impl Broker for RedisBroker {
 
     fn channels(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>> {
         directory::channels(&self.links.commands, &self.store.keys, limit).boxed()
+    }
+
+    fn enter(&self, channel: &Channel, member: PresenceMember) -> BoxFuture<'_, ()> {
+        self.presence.enter(channel.clone(), member).boxed()
+    }
+
+    fn exit(&self, channel: &Channel, session: &Arc<str>) -> BoxFuture<'_, ()> {
+        self.presence.exit(channel.clone(), session.clone()).boxed()
+    }
+
+    fn members(
+        &self,
+        channel: &Channel,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<PresenceMembers, BrokerError>> {
+        self.presence.members(channel.clone(), limit).boxed()
     }
 
     fn leave(&self) -> BoxFuture<'_, ()> {

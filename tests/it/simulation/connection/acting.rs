@@ -51,6 +51,7 @@ impl Acting {
             Action::Leave { .. } => &[Step::Detach],
             Action::Read { .. } | Action::Resume { .. } => &[Step::Read],
             Action::Publish(_) => &[Step::Publish],
+            Action::Members { .. } => unreachable!("no client asks who is there"),
         };
         Acting { steps: steps.iter().copied().collect(), action, read: None, published: None }
     }
@@ -65,7 +66,10 @@ impl Acting {
                 place.attached.insert(channel.clone());
             }
             (Step::Detach, Action::Leave { channel }) => place.detach(channel),
-            (Step::Read, Action::Join { channel, since, limit } | Action::Read { channel, since, limit }) => {
+            (
+                Step::Read,
+                Action::Join { channel, since, limit, .. } | Action::Read { channel, since, limit },
+            ) => {
                 let channel = context.id(channel);
                 self.read = Some(place.broker.read(channel, since.as_ref(), *limit, context));
             }
@@ -99,6 +103,7 @@ impl Acting {
                 let page = self.read.expect("a read reads");
                 Answer::Read(page.and_then(|page| page.ok_or_else(|| Code::HistoryDisabled.into())))
             }
+            Action::Members { .. } => unreachable!("no client asks who is there"),
             Action::Publish(_) => Answer::Published(self.published.expect("a publish publishes")),
         }
     }

@@ -26,8 +26,6 @@ const PAGE_OVERHEAD_BYTES: usize = 2_048;
 pub struct Instance {
     /// The configuration in effect.
     pub config: Config,
-    /// Tells one start from another: part of epochs and session names.
-    pub seed: String,
     /// Hub and broker.
     pub node: Arc<Node>,
     /// Who may do what.

@@ -9,6 +9,7 @@ mod codec;
 mod command;
 mod continuity;
 mod frame;
+mod inquiry;
 mod position;
 mod presence;
 mod publication;
@@ -24,6 +25,7 @@ pub use frame::{
     GapReason, HelloFrame, HistoryFrame, PublishedFrame, RefreshedFrame, RestoredFrame, SubscribedFrame,
     UnsubscribedFrame,
 };
+pub use inquiry::{ClusterAnswer, ClusterAsk, ConnectionInfo, Transport, Which};
 pub use position::{Epoch, Offset, Position, PositionInvalid};
 pub use presence::{PresenceChange, PresenceChanges, PresenceFrame, PresenceMember, PresenceMembers};
 pub use publication::{Payload, PayloadInvalid, Publication};

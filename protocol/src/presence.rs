@@ -1,4 +1,4 @@
-//! Who is in a channel, and what changes of it (R46-R48).
+//! Who is in a channel, and what changes of it (R48-R50).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

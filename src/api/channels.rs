@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tidings_protocol::{Channel, Code, HistoryFrame, Position, PresenceMembers, Problem};
 
 use super::ApiError;
-use super::publish::authenticate;
+use super::access::{authenticate, demand_admin};
 use crate::hub::PageLimit;
 use crate::instance::Instance;
 
@@ -45,9 +45,7 @@ pub(super) async fn list(
     State(instance): State<Arc<Instance>>,
     headers: HeaderMap,
 ) -> Result<Json<ChannelList>, ApiError> {
-    if !authenticate(&instance, &headers)?.admin {
-        return Err(Code::OperationNotAllowed.into());
-    }
+    demand_admin(&instance, &headers)?;
     let (held, subscribed) = instance.node.channels(CHANNELS_LISTED_MAX).await?;
     let mut channels: Vec<ChannelState> = held
         .into_iter()

@@ -30,7 +30,7 @@ use feed::{Feed, Took};
 /// How long a head that another instance told of may take to arrive here: its announcement may be on its way still.
 const HEAD_GRACE: Duration = Duration::from_millis(250);
 
-/// How long after a failed read the next one is tried.
+/// How long after a failed read, or a failed attempt to listen, the next one is made.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// The bounds of an intake.
@@ -78,6 +78,8 @@ pub struct Intake {
     reading: usize,
     last_ticket: u64,
     retries: VecDeque<(Time, Channel)>,
+    /// Channels that the broker must be asked for again.
+    unheeded: VecDeque<(Time, Channel)>,
     lingering: VecDeque<(Time, Channel)>,
     /// Heads that must have been reached by then.
     expected: IndexMap<Channel, (Option<Position>, Time)>,
@@ -98,6 +100,7 @@ impl Intake {
             reading: 0,
             last_ticket: 0,
             retries: VecDeque::new(),
+            unheeded: VecDeque::new(),
             lingering: VecDeque::new(),
             expected: IndexMap::new(),
             tail_bytes: 0,
@@ -105,11 +108,11 @@ impl Intake {
         }
     }
 
-    /// Somebody needs the channel. True if it is listened to already.
+    /// Somebody needs the channel. True if it is listened to already, see [`Intake::is_listening`].
     pub fn listen(&mut self, channel: &Channel, retention: &Retention) -> bool {
         if let Some(feed) = self.feeds.get_mut(channel) {
             feed.listeners += 1;
-            return feed.is_confirmed;
+            return feed.is_ready();
         }
         self.feeds.insert(channel.clone(), Feed::new(retention.clone()));
         self.interests.push_back(Interest::Listen(channel.clone()));
@@ -129,10 +132,15 @@ impl Intake {
     /// The broker announces the channel from now on.
     pub fn handle_listening(&mut self, channel: &Channel) {
         let Some(feed) = self.feeds.get_mut(channel) else { return };
-        feed.is_confirmed = true;
+        self.events.extend(feed.confirm().then(|| BrokerEvent::Lost(channel.clone())));
         if feed.needs_read() {
             self.reads.push_back(channel.clone());
         }
+    }
+
+    /// The broker could not be told to announce the channel: it is told again after a while.
+    pub fn handle_not_listening(&mut self, channel: &Channel, now: Time) {
+        self.unheeded.push_back((now.after(RETRY_AFTER), channel.clone()));
     }
 
     /// Something was announced.
@@ -160,6 +168,7 @@ impl Intake {
     /// The link that announcements come by was lost. Nothing of them is certain until each channel is listened to again.
     pub fn handle_link_lost(&mut self) {
         self.interests.clear();
+        self.unheeded.clear();
         for (channel, feed) in &mut self.feeds {
             feed.is_confirmed = false;
             self.events.extend(feed.lose().then(|| BrokerEvent::Lost(channel.clone())));
@@ -194,7 +203,7 @@ impl Intake {
 
     /// Another instance, or this one, advanced the channel to `head`, or to an unknown place.
     pub fn handle_head(&mut self, channel: &Channel, head: Option<Position>, now: Time) {
-        if let Some(feed) = self.feeds.get(channel)
+        if let Some(feed) = self.feeds.get(channel).filter(|_| !ablated(Safeguard::Beacon))
             && !feed.has_reached(head.as_ref())
         {
             self.expected.entry(channel.clone()).or_insert((head, now.after(HEAD_GRACE)));
@@ -229,6 +238,12 @@ impl Intake {
     pub fn handle_timeout(&mut self, now: Time) {
         while self.retries.front().is_some_and(|(at, _)| *at <= now) {
             self.reads.extend(self.retries.pop_front().map(|(_, channel)| channel));
+        }
+        while self.unheeded.front().is_some_and(|(at, _)| *at <= now) {
+            let unheeded = self.unheeded.pop_front().map(|(_, channel)| channel);
+            let wanted =
+                unheeded.filter(|channel| self.feeds.get(channel).is_some_and(|feed| !feed.is_confirmed));
+            self.interests.extend(wanted.map(Interest::Listen));
         }
         self.handle_expected(now);
         self.forget_idle(now);
@@ -283,9 +298,10 @@ impl Intake {
         page
     }
 
-    /// Whether the channel is listened to for certain.
+    /// Whether the channel is listened to for certain, and what is announced from now on is passed on: a session that read
+    /// history while this instance still asked where the channel stands would miss what lies between the two answers.
     pub fn is_listening(&self, channel: &Channel) -> bool {
-        self.feeds.get(channel).is_some_and(|feed| feed.is_confirmed)
+        self.feeds.get(channel).is_some_and(Feed::is_ready)
     }
 
     /// The number of channels listened to, those that linger among them.

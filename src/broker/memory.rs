@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, ready};
 use tidings_protocol::{
-    Ack, Channel, Position, PresenceChange, PresenceMember, PresenceMembers, Publication, PublishCommand,
+    Ack, Channel, ClusterMessage, Position, PresenceChange, PresenceMember, PresenceMembers, Publication,
+    PublishCommand,
 };
 use tokio::sync::mpsc;
 
-use super::{Attendance, Broker, BrokerError, BrokerEvent, Store, StoreLimits, Stored};
+use super::{Attendance, Broker, BrokerError, BrokerEvent, InstanceCard, Peer, Store, StoreLimits, Stored};
 use crate::clock::Clock;
 use crate::config::Namespaces;
 use crate::hub::{BrokerState, Page, PageLimit, Published, Retention};
@@ -27,20 +28,22 @@ pub struct MemoryBroker {
     namespaces: Namespaces,
     events: mpsc::Sender<BrokerEvent>,
     clock: Clock,
+    card: Arc<InstanceCard>,
 }
 
 impl MemoryBroker {
-    /// A broker that announces on `events`. `seed` tells the epochs of this start from those of any other.
+    /// A broker that announces on `events`. The id of its instance tells the epochs of this start from those of any
+    /// other.
     pub fn start(
         limits: StoreLimits,
         namespaces: Namespaces,
         events: mpsc::Sender<BrokerEvent>,
         clock: Clock,
-        seed: &str,
+        card: Arc<InstanceCard>,
     ) -> Self {
-        let store = Arc::new(Mutex::new(Store::new(limits, seed)));
+        let store = Arc::new(Mutex::new(Store::new(limits, card.id())));
         tokio::spawn(sweep(Arc::downgrade(&store), clock));
-        MemoryBroker { store, attendance: Mutex::default(), namespaces, events, clock }
+        MemoryBroker { store, attendance: Mutex::default(), namespaces, events, clock, card }
     }
 
     async fn store_and_announce(&self, command: PublishCommand) -> Result<Published, BrokerError> {
@@ -61,6 +64,12 @@ impl MemoryBroker {
             }
             Stored::Repeated(published) => Ok(published),
         }
+    }
+
+    async fn announce(&self, message: ClusterMessage) -> Result<(), BrokerError> {
+        let sent = self.events.send(BrokerEvent::Told(message));
+        let sent = tokio::time::timeout(ANNOUNCE_TIMEOUT, sent).await;
+        sent.map_err(|_| BrokerError::Overloaded)?.map_err(|_| BrokerError::Unavailable)
     }
 
     fn read(
@@ -165,11 +174,21 @@ impl Broker for MemoryBroker {
         ready(Ok(attendance.members(channel, limit))).boxed()
     }
 
-    /// Memory cannot be lost without the process.
+    fn tell(&self, message: ClusterMessage) -> BoxFuture<'_, Result<(), BrokerError>> {
+        self.announce(message).boxed()
+    }
+
+    /// There is nobody else, and the one that asks is there.
+    fn peers(&self) -> Vec<Peer> {
+        vec![Peer::new(self.card.info(), self.clock.now())]
+    }
+
+    /// There is nobody to be told.
     fn leave(&self) -> BoxFuture<'_, ()> {
         ready(()).boxed()
     }
 
+    /// Memory cannot be lost without the process.
     fn state(&self) -> BrokerState {
         BrokerState::Up
     }

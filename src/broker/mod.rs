@@ -34,7 +34,8 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use tidings_protocol::{
-    Channel, Code, Epoch, Position, PresenceMember, PresenceMembers, Problem, Publication, PublishCommand,
+    Channel, ClusterMessage, Code, Epoch, Position, PresenceMember, PresenceMembers, Problem, Publication,
+    PublishCommand,
 };
 
 use crate::hub::{BrokerState, Page, PageLimit, Published};
@@ -82,6 +83,13 @@ pub trait Broker: Send + Sync {
     fn members(&self, channel: &Channel, limit: usize)
     -> BoxFuture<'_, Result<PresenceMembers, BrokerError>>;
 
+    /// Tells all instances something, this one too, by [`BrokerEvent::Told`]. It may be lost on its way to any of them;
+    /// an error but [`BrokerError::OutcomeUnknown`] says that it surely was, on every way.
+    fn tell(&self, message: ClusterMessage) -> BoxFuture<'_, Result<(), BrokerError>>;
+
+    /// The instances that were heard of, this one among them as soon as it heard itself; each once, in no particular order.
+    fn peers(&self) -> Vec<Peer>;
+
     /// This instance is about to end: those that share the broker need not wonder why it falls silent.
     fn leave(&self) -> BoxFuture<'_, ()>;
 
@@ -106,6 +114,8 @@ pub enum BrokerEvent {
     },
     /// Announcements of this channel may have been lost.
     Lost(Channel),
+    /// What an instance told all.
+    Told(ClusterMessage),
     /// The broker was lost, or is back. While it is lost, what needs it fails as [`BrokerError::Unavailable`].
     State(BrokerState),
 }

@@ -48,6 +48,13 @@ pub enum Heard {
     Missed,
 }
 
+impl Peer {
+    /// An instance that was heard of at this moment.
+    pub fn new(info: InstanceInfo, heard: Time) -> Self {
+        Peer { info, heard, is_silent: false, number: 0 }
+    }
+}
+
 impl Peers {
     /// A beacon came.
     pub fn handle_beacon(&mut self, beacon: &Beacon, now: Time) -> Heard {

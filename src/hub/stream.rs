@@ -62,7 +62,7 @@ impl Page {
 }
 
 /// The kept part of one channel, and its numbering.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Stream {
     epoch: Epoch,
     lineage: Lineage,
@@ -71,7 +71,7 @@ pub struct Stream {
     bytes: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Kept {
     publication: Arc<Publication>,
     expires: Time,

@@ -146,11 +146,15 @@ impl Subscription {
 
     /// Judges one batch. `waiting_max` bounds the bytes that go by while the client pages.
     pub fn accept(&mut self, batch: &Batch, waiting_max: usize) -> Accept {
-        self.accept_span(batch.span.as_ref(), batch.bytes, waiting_max)
+        self.judge(batch.span.as_ref(), batch.bytes, waiting_max, !ablated(Safeguard::RangeCheck))
     }
 
     /// Judges publications by the offsets that they cover alone; `None` for those of a volatile channel.
     pub fn accept_span(&mut self, span: Option<&Span>, bytes: usize, waiting_max: usize) -> Accept {
+        self.judge(span, bytes, waiting_max, true)
+    }
+
+    fn judge(&mut self, span: Option<&Span>, bytes: usize, waiting_max: usize, compares: bool) -> Accept {
         let Some(span) = span else {
             let deliver = self.state == State::Volatile;
             return if deliver { Accept::Deliver { from: None } } else { Accept::Held };
@@ -174,7 +178,7 @@ impl Subscription {
             State::Live { position } => {
                 let next = position.offset.next();
                 let unbroken = position.epoch == span.epoch && span.first <= next;
-                if !unbroken && !ablated(Safeguard::RangeCheck) {
+                if !unbroken && compares {
                     let position = position.clone();
                     self.note(span.epoch.at(span.last));
                     self.state = State::Behind { position };

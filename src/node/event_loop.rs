@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use super::SharedMailbox;
+use super::cluster::Cluster;
 use super::connections::Connections;
 use crate::broker::BrokerEvent;
 use crate::clock::Clock;
@@ -42,6 +43,7 @@ pub(super) struct EventLoop {
     pub(super) broker: &'static str,
     pub(super) commands: mpsc::Receiver<NodeCommand>,
     pub(super) events: mpsc::Receiver<BrokerEvent>,
+    pub(super) cluster: Arc<Cluster>,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
     /// Mailboxes to wake when everything of this round is in: one wake-up, hence one write, for all of it.
@@ -124,6 +126,7 @@ impl EventLoop {
                     }
                 }
             }
+            BrokerEvent::Told(message) => self.cluster.handle_message(message),
             BrokerEvent::State(state) => self.handle_broker_state(state),
         }
     }

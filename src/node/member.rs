@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use tidings_protocol::{Channel, Code, Position, PresenceMember, Problem};
+use tokio::task::JoinHandle;
 
-use super::{Node, SharedMailbox};
+use super::{Node, SharedMailbox, operation};
 use crate::ablation::{Safeguard, ablated};
 use crate::hub::{Page, PageLimit, SessionId};
 
@@ -21,19 +22,19 @@ pub struct Member {
 }
 
 impl Member {
-    pub(super) fn new(
-        node: Arc<Node>,
-        session: SessionId,
-        mailbox: Arc<SharedMailbox>,
-        seed: &str,
-    ) -> Member {
-        let name = format!("{seed}-{}", session.0).into();
+    pub(super) fn new(node: Arc<Node>, session: SessionId, mailbox: Arc<SharedMailbox>) -> Member {
+        let name = operation::name_of(node.cluster.card().id(), session).into();
         Member { node, session, name, mailbox, channels: Vec::new(), present: Vec::new() }
     }
 
-    /// The connection's name; no other has it on any instance.
+    /// What `hello` calls the connection, and lists of members; no other has this name on any instance.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// The connection's credential was accepted.
+    pub fn identify(&self, user: &Arc<str>) {
+        self.mailbox.profile().identify(user);
     }
 
     /// Attaches to a channel, then reads what it holds after `since`; `None` for a volatile channel. From then on `user` is
@@ -91,21 +92,35 @@ impl Member {
     /// Detaches from a channel and from its companion.
     pub async fn leave(&mut self, channel: &Channel) {
         let companion = channel.presence();
-        let (left, kept) = std::mem::take(&mut self.channels)
+        let (left, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.channels)
             .into_iter()
-            .partition(|attached: &Channel| attached == channel || *attached == companion);
+            .partition(|attached| attached == channel || *attached == companion);
         self.channels = kept;
-        if let Some(index) = self.present.iter().position(|present| present == channel) {
-            self.present.swap_remove(index);
-            self.node.broker.exit(channel, &self.name).await;
-        }
-        for channel in Vec::from(left) {
-            self.node.detach(&channel, self.session).await;
-        }
+        self.show_channels();
+        let (absent, present) = std::mem::take(&mut self.present).into_iter().partition(|at| at == channel);
+        self.present = present;
+        self.part(left, absent).await.ok();
+    }
+
+    /// Takes back what was attached, in a task of its own: it must be done though nobody waits for it any more.
+    fn part(&self, channels: Vec<Channel>, present: Vec<Channel>) -> JoinHandle<()> {
+        let (node, session, name) = (self.node.clone(), self.session, self.name.clone());
+        self.node.parting.spawn(async move {
+            join_all(present.iter().map(|channel| node.broker.exit(channel, &name))).await;
+            for channel in channels {
+                node.detach(&channel, session).await;
+            }
+        })
+    }
+
+    fn show_channels(&self) {
+        let channels = self.channels.iter().filter(|channel| !channel.is_presence());
+        self.mailbox.profile().set_channels(channels.count());
     }
 
     async fn attach(&mut self, channel: &Channel) -> Result<(), Problem> {
         self.channels.push(channel.clone());
+        self.show_channels();
         self.node.attach(channel, self.session, self.mailbox.clone()).await
     }
 }
@@ -113,17 +128,10 @@ impl Member {
 impl Drop for Member {
     fn drop(&mut self) {
         self.node.connections.remove(self.session);
-        let (node, session, name) = (self.node.clone(), self.session, self.name.clone());
+        self.node.cluster.card().connection_closed();
         let (channels, present) = (std::mem::take(&mut self.channels), std::mem::take(&mut self.present));
-        if channels.is_empty() {
-            return;
+        if !channels.is_empty() {
+            self.part(channels, present);
         }
-        // Dropping happens in a task, also when that task panicked; detaching may have to wait for room.
-        self.node.parting.spawn(async move {
-            join_all(present.iter().map(|channel| node.broker.exit(channel, &name))).await;
-            for channel in channels {
-                node.detach(&channel, session).await;
-            }
-        });
     }
 }

@@ -2,27 +2,36 @@
 //!
 //! It does not know how a subscriber is connected, nor how the broker stores.
 
+mod cluster;
 mod connections;
 mod event_loop;
+mod inquiry;
 mod mailbox;
 mod member;
+mod operation;
+mod profile;
 
+pub use inquiry::Findings;
 pub use mailbox::SharedMailbox;
 pub use member::Member;
+pub use profile::Profile;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tidings_protocol::{Ack, Channel, CloseCode, Code, Position, PresenceMembers, Problem, PublishCommand};
+use tidings_protocol::{
+    Ack, Channel, CloseCode, ClusterAsk, Code, Position, PresenceMembers, Problem, PublishCommand,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use crate::broker::{Broker, BrokerEvent};
+use crate::broker::{Broker, BrokerEvent, InstanceCard, Peer};
 use crate::clock::Clock;
 use crate::config::{BatchMode, Limits, Namespace, Namespaces};
-use crate::hub::{BatchRules, BrokerState, Close, Hub, Page, PageLimit, Published, SessionId, Wake};
+use crate::hub::{BatchRules, BrokerState, Close, Hub, Page, PageLimit, Published, SessionId};
 use crate::observe::Metrics;
+use cluster::Cluster;
 use connections::Connections;
 use event_loop::{EventLoop, NodeCommand};
 
@@ -39,6 +48,7 @@ pub struct Node {
     namespaces: Namespaces,
     rules: HashMap<Arc<str>, Arc<BatchRules>>,
     connections: Arc<Connections>,
+    cluster: Arc<Cluster>,
     clock: Clock,
     next_session: AtomicU64,
     /// What connections that ended still have to take back.
@@ -50,6 +60,7 @@ pub struct Node {
 impl Node {
     /// Joins a broker and the receiving end of its announcements; runs until dropped.
     pub fn start(
+        card: Arc<InstanceCard>,
         broker: Arc<dyn Broker>,
         events: mpsc::Receiver<BrokerEvent>,
         namespaces: Namespaces,
@@ -59,10 +70,12 @@ impl Node {
     ) -> Arc<Node> {
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
         let connections = Arc::new(Connections::new(broker.state()));
+        let cluster = Arc::new(Cluster::new(card, broker.clone(), connections.clone(), clock));
         let event_loop = EventLoop {
             hub: Hub::default(),
             connections: connections.clone(),
             broker: broker.name(),
+            cluster: cluster.clone(),
             commands,
             events,
             clock,
@@ -79,6 +92,7 @@ impl Node {
             namespaces,
             rules,
             connections,
+            cluster,
             clock,
             parting: TaskTracker::new(),
             next_session: AtomicU64::new(1),
@@ -87,14 +101,15 @@ impl Node {
     }
 
     /// Registers a connection, which from now on is told of outages and can be told to close. Dropping the [`Member`] takes all of it back.
-    pub fn enter(self: &Arc<Self>, mailbox: Arc<SharedMailbox>, seed: &str) -> Member {
+    pub fn enter(self: &Arc<Self>, mailbox: Arc<SharedMailbox>) -> Member {
         let session = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
         self.connections.insert(session, &mailbox);
+        self.cluster.card().connection_opened();
         if self.publishing.is_closed() {
             // It was admitted before the drain began, and may be in nobody's list of what is to be closed.
             self.close(session, Close::new(CloseCode::Restart, "the server restarts"));
         }
-        Member::new(self.clone(), session, mailbox, seed)
+        Member::new(self.clone(), session, mailbox)
     }
 
     /// Publishes, unless this instance is about to end.
@@ -157,6 +172,16 @@ impl Node {
         self.connections.len()
     }
 
+    /// The instances of the cluster: this one as it is now, the others as they were heard of last.
+    pub fn instances(&self) -> Vec<Peer> {
+        self.cluster.instances()
+    }
+
+    /// Has every instance do something with its connections, and names those that did not answer within 2 s.
+    pub async fn ask_all(&self, ask: ClusterAsk) -> Result<Findings, Problem> {
+        self.cluster.ask(ask).await
+    }
+
     /// Whether the event loop runs: without it nothing that is published reaches anybody.
     pub fn is_delivering(&self) -> bool {
         !self.commands.is_closed()
@@ -197,10 +222,8 @@ impl Node {
 
     /// Tells a connection to end after what it has to deliver.
     pub fn close(&self, session: SessionId, close: Close) {
-        if let Some(mailbox) = self.connections.mailbox(session)
-            && mailbox.with(|inside| inside.close(close)) == Wake::Now
-        {
-            mailbox.wake();
+        if let Some(mailbox) = self.connections.mailbox(session) {
+            mailbox.close(close);
         }
     }
 

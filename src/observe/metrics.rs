@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
-use tidings_protocol::{CloseCode, Code, GapReason};
+use tidings_protocol::{CloseCode, Code, GapReason, Transport};
 
 use crate::hub::Batch;
 
@@ -21,6 +21,15 @@ pub enum TransportKind {
     WebSocket,
     /// A stream of server-sent events.
     Sse,
+}
+
+impl From<TransportKind> for Transport {
+    fn from(kind: TransportKind) -> Transport {
+        match kind {
+            TransportKind::WebSocket => Transport::WebSocket,
+            TransportKind::Sse => Transport::Sse,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -71,6 +80,8 @@ pub struct Metrics {
     panics: Counter,
     requests: Family<Request, Histogram>,
     broker_up: Gauge<u64, AtomicU64>,
+    cluster_instances: Gauge<u64, AtomicU64>,
+    cluster_silent: Gauge<u64, AtomicU64>,
 }
 
 impl Metrics {
@@ -93,6 +104,8 @@ impl Metrics {
             panics: Counter::default(),
             requests: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_1, 4.0, 9))),
             broker_up: Gauge::default(),
+            cluster_instances: Gauge::default(),
+            cluster_silent: Gauge::default(),
         };
         metrics.register_transports();
         metrics.register_all();
@@ -149,6 +162,16 @@ impl Metrics {
             "broker_up",
             "1 while the broker can be reached and what it announces is delivered",
             self.broker_up.clone(),
+        );
+        registry.register(
+            "cluster_instances",
+            "Instances that were heard of lately, this one among them",
+            self.cluster_instances.clone(),
+        );
+        registry.register(
+            "cluster_silent",
+            "Instances that were not heard of lately and did not say that they leave",
+            self.cluster_silent.clone(),
         );
         let help = "Time from a request's head to its answer's head";
         registry.register_with_unit("http_request_duration", help, Unit::Seconds, self.requests.clone());
@@ -241,6 +264,12 @@ impl Metrics {
         self.requests.get_or_create(&request).observe(took.as_secs_f64());
     }
 
+    /// Instances are in the cluster.
+    pub fn clustered(&self, heard: usize, silent: usize) {
+        self.cluster_instances.set(heard as u64);
+        self.cluster_silent.set(silent as u64);
+    }
+
     /// All numbers as text; whether the broker is up is known when it is asked.
     pub fn encode(&self, broker_up: bool) -> String {
         self.broker_up.set(u64::from(broker_up));
@@ -268,6 +297,7 @@ mod tests {
         metrics.delivered(TransportKind::WebSocket, 3);
         metrics.refused(Code::BadFrame);
         metrics.answered("POST", "/v1/publish/{channel}", 200, Duration::from_millis(1));
+        metrics.clustered(3, 1);
         let text = metrics.encode(true);
         for line in [
             "tidings_connections{transport=\"Sse\"} 1",
@@ -275,6 +305,8 @@ mod tests {
             "tidings_errors_total{code=\"bad_frame\"} 1",
             "tidings_http_request_duration_seconds_count{method=\"POST\",route=\"/v1/publish/{channel}\",status=\"200\"} 1",
             "tidings_broker_up 1",
+            "tidings_cluster_instances 3",
+            "tidings_cluster_silent 1",
         ] {
             assert!(text.contains(line), "{line} in\n{text}");
         }

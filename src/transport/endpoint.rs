@@ -28,7 +28,7 @@ use crate::dialect;
 use crate::dialect::cursor::{self, Cursor};
 use crate::hub::{CursorState, Grant, Session, SessionConfig};
 use crate::instance::Instance;
-use crate::node::{Member, SharedMailbox};
+use crate::node::{Member, Profile, SharedMailbox};
 
 /// `GET /ws`
 pub async fn websocket(
@@ -80,10 +80,12 @@ fn open<W: Wire>(
     wire: W,
     prepare: impl FnOnce(Session) -> Session,
 ) {
-    let mailbox = Arc::new(SharedMailbox::new(instance.config.limits.mailbox_bytes));
-    let member: Member = instance.node.enter(mailbox.clone(), &instance.seed);
-    let name = member.name().to_string();
-    let session = Session::new(config, name, grant, instance.jitter(), instance.clock.now());
+    let profile = Profile::new(W::KIND.into(), instance.clock.unix_ms());
+    let mailbox = Arc::new(SharedMailbox::new(instance.config.limits.mailbox_bytes, profile));
+    let member: Member = instance.node.enter(mailbox.clone());
+    grant.iter().for_each(|grant| member.identify(&grant.user));
+    let session =
+        Session::new(config, member.name().to_string(), grant, instance.jitter(), instance.clock.now());
     let connection = Connection {
         session: prepare(session),
         wire,

@@ -25,7 +25,9 @@ impl Performer {
         match action {
             Action::Authenticate { token } => {
                 let now = Now { time: self.clock.now(), unix: self.clock.unix_ms() / 1_000 };
-                Answer::Authenticated(self.authenticator.authenticate(&token, now))
+                let granted = self.authenticator.authenticate(&token, now);
+                granted.iter().for_each(|grant| self.member.identify(&grant.user));
+                Answer::Authenticated(granted)
             }
             Action::Join { channel, since, limit, user, presence } => {
                 let resumes = since.is_some();

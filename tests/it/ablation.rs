@@ -13,12 +13,16 @@ const SEEDS: u64 = 60;
 /// A safeguard, how to switch it off, and what must be seen then.
 type Row = (&'static str, fn(), Option<Kind>);
 
-const TABLE: [Row; 5] = [
+const TABLE: [Row; 9] = [
     ("none", || ablate(None), None),
     ("ListenBeforeRead", || ablate(Some(Safeguard::ListenBeforeRead)), Some(Kind::Behind)),
     ("RangeCheck", || ablate(Some(Safeguard::RangeCheck)), Some(Kind::Jump)),
     ("GapOnOverflow", || ablate(Some(Safeguard::GapOnOverflow)), Some(Kind::Behind)),
     ("EpochOnRestart", || ablate(Some(Safeguard::EpochOnRestart)), Some(Kind::TwoPayloads)),
+    ("Fence", || ablate(Some(Safeguard::Fence)), Some(Kind::TwoPayloads)),
+    ("ReadFence", || ablate(Some(Safeguard::ReadFence)), Some(Kind::Forgotten)),
+    ("Beacon", || ablate(Some(Safeguard::Beacon)), Some(Kind::Behind)),
+    ("Lag", || ablate(Some(Safeguard::Lag)), Some(Kind::Missed)),
 ];
 
 #[test]

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use serde_json::{Value, json};
-use tidings::broker::{Broker, BrokerError, BrokerEvent};
+use tidings::broker::{Broker, BrokerError, BrokerEvent, Peer};
 use tidings::hub::{BrokerState, Page, PageLimit, Published};
 use tidings_protocol::{
-    Ack, Channel, Epoch, Offset, Position, PresenceMember, PresenceMembers, PublishCommand,
+    Ack, Channel, ClusterMessage, Epoch, Offset, Position, PresenceMember, PresenceMembers, PublishCommand,
 };
 use tokio::sync::mpsc;
 
@@ -88,6 +88,14 @@ impl Broker for Switch {
 
     fn members(&self, _: &Channel, _: usize) -> BoxFuture<'_, Result<PresenceMembers, BrokerError>> {
         ready(self.reach().map(|()| PresenceMembers::default())).boxed()
+    }
+
+    fn tell(&self, _: ClusterMessage) -> BoxFuture<'_, Result<(), BrokerError>> {
+        ready(self.reach()).boxed()
+    }
+
+    fn peers(&self) -> Vec<Peer> {
+        Vec::new()
     }
 
     fn leave(&self) -> BoxFuture<'_, ()> {

@@ -39,6 +39,10 @@ pub(crate) struct PublishId {
 pub(crate) enum Event {
     /// The broker gave it a place (`None`: a volatile channel) and announces it.
     Stored { publish: PublishId, channel: ChannelId, position: Option<Position> },
+    /// It was stored where it will be given up: only some will see it.
+    Doomed { publish: PublishId, channel: ChannelId },
+    /// The broker calls the channel's place otherwise from here on; what comes is stored in the new epoch.
+    Forked { channel: ChannelId, from: Position, position: Position },
     /// The author was told that it is stored, how safely, and where.
     Acked { publish: PublishId, channel: ChannelId, position: Option<Position>, ack: Ack },
     /// The author was told that it is surely not stored, and gave it up.
@@ -102,6 +106,8 @@ impl Event {
     pub(crate) fn channel(&self) -> Option<ChannelId> {
         match self {
             Event::Stored { channel, .. }
+            | Event::Doomed { channel, .. }
+            | Event::Forked { channel, .. }
             | Event::Acked { channel, .. }
             | Event::Failed { channel, .. }
             | Event::Began { channel, .. }
@@ -126,7 +132,11 @@ impl Event {
             | Event::Left { client, .. }
             | Event::Ended { client, .. } => Some(*client),
             Event::Injected { client, .. } => *client,
-            Event::Stored { .. } | Event::Acked { .. } | Event::Failed { .. } => None,
+            Event::Stored { .. }
+            | Event::Doomed { .. }
+            | Event::Forked { .. }
+            | Event::Acked { .. }
+            | Event::Failed { .. } => None,
         }
     }
 }
@@ -138,6 +148,8 @@ impl fmt::Display for Record {
         let at = |position: &Option<Position>| position.as_ref().map_or("-".to_owned(), Position::to_string);
         match &self.event {
             Event::Stored { publish, position, .. } => write!(f, "stored    {publish} at {}", at(position)),
+            Event::Doomed { publish, .. } => write!(f, "doomed    {publish}"),
+            Event::Forked { from, position, .. } => write!(f, "forked    {from} as {position}"),
             Event::Acked { publish, position, ack, .. } => {
                 write!(f, "acked     {publish} at {} as {ack:?}", at(position))
             }

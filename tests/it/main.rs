@@ -7,6 +7,7 @@ mod support;
 mod ablation;
 mod access;
 mod batching;
+mod cluster;
 mod degraded;
 mod drain;
 mod errors;

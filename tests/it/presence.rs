@@ -31,25 +31,27 @@ impl Watcher {
         watcher
     }
 
-    /// The answer to a command; changes may come before it.
-    async fn ask(&mut self, mut command: Value) -> Value {
+    /// The answer to a command, and the changes that came before it.
+    async fn ask(&mut self, mut command: Value) -> (Value, Vec<Value>) {
         command["id"] = json!(77);
         self.socket.send(command).await;
+        let mut early = Vec::new();
         loop {
             let frame = self.socket.next_frame().await;
             if frame["id"] == 77 {
-                return frame;
+                return (frame, early);
             }
-            self.take(&frame);
+            early.push(frame);
         }
     }
 
-    /// Asks who is there.
+    /// Asks who is there. What changed meanwhile may be newer than the answer.
     async fn list(&mut self) {
-        let list = self.ask(json!({"presence": {"channel": "room"}})).await;
+        let (list, early) = self.ask(json!({"presence": {"channel": "room"}})).await;
         let members = list["presence"]["members"].as_array().expect("a list");
         assert_eq!(list["presence"]["count"], members.len());
         self.known = members.iter().map(named).collect();
+        early.iter().for_each(|frame| self.take(frame));
     }
 
     fn take(&mut self, frame: &Value) {

@@ -18,6 +18,8 @@ pub(super) struct Feed {
     pub(super) idle_since: Time,
     /// Whether the broker announces it for certain.
     pub(super) is_confirmed: bool,
+    /// Whether it did so before.
+    was_confirmed: bool,
     /// The read that is out.
     ticket: Option<u64>,
 }
@@ -46,6 +48,7 @@ impl Feed {
             listeners: 1,
             idle_since: Time::ZERO,
             is_confirmed: false,
+            was_confirmed: false,
             ticket: None,
         }
     }
@@ -64,6 +67,21 @@ impl Feed {
             Accept::Behind => Took::Hole,
             Accept::Duplicate | Accept::Held | Accept::Overflow(_) => Took::Nothing,
         }
+    }
+
+    /// Whether sessions may read history, and then count on what is announced.
+    pub(super) fn is_ready(&self) -> bool {
+        self.is_confirmed && !self.subscription.is_joining()
+    }
+
+    /// The broker announces it from now on. True if what it announced until now, and did not reach this instance, must be
+    /// told as lost.
+    pub(super) fn confirm(&mut self) -> bool {
+        let was_confirmed = std::mem::replace(&mut self.was_confirmed, true);
+        // Twice without a loss between: the first one was of an earlier time, and the channel was not announced since.
+        let twice = std::mem::replace(&mut self.is_confirmed, true);
+        let is_volatile = self.retention.publications_max == 0;
+        (twice || (was_confirmed && is_volatile)) && self.lose()
     }
 
     /// Announcements may have been lost. True if the loss must be told: no history can make it good.

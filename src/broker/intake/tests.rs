@@ -180,6 +180,55 @@ fn a_read_that_fails_is_tried_again_and_one_that_is_late_does_not_count() {
 }
 
 #[test]
+fn a_broker_that_did_not_listen_is_told_again() {
+    let mut intake = intake();
+    intake.listen(&channel("c"), &retention());
+    assert_eq!(intake.poll_interest(), Some(Interest::Listen(channel("c"))));
+    intake.handle_not_listening(&channel("c"), at(0));
+    intake.handle_timeout(at(499));
+    assert_eq!(intake.poll_interest(), None);
+    intake.handle_timeout(at(500));
+    assert_eq!(intake.poll_interest(), Some(Interest::Listen(channel("c"))));
+}
+
+#[test]
+fn sessions_wait_until_it_is_known_where_their_channel_stands() {
+    let mut intake = intake();
+    intake.listen(&channel("c"), &retention());
+    intake.handle_listening(&channel("c"));
+    // A session that read history now could see a.10, and the instance would go on after a.11.
+    assert!(!intake.is_listening(&channel("c")));
+    assert!(!intake.listen(&channel("c"), &retention()), "nor may whoever comes second");
+    answer(&mut intake, None, page("a.11", 11, 11, None));
+    announce(&mut intake, "a", 11);
+    announce(&mut intake, "a", 12);
+    assert_eq!(told(&mut intake), ["a.12"]);
+    assert!(intake.is_listening(&channel("c")));
+}
+
+#[test]
+fn a_volatile_channel_lost_what_came_until_it_was_listened_to_again() {
+    let mut intake = intake();
+    intake.listen(&channel("c"), &Retention { publications_max: 0, ..retention() });
+    intake.handle_listening(&channel("c"));
+    assert!(told(&mut intake).is_empty(), "it begins");
+    intake.handle_link_lost();
+    assert_eq!(told(&mut intake), ["lost"]);
+    intake.handle_link_restored();
+    intake.handle_listening(&channel("c"));
+    assert_eq!(told(&mut intake), ["lost"], "what was published since the link was lost");
+}
+
+#[test]
+fn a_confirmation_of_an_earlier_time_is_not_relied_on() {
+    let mut intake = live();
+    // The channel was forgotten and listened to again before the first of two confirmations came.
+    intake.handle_listening(&channel("c"));
+    answer(&mut intake, Some("a.10"), page("a.10", 11, 11, None));
+    assert_eq!(told(&mut intake), ["a.11"], "it was not announced between the two");
+}
+
+#[test]
 fn what_nobody_needs_is_listened_to_a_while_longer() {
     let mut intake = live();
     intake.unlisten(&channel("c"), at(0));

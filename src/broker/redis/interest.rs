@@ -48,11 +48,15 @@ impl Interests {
                 }
                 let done =
                     if listens { self.listen(&channels).await } else { self.unlisten(&channels).await };
-                if let Err(error) = &done {
-                    debug!(%error, channels = channels.len(), "redis was not told what to announce");
-                }
-                let report = Report::Listening { channels, link };
-                if listens && done.is_ok() && self.reports.send(report).await.is_err() {
+                let report = match done {
+                    Ok(()) => Report::Listening { channels, link },
+                    Err(error) => {
+                        debug!(%error, channels = channels.len(), "redis was not told what to announce");
+                        Report::NotListening { channels, link }
+                    }
+                };
+                // What is announced although nobody needs it any more is passed over.
+                if listens && self.reports.send(report).await.is_err() {
                     return;
                 }
             }

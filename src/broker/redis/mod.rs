@@ -27,13 +27,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use fred::prelude::*;
 use futures::future::{BoxFuture, FutureExt};
-use tidings_protocol::{Ack, Channel, Position, PresenceMember, PresenceMembers, PublishCommand};
+use tidings_protocol::{
+    Ack, Channel, ClusterMessage, Position, PresenceMember, PresenceMembers, PublishCommand,
+};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::{Broker, BrokerError, BrokerEvent, InstanceCard, Intake, IntakeLimits, Peers};
+use super::{Broker, BrokerError, BrokerEvent, InstanceCard, Intake, IntakeLimits, Peer, Peers};
 use crate::broker::memory::retention;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -88,6 +91,7 @@ pub struct RedisBroker {
     advanced: Arc<Advanced>,
     presence: Presence,
     reach: Arc<Reach>,
+    peers: Arc<Mutex<Peers>>,
     /// The bytes of publishes on their way; a permit is a KiB.
     room: Arc<Semaphore>,
     farewell: mpsc::Sender<oneshot::Sender<()>>,
@@ -122,49 +126,16 @@ impl RedisBroker {
     ) -> RedisBroker {
         let keys = Keys::new(&config.redis.prefix);
         let lives = Lives { key: config.limits.idempotency_window, meta: config.redis.forget_after };
-        let store = Arc::new(RedisStore::new(keys.clone(), lives, card.id(), links.is_cluster()));
-        let (requests, requested) = mpsc::channel(REQUESTS_MAX);
-        let (reach, peers) = (Arc::new(Reach::default()), Arc::new(Mutex::new(Peers::default())));
-        let advanced = Arc::new(Advanced::default());
+        let store = Arc::new(RedisStore::new(keys, lives, card.id(), links.is_cluster()));
+        let (reach, advanced) = (Arc::new(Reach::default()), Arc::new(Advanced::default()));
         let mut tasks = JoinSet::new();
 
-        let (changes, changed) = mpsc::channel(INTERESTS_MAX);
-        let (reporter, reports) = mpsc::channel(REQUESTS_MAX);
-        let interests =
-            Interests { client: links.subscriber.clone(), keys, changes: changed, reports: reporter.clone() };
-        tasks.spawn(interests.run());
-        let receiver = Receiver {
-            intake: Intake::new(intake_limits(config)),
-            peers,
-            own_id: card.id().clone(),
-            store: store.clone(),
-            commands: links.commands.clone(),
-            subscriber: links.subscriber.clone(),
-            namespaces: config.namespaces.clone(),
-            clock,
-            events: events.clone(),
-            changes,
-            reporter,
-            reports,
-            requests: requested,
-            messages: links.subscriber.message_rx(),
-            reconnects: links.subscriber.reconnect_rx(),
-            waiting: HashMap::new(),
-            link: 0,
-            heard_self: clock.now(),
-            giving_up: None,
-        };
-        tasks.spawn(receiver.run());
+        let own_id = card.id().clone();
+        let (requests, peers) =
+            receive(config, &links, store.clone(), own_id, clock, events.clone(), &mut tasks);
+        let (client, name) = (links.commands.clone(), store.keys.cluster());
         let (farewell, leaving) = mpsc::channel(1);
-        let beacons = Beacons {
-            client: links.commands.clone(),
-            name: store.keys.cluster(),
-            card,
-            advanced: advanced.clone(),
-            leaving,
-            number: 0,
-        };
-        tasks.spawn(beacons.run());
+        tasks.spawn(Beacons { client, name, card, advanced: advanced.clone(), leaving, number: 0 }.run());
         let clients = vec![links.commands.clone(), links.subscriber.clone()];
         tasks.spawn(Monitor { clients, clock, reach: reach.clone(), events }.run());
         let replicated = links.replicated.as_ref().map(|client| {
@@ -182,6 +153,7 @@ impl RedisBroker {
             advanced,
             presence,
             reach,
+            peers,
             room,
             farewell,
             _tasks: tasks,
@@ -249,6 +221,15 @@ impl RedisBroker {
         }
     }
 
+    async fn announce(&self, message: ClusterMessage) -> Result<(), BrokerError> {
+        if self.reach.is_down() {
+            return Err(BrokerError::Unavailable);
+        }
+        let (name, bytes) = (self.store.keys.cluster(), Bytes::from(message.encode()));
+        let told: FredResult<()> = self.links.commands.publish(name, bytes).await;
+        told.map_err(|error| answer::write_failed(&error))
+    }
+
     fn is_volatile(&self, channel: &Channel) -> bool {
         self.config.namespaces.of(channel.as_str()).history_size == 0
     }
@@ -258,6 +239,48 @@ impl RedisBroker {
         self.requests.send(request(done)).await.map_err(|_| BrokerError::Unavailable)?;
         answer.await.map_err(|_| BrokerError::Unavailable)
     }
+}
+
+/// Starts what takes announcements in; returns where it is asked, and whom it hears of.
+fn receive(
+    config: &Config,
+    links: &Links,
+    store: Arc<RedisStore>,
+    own_id: Arc<str>,
+    clock: Clock,
+    events: mpsc::Sender<BrokerEvent>,
+    tasks: &mut JoinSet<()>,
+) -> (mpsc::Sender<Request>, Arc<Mutex<Peers>>) {
+    let (asker, requests) = mpsc::channel(REQUESTS_MAX);
+    let peers = Arc::new(Mutex::new(Peers::default()));
+    let (changes, changed) = mpsc::channel(INTERESTS_MAX);
+    let (reporter, reports) = mpsc::channel(REQUESTS_MAX);
+    let (client, keys) = (links.subscriber.clone(), store.keys.clone());
+    tasks.spawn(Interests { client, keys, changes: changed, reports: reporter.clone() }.run());
+    let receiver = Receiver {
+        intake: Intake::new(intake_limits(config)),
+        peers: peers.clone(),
+        own_id,
+        store,
+        commands: links.commands.clone(),
+        subscriber: links.subscriber.clone(),
+        namespaces: config.namespaces.clone(),
+        clock,
+        events,
+        changes,
+        reporter,
+        reports,
+        requests,
+        messages: links.subscriber.message_rx(),
+        reconnects: links.subscriber.reconnect_rx(),
+        waiting: HashMap::new(),
+        told: Vec::new(),
+        link: 0,
+        heard_self: clock.now(),
+        giving_up: None,
+    };
+    tasks.spawn(receiver.run());
+    (asker, peers)
 }
 
 fn intake_limits(config: &Config) -> IntakeLimits {
@@ -327,6 +350,14 @@ impl Broker for RedisBroker {
         limit: usize,
     ) -> BoxFuture<'_, Result<PresenceMembers, BrokerError>> {
         self.presence.members(channel.clone(), limit).boxed()
+    }
+
+    fn tell(&self, message: ClusterMessage) -> BoxFuture<'_, Result<(), BrokerError>> {
+        self.announce(message).boxed()
+    }
+
+    fn peers(&self) -> Vec<Peer> {
+        self.peers.lock().expect("nobody panics with the peers").iter().cloned().collect()
     }
 
     fn leave(&self) -> BoxFuture<'_, ()> {

@@ -58,6 +58,8 @@ pub(super) enum Request {
 pub(super) enum Report {
     /// Redis announces these channels, on the link of that number.
     Listening { channels: Vec<Channel>, link: u64 },
+    /// It could not be told to.
+    NotListening { channels: Vec<Channel>, link: u64 },
     /// History was read, or could not be.
     Page { read: IntakeRead, page: Result<Option<Page>, ()> },
 }
@@ -80,6 +82,8 @@ pub(super) struct Receiver {
     pub(super) reconnects: broadcast::Receiver<Server>,
     /// Who waits until a channel is listened to.
     pub(super) waiting: HashMap<Channel, Vec<oneshot::Sender<()>>>,
+    /// What instances told all in this round, to be passed on.
+    pub(super) told: Vec<ClusterMessage>,
     /// How many links there were.
     pub(super) link: u64,
     /// When this instance last heard itself, or gave a link up.
@@ -143,14 +147,29 @@ impl Receiver {
             Report::Listening { channels, link } if link == self.link => {
                 for channel in channels {
                     self.intake.handle_listening(&channel);
-                    for waiting in self.waiting.remove(&channel).into_iter().flatten() {
-                        // Whoever asked may be gone by now.
-                        waiting.send(()).ok();
-                    }
+                    self.answer_waiting(&channel);
                 }
             }
-            Report::Listening { .. } => {}
-            Report::Page { read, page } => self.intake.handle_page(&read, page, self.clock.now()),
+            Report::NotListening { channels, link } if link == self.link => {
+                for channel in channels {
+                    self.intake.handle_not_listening(&channel, self.clock.now());
+                }
+            }
+            Report::Listening { .. } | Report::NotListening { .. } => {}
+            Report::Page { read, page } => {
+                self.intake.handle_page(&read, page, self.clock.now());
+                self.answer_waiting(&read.channel);
+            }
+        }
+    }
+
+    /// Answers those who wait for the channel, if it is listened to by now.
+    fn answer_waiting(&mut self, channel: &Channel) {
+        if self.intake.is_listening(channel) {
+            for waiting in self.waiting.remove(channel).into_iter().flatten() {
+                // Whoever asked may be gone by now.
+                waiting.send(()).ok();
+            }
         }
     }
 
@@ -187,6 +206,9 @@ impl Receiver {
         if *message.channel == *self.store.keys.cluster() {
             return match ClusterMessage::decode(bytes) {
                 Ok(ClusterMessage::Beacon(beacon)) => self.handle_beacon(beacon),
+                Ok(message @ (ClusterMessage::Ask { .. } | ClusterMessage::Answer { .. })) => {
+                    self.told.push(message)
+                }
                 Err(error) => debug!(%error, "a message between instances cannot be read"),
             };
         }
@@ -262,6 +284,9 @@ impl Receiver {
         }
         while let Some(read) = self.intake.poll_read() {
             self.read(read);
+        }
+        for message in self.told.drain(..) {
+            self.events.send(BrokerEvent::Told(message)).await?;
         }
         while let Some(event) = self.intake.poll_event() {
             self.events.send(event).await?;

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use tidings::hub::Time;
-use tidings_protocol::{Ack, Offset, Position};
+use tidings_protocol::{Ack, GapReason, Offset, Position};
 
 use super::{ChannelId, ClientId, Event, Lineage, PublishId, Record};
 use view::View;
@@ -36,6 +36,8 @@ pub(crate) enum Kind {
     Jump,
     /// An author's publications in another order than published.
     OrderInverted,
+    /// A gap because of another epoch, which continues the client's place.
+    Needless,
     /// After the calm at the end a client does not stand at the head.
     Behind,
 }
@@ -79,6 +81,10 @@ struct Checker {
     violations: Vec<Violation>,
     lineage: Lineage,
     failed: BTreeSet<PublishId>,
+    /// How often the broker stored it.
+    stored: BTreeMap<PublishId, u32>,
+    /// What was stored where it was given up.
+    doomed: BTreeSet<PublishId>,
     /// What is known to be where, by deliveries and acknowledgements alike.
     places: BTreeMap<Numbering, BTreeMap<Offset, PublishId>>,
     /// Where each publish is known to be.
@@ -97,10 +103,14 @@ impl Checker {
 
     fn handle(&mut self, event: &Event) {
         match event {
-            Event::Stored { publish, channel, position: None } => {
-                self.carried.entry(*channel).or_default().push((*publish, self.time));
+            Event::Stored { publish, channel, position } => {
+                *self.stored.entry(*publish).or_default() += 1;
+                if position.is_none() {
+                    self.carried.entry(*channel).or_default().push((*publish, self.time));
+                }
             }
-            Event::Stored { .. } | Event::Injected { .. } => {}
+            Event::Doomed { publish, .. } => drop(self.doomed.insert(*publish)),
+            Event::Forked { .. } | Event::Injected { .. } => {}
             Event::Acked { publish, channel, position, ack } => {
                 let Some(position) = position else { return };
                 self.place(*publish, *channel, position, None);
@@ -120,12 +130,8 @@ impl Checker {
             Event::Delivered { client, channel, position, publish } => {
                 self.delivered(*client, *channel, position.as_ref(), *publish);
             }
-            Event::Gap { client, channel, position, .. } => {
-                let time = self.time;
-                self.step(*client, *channel, |view| {
-                    view.gap(time, position.as_ref());
-                    Ok(())
-                });
+            Event::Gap { client, channel, reason, position } => {
+                self.gap(*client, *channel, *reason, position.as_ref());
             }
             Event::Left { client, channel } => {
                 if let Some(view) = self.views.remove(&(*client, *channel)) {
@@ -150,6 +156,22 @@ impl Checker {
         }
     }
 
+    fn gap(&mut self, client: ClientId, channel: ChannelId, reason: GapReason, position: Option<&Position>) {
+        let Some(view) = self.views.get_mut(&(client, channel)) else { return };
+        let before = view.position().cloned();
+        view.gap(self.time, reason, position);
+        if let (GapReason::Epoch, Some(before), Some(position)) = (reason, before, position)
+            && self
+                .lineage
+                .later(channel, before.epoch.as_str())
+                .any(|later| later == position.epoch.as_str())
+            && self.lineage.shared(channel, before.epoch.as_str(), position.epoch.as_str()) >= before.offset
+        {
+            let what = format!("{before} is still what it was in the epoch of {position}");
+            self.report(Kind::Needless, Some(client), channel, what);
+        }
+    }
+
     fn delivered(
         &mut self,
         client: ClientId,
@@ -167,7 +189,9 @@ impl Checker {
             Some(position) => view.deliver(position),
             None => view.deliver_volatile(publish, carried),
         };
-        let ordered = view.keep_order(publish);
+        // What came again after the broker forgot its keys has lost its place in the order.
+        let again = self.stored.get(&publish).is_some_and(|times| *times > 1);
+        let ordered = if again { Ok(()) } else { view.keep_order(publish) };
         for (kind, what) in [continues, ordered].into_iter().filter_map(Result::err) {
             self.report(kind, Some(client), channel, what);
         }
@@ -245,7 +269,11 @@ impl Checker {
         head: Option<&Position>,
     ) {
         let Some(head) = head else { return };
-        if position != Some(head) {
+        let is_there = |position: &Position| {
+            let shared = self.lineage.shared(channel, position.epoch.as_str(), head.epoch.as_str());
+            position.offset == head.offset && shared >= head.offset
+        };
+        if !position.is_some_and(is_there) {
             let place = position.map_or("nowhere".to_owned(), Position::to_string);
             let what = format!("it stands at {place}, the head is {head}");
             self.report(Kind::Behind, Some(client), channel, what);
@@ -284,7 +312,7 @@ impl Checker {
         for ((client, channel), view) in &views {
             self.look_for_missed(*client, *channel, view);
             let carried = self.carried.get(channel).map_or(&[][..], Vec::as_slice);
-            if let Some(what) = view.missed_volatile(carried) {
+            if let Some(what) = view.missed_volatile(carried, &self.doomed) {
                 self.report(Kind::Missed, Some(*client), *channel, what);
             }
         }

@@ -26,17 +26,18 @@ struct Family {
 }
 
 impl Lineage {
-    /// What the clients of a history were told.
+    /// What the clients of a history were told, and what is known of the broker.
     pub(crate) fn of(history: &[Record]) -> Lineage {
         let mut lineage = Lineage::default();
         for record in history {
-            let Event::Continued { channel, from, position, .. } = &record.event else { continue };
+            let (Event::Continued { channel, from, position, .. }
+            | Event::Forked { channel, from, position }) = &record.event
+            else {
+                continue;
+            };
             let family = lineage.channels.entry(*channel).or_default();
-            let (parent, child) = (from.epoch.to_string(), position.epoch.to_string());
-            family.later.entry(parent.clone()).or_default().insert(child.clone());
-            family.share(&parent, &child, from.offset.min(position.offset));
+            family.tell(from.epoch.as_str(), position.epoch.as_str(), from.offset.min(position.offset));
         }
-        lineage.channels.values_mut().for_each(Family::close);
         lineage
     }
 
@@ -62,48 +63,43 @@ impl Lineage {
 }
 
 impl Family {
-    /// True if it is more than was known.
-    fn share(&mut self, one: &str, other: &str, last: Offset) -> bool {
-        let mut grows = false;
-        for (one, other) in [(one, other), (other, one)] {
-            let known = self.kin.entry(one.to_owned()).or_default().entry(other.to_owned()).or_default();
-            grows |= *known < last;
-            *known = last.max(*known);
+    /// `child` continues `parent`, and both have the same up to `last`. All conclusions are drawn at once: whatever shares
+    /// something with one of them shares it with the other, as far as both reach.
+    fn tell(&mut self, parent: &str, child: &str, last: Offset) {
+        let is_later = self.later.get(parent).is_some_and(|later| later.contains(child));
+        if is_later && self.shared(parent, child) >= last {
+            return;
         }
-        grows
-    }
-
-    /// Draws all conclusions.
-    fn close(&mut self) {
-        while self.conclude() {}
-    }
-
-    /// What two epochs share with a third, they share with each other; what continues a later one is later too.
-    fn conclude(&mut self) -> bool {
-        let mut shared = Vec::new();
-        for kin in self.kin.values() {
-            for (one, upto) in kin {
-                shared.extend(
-                    kin.iter()
-                        .filter(|(other, _)| *other != one)
-                        .map(|(other, also)| (one.clone(), other.clone(), *upto.min(also))),
-                );
+        let [parents, children] = [self.kin_and_itself(parent), self.kin_and_itself(child)];
+        for (one, upto) in &parents {
+            for (other, also) in children.iter().filter(|(other, _)| other != one) {
+                let last = last.min(*upto).min(*also);
+                self.share(one, other, last);
+                self.share(other, one, last);
             }
         }
-        let mut grows = false;
-        for (one, other, last) in shared {
-            grows |= self.share(&one, &other, last);
-        }
-        let further = |later: &BTreeSet<String>| {
-            later.iter().filter_map(|epoch| self.later.get(epoch)).flatten().cloned().collect::<Vec<_>>()
-        };
-        let further: Vec<Vec<String>> = self.later.values().map(further).collect();
-        for (later, further) in self.later.values_mut().zip(further) {
-            for epoch in further {
-                grows |= later.insert(epoch);
+        let mut further = self.later.get(child).cloned().unwrap_or_default();
+        further.insert(child.to_owned());
+        self.later.entry(parent.to_owned()).or_default();
+        for (epoch, later) in &mut self.later {
+            if epoch == parent || later.contains(parent) {
+                later.extend(further.iter().cloned());
             }
         }
-        grows
+    }
+
+    fn shared(&self, one: &str, other: &str) -> Offset {
+        self.kin.get(one).and_then(|kin| kin.get(other)).copied().unwrap_or_default()
+    }
+
+    fn share(&mut self, one: &str, other: &str, last: Offset) {
+        let known = self.kin.entry(one.to_owned()).or_default().entry(other.to_owned()).or_default();
+        *known = last.max(*known);
+    }
+
+    fn kin_and_itself(&self, epoch: &str) -> Vec<(String, Offset)> {
+        let kin = self.kin.get(epoch).into_iter().flatten().map(|(other, last)| (other.clone(), *last));
+        kin.chain([(epoch.to_owned(), Offset(u64::MAX))]).collect()
     }
 }
 

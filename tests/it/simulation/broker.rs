@@ -1,155 +1,350 @@
-//! The model of a memory broker: publishing is one atomic step, announcements may get lost on their way to the node.
+//! The model of a Redis that instances share: a primary, a replica that lags behind, and a line to each instance.
+//!
+//! A publish is one atomic step: the fence, the key, the append, the announcement to every line that listens. The replica
+//! hears of each step later, and as a whole. Whoever writes or reads compares the server's replication id with the one
+//! that the channel's epoch is bound to: under another id the channel begins a new epoch there.
 
-use std::collections::{BTreeMap, VecDeque};
+mod line;
+mod outages;
+mod server;
+
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tidings::ablation::{Safeguard, ablated};
-use tidings::hub::{Page, PageLimit, Stream, Time};
-use tidings_protocol::{Code, Epoch, Offset, Payload, Position, Problem, Publication};
+use tidings::broker::{BrokerError, Interest};
+use tidings::hub::{Page, PageLimit, Time};
+use tidings_protocol::{Beacon, Epoch, Offset, Payload, Position, Publication};
 
 use super::bugs::Bug;
-use super::context::{Context, Plan};
+use super::context::{Context, INSTANCES, Plan};
 use super::faults::Fault;
 use crate::history::{ChannelId, Event, PublishId};
+pub(crate) use line::Announcement;
+use line::Line;
+use outages::Outages;
+pub(crate) use outages::Promotion;
+use server::{Server, Write};
 
-/// What reaches the node.
+/// When a replica that is cut off hears of something.
+const NEVER: Time = Time(std::time::Duration::MAX);
+
+/// A publish on its way to Redis.
 #[derive(Clone, Debug)]
-pub(crate) enum Announcement {
-    /// A publication, in the order of its channel.
-    Publication { channel: ChannelId, epoch: Option<Epoch>, publication: Arc<Publication> },
-    /// Announcements of this channel were lost.
-    Lost(ChannelId),
-    /// Where the channels stood when this was sent.
-    Heads(Vec<(ChannelId, Position)>),
+pub(crate) struct Append {
+    pub(crate) publish: PublishId,
+    pub(crate) channel: ChannelId,
+    pub(crate) payload: Payload,
 }
 
-/// Keeps everything until the instance ends.
-pub(crate) struct Broker {
-    generation: u32,
-    streams: BTreeMap<ChannelId, Stream>,
-    keys: BTreeMap<PublishId, Option<Position>>,
-    under_way: VecDeque<Announcement>,
-    last_arrival: Time,
+/// Redis, and the lines to it, by instance.
+pub(crate) struct Redis {
+    primary: Server,
+    replica: Server,
+    /// What the replica has not heard yet, and when it will.
+    backlog: VecDeque<(Time, Vec<Write>)>,
+    /// The replica hears nothing more, until it becomes the primary.
+    replica_is_cut: bool,
+    /// A primary that was deposed and does not know it.
+    deposed: Option<Server>,
+    lines: [Line; INSTANCES],
+    outages: Outages,
+    ids: u64,
+    epochs: u64,
+    /// Channels that lost their stream while nobody's line was lost, and got nothing since.
+    vanished: BTreeSet<ChannelId>,
 }
 
-impl Broker {
-    /// An empty broker: the `generation`-th of this history.
-    pub(crate) fn new(generation: u32, context: &Context) -> Self {
-        let forgets = ablated(Safeguard::EpochOnRestart) || context.has_bug(Bug::EpochForgotten);
-        let epoch = Epoch::parse(&format!("e{}", if forgets { 0 } else { generation }));
-        let epoch = epoch.expect("a letter and digits are an epoch");
-        let stream = |(id, spec): (usize, &super::channels::ChannelSpec)| {
-            (!spec.is_volatile()).then(|| (ChannelId(id), Stream::new(epoch.clone())))
-        };
-        let streams = context.channels.iter().enumerate().filter_map(stream).collect();
-        let under_way = VecDeque::new();
-        Broker { generation, streams, keys: BTreeMap::new(), under_way, last_arrival: context.now() }
+/// Which of the two servers that take writes in a split brain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Primary,
+    Deposed,
+}
+
+/// What a script may compare.
+#[derive(Clone, Copy, PartialEq)]
+enum Script {
+    Write,
+    Read,
+}
+
+impl Redis {
+    /// Holds nothing, and nobody is connected to it.
+    pub(crate) fn new() -> Self {
+        Redis {
+            primary: Server::empty(1),
+            replica: Server::empty(1),
+            backlog: VecDeque::new(),
+            replica_is_cut: false,
+            deposed: None,
+            lines: Default::default(),
+            outages: Outages::default(),
+            ids: 1,
+            epochs: 0,
+            vanished: BTreeSet::new(),
+        }
     }
 
-    /// Stores and announces; a repeated publish gets the first answer again.
+    /// Stores and announces for an instance; a repeated publish gets the first answer again.
     pub(crate) fn publish(
         &mut self,
-        publish: PublishId,
-        channel: ChannelId,
-        payload: Payload,
+        slot: usize,
+        append: Append,
         context: &mut Context,
-    ) -> Result<Option<Position>, Problem> {
-        if context.inject(Fault::PublishRefused, context.profile.refusal) {
+    ) -> Result<Option<Position>, BrokerError> {
+        if let Some(until) = self.outages.stalled(context.now()) {
+            // It lies in Redis' socket, and is done after all.
+            let id = self.server(self.side(slot)).replication_id;
+            context.schedule.at(until, Plan::LatePublish { slot, append, replication_id: id });
+            return Err(BrokerError::OutcomeUnknown);
+        }
+        if self.outages.is_partitioned(slot, context.now()) {
+            let unknown = context.random.chance(500);
+            return Err(if unknown { BrokerError::OutcomeUnknown } else { BrokerError::Unavailable });
+        }
+        let refused = context.inject(Fault::PublishRefused, context.profile.refusal);
+        let is_full = self.outages.is_out_of_memory(context.now());
+        if is_full {
+            context.count(Fault::OutOfMemory, None);
+        }
+        if refused || is_full || self.outages.is_down(context.now()) {
             if context.has_bug(Bug::RefusedButStored) {
-                self.store(publish, channel, payload, context);
+                self.write(self.side(slot), append, context);
             }
-            return Err(Code::BrokerUnavailable.into());
+            return Err(BrokerError::Unavailable);
         }
-        if let Some(known) = self.keys.get(&publish)
-            && !context.has_bug(Bug::DuplicateOnRetry)
-        {
-            return Ok(known.clone());
+        let stored = self.write(self.side(slot), append, context);
+        match context.inject(Fault::AnswerTimedOut, context.profile.late) {
+            true => Err(BrokerError::OutcomeUnknown),
+            false => Ok(stored),
         }
-        let stored = self.store(publish, channel, payload, context);
-        self.keys.insert(publish, stored.clone());
-        Ok(stored)
     }
 
-    fn store(
+    /// What lay in the socket while Redis stood still; nothing, if that Redis is gone.
+    pub(crate) fn publish_late(
         &mut self,
-        publish: PublishId,
-        channel: ChannelId,
-        payload: Payload,
+        slot: usize,
+        append: Append,
+        replication_id: u64,
         context: &mut Context,
-    ) -> Option<Position> {
-        let now = context.now();
+    ) {
+        let side = self.side(slot);
+        if self.server(side).replication_id == replication_id {
+            self.write(side, append, context);
+        }
+    }
+
+    fn write(&mut self, side: Side, append: Append, context: &mut Context) -> Option<Position> {
+        let Append { publish, channel, payload } = append;
+        let mut script = self.fence(side, channel, Script::Write, context);
+        if let Some(known) = self.server(side).remembered(publish)
+            && !context.has_bug(Bug::DuplicateOnRetry)
+        {
+            let known = known.clone();
+            self.replicate(side, script, context);
+            return known;
+        }
         let mut publication = Publication { offset: None, time: 0, id: None, key: None, payload };
-        if let Some(stream) = self.streams.get_mut(&channel) {
+        let head = self.server(side).standing(channel).map(|(head, _)| head);
+        if let Some(head) = &head {
             if context.has_bug(Bug::AckBeforeStore) && context.random.chance(20) {
-                return Some(stream.epoch().at(stream.head().offset.next()));
+                self.replicate(side, script, context);
+                return Some(head.epoch.at(head.offset.next()));
             }
-            let stored = stream.append(publication, &context.channels[channel.0].retention, now);
-            publication = Publication::clone(&stored);
+            let (at, stored) = (context.now(), publication.clone());
+            script.extend(self.apply(side, Write::Append { channel, publication: stored, at }, context));
+            publication.offset = Some(head.offset.next());
             if context.has_bug(Bug::OffsetReused) && context.random.chance(20) {
                 publication.offset = publication.offset.map(Offset::previous);
             }
+            self.vanished.remove(&channel);
         }
-        let epoch = self.streams.get(&channel).map(|stream| stream.epoch().clone());
-        let position = epoch.clone().zip(publication.offset).map(|(epoch, offset)| epoch.at(offset));
+        let epoch = head.map(|head| head.epoch);
+        let position = epoch.as_ref().zip(publication.offset).map(|(epoch, offset)| epoch.at(offset));
+        script.extend(self.apply(side, Write::Remember { publish, position: position.clone() }, context));
+        self.replicate(side, script, context);
         context.record(Event::Stored { publish, channel, position: position.clone() });
-        self.announce(Announcement::Publication { channel, epoch, publication: publication.into() }, context);
+        if side == Side::Deposed {
+            context.record(Event::Doomed { publish, channel });
+        }
+        self.announce(side, channel, epoch, publication.into(), context);
         position
     }
 
-    fn announce(&mut self, announcement: Announcement, context: &mut Context) {
-        let Announcement::Publication { channel, .. } = announcement else {
-            return self.send(announcement, context);
-        };
-        let loss = context.loss(channel);
-        // Without positions nobody can see a hole: such a loss is always noticed.
-        let can_be_silent = !context.spec(channel).is_volatile();
-        if context.inject(Fault::LossNoticed, loss) {
-            self.send(Announcement::Lost(channel), context);
-        } else if !can_be_silent || !context.inject(Fault::LossSilent, loss) {
-            self.send(announcement, context);
+    /// Compares the replication id, and begins a new epoch where it is another one, or where there is no stream.
+    fn fence(&mut self, side: Side, channel: ChannelId, script: Script, context: &mut Context) -> Vec<Write> {
+        let off = if script == Script::Write { Safeguard::Fence } else { Safeguard::ReadFence };
+        let standing = self.server(side).standing(channel);
+        let is_bound = standing.as_ref().is_some_and(|(_, is_bound)| *is_bound || ablated(off));
+        if is_bound || context.spec(channel).is_volatile() {
+            return Vec::new();
+        }
+        self.epochs += 1;
+        let is_new = standing.is_none();
+        let forgets = ablated(Safeguard::EpochOnRestart) || context.has_bug(Bug::EpochForgotten);
+        let number = if is_new && forgets { 0 } else { self.epochs };
+        let epoch = Epoch::parse(&format!("e{number}")).expect("a letter and digits are an epoch");
+        if let Some((head, _)) = standing {
+            let position = epoch.at(head.offset);
+            context.record(Event::Forked { channel, from: head, position });
+        }
+        let bound_to = self.server(side).replication_id;
+        self.apply(side, Write::Begin { channel, epoch, bound_to }, context)
+    }
+
+    fn apply(&mut self, side: Side, write: Write, context: &Context) -> Vec<Write> {
+        self.server(side).apply(&write, &context.channels);
+        vec![write]
+    }
+
+    /// The replica hears of a script later; of one that a deposed primary ran never.
+    fn replicate(&mut self, side: Side, script: Vec<Write>, context: &mut Context) {
+        if side == Side::Primary && !script.is_empty() {
+            let due = match self.replica_is_cut {
+                true => NEVER,
+                false => context.now().after(context.random.between(0, 100)),
+            };
+            self.backlog.push_back((due, script));
+            self.catch_up(context.now(), context);
         }
     }
 
-    fn send(&mut self, announcement: Announcement, context: &mut Context) {
-        self.under_way.push_back(announcement);
-        self.last_arrival = self.last_arrival.max(context.now().after(context.random.between(0, 15)));
-        context.schedule.at(self.last_arrival, Plan::Announcement { generation: self.generation });
+    fn announce(
+        &mut self,
+        side: Side,
+        channel: ChannelId,
+        epoch: Option<Epoch>,
+        publication: Arc<Publication>,
+        context: &mut Context,
+    ) {
+        for slot in 0..INSTANCES {
+            if self.side(slot) != side || !self.lines[slot].listens_to.contains(&channel) {
+                continue;
+            }
+            let (epoch, publication) = (epoch.clone(), publication.clone());
+            let announcement = Announcement::Publication { channel, epoch, publication };
+            // Without positions nobody can see a hole: only what a beacon shares is lost there.
+            let can_be_lost = !context.spec(channel).is_volatile();
+            let loss = context.loss(channel);
+            if !can_be_lost || !context.inject(Fault::LossSilent, loss) {
+                self.send(slot, announcement, context);
+            }
+        }
     }
 
-    /// What reaches the node now; nothing, where it was sent by a broker that is gone.
-    pub(crate) fn next_announcement(&mut self, generation: u32) -> Option<Announcement> {
-        if generation == self.generation { self.under_way.pop_front() } else { None }
+    fn send(&mut self, slot: usize, announcement: Announcement, context: &mut Context) {
+        let line = &mut self.lines[slot];
+        if !line.is_open || line.drops(&announcement) {
+            return;
+        }
+        line.under_way.push_back(announcement);
+        line.last_arrival = line.last_arrival.max(context.now().after(context.random.between(0, 15)));
+        context.schedule.at(line.last_arrival, Plan::Announcement { slot, serial: line.serial });
     }
 
-    /// Tells the node where everything stands.
-    pub(crate) fn beacon(&mut self, context: &mut Context) {
-        let heads = self.streams.iter().map(|(channel, stream)| (*channel, stream.head())).collect();
-        self.announce(Announcement::Heads(heads), context);
+    /// What reaches the instance now; nothing, where it was sent on a line that is gone.
+    pub(crate) fn next_announcement(
+        &mut self,
+        slot: usize,
+        serial: u64,
+        context: &mut Context,
+    ) -> Option<Announcement> {
+        if let Some(until) = self.held_up(slot, context.now()) {
+            context.schedule.at(until, Plan::Announcement { slot, serial });
+            return None;
+        }
+        let line = &mut self.lines[slot];
+        if line.serial == serial { line.under_way.pop_front() } else { None }
+    }
+
+    /// An instance says that it lives.
+    pub(crate) fn beacon(&mut self, slot: usize, beacon: Arc<Beacon>, context: &mut Context) {
+        let now = context.now();
+        if let Some(until) = self.outages.stalled(now) {
+            return context.schedule.at(until, Plan::LateBeacon { slot, beacon });
+        }
+        if self.outages.is_partitioned(slot, now) || self.outages.is_down(now) {
+            return;
+        }
+        for other in (0..INSTANCES).filter(|other| self.side(*other) == self.side(slot)).collect::<Vec<_>>() {
+            self.send(other, Announcement::Beacon(beacon.clone()), context);
+        }
+    }
+
+    /// Asks on a line for a channel, or for no more of it.
+    pub(crate) fn ask(&mut self, slot: usize, serial: u64, interest: Interest, context: &mut Context) {
+        let line = &mut self.lines[slot];
+        let pause = if context.random.chance(100) { (50, 400) } else { (0, 12) };
+        line.commands.push_back(interest);
+        line.last_command =
+            line.last_command.max(context.now().after(context.random.between(pause.0, pause.1)));
+        context.schedule.at(line.last_command, Plan::LineCommand { slot, serial });
+    }
+
+    /// What was asked for reaches Redis, which confirms it.
+    pub(crate) fn handle_command(&mut self, slot: usize, serial: u64, context: &mut Context) {
+        if let Some(until) = self.held_up(slot, context.now()) {
+            return context.schedule.at(until, Plan::LineCommand { slot, serial });
+        }
+        let line = &mut self.lines[slot];
+        let command = if line.serial == serial { line.commands.pop_front() } else { None };
+        match command {
+            Some(Interest::Listen(channel)) => {
+                let channel = context.id(&channel);
+                line.listens_to.insert(channel);
+                self.send(slot, Announcement::Listening(channel), context);
+            }
+            Some(Interest::Unlisten(channel)) => drop(line.listens_to.remove(&context.id(&channel))),
+            None => {}
+        }
     }
 
     /// What the channel holds after `since`; `None` for a volatile channel.
     pub(crate) fn read(
         &mut self,
+        slot: usize,
         channel: ChannelId,
         since: Option<&Position>,
         limit: PageLimit,
         context: &mut Context,
-    ) -> Result<Option<Page>, Problem> {
-        if context.inject(Fault::ReadFailed, context.profile.refusal) {
-            return Err(Code::BrokerUnavailable.into());
-        }
+    ) -> Result<Option<Page>, BrokerError> {
         let now = context.now();
-        let Some(stream) = self.streams.get_mut(&channel) else { return Ok(None) };
-        stream.expire(now);
-        let mut page = stream.read(since, limit);
-        if context.has_bug(Bug::OffByOneAtResume) && page.gap.is_none() && page.publications.len() > 1 {
-            page.publications.remove(0);
+        let is_away = self.held_up(slot, now).is_some() || self.outages.is_down(now);
+        if context.inject(Fault::ReadFailed, context.profile.refusal) || is_away {
+            return Err(BrokerError::Unavailable);
         }
-        Ok(Some(page))
+        let side = self.side(slot);
+        let script = self.fence(side, channel, Script::Read, context);
+        self.replicate(side, script, context);
+        let Some(stream) = self.server(side).stream(channel) else { return Ok(None) };
+        stream.expire(now);
+        Ok(Some(stream.read(since, limit)))
     }
 
-    /// Where the channel stands; `None` for a volatile one.
+    /// Where the channel stands; `None` for a volatile one, and for one that lost its stream and got nothing since.
     pub(crate) fn head(&self, channel: ChannelId) -> Option<Position> {
-        self.streams.get(&channel).map(Stream::head)
+        let known = !self.vanished.contains(&channel);
+        self.primary.standing(channel).map(|(head, _)| head).filter(|_| known)
+    }
+
+    /// Until when nothing passes between Redis and the instance, where that is so.
+    fn held_up(&self, slot: usize, now: Time) -> Option<Time> {
+        self.outages.stalled(now).max(self.outages.partitioned(slot, now))
+    }
+
+    fn side(&self, slot: usize) -> Side {
+        if self.deposed.is_some() && self.outages.is_left_behind(slot) {
+            Side::Deposed
+        } else {
+            Side::Primary
+        }
+    }
+
+    fn server(&mut self, side: Side) -> &mut Server {
+        match (side, &mut self.deposed) {
+            (Side::Deposed, Some(deposed)) => deposed,
+            _ => &mut self.primary,
+        }
     }
 }

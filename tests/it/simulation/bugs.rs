@@ -17,6 +17,8 @@ pub(crate) enum Bug {
     RefusedButStored,
     /// The broker reads history from one publication too late.
     OffByOneAtResume,
+    /// A session reads before its channel is announced for certain.
+    ListenUnconfirmed,
     /// The node ignores that announcements were lost.
     LossIgnored,
     /// The node forgets to wake a connection.
@@ -31,13 +33,14 @@ pub(crate) enum Bug {
 
 impl Bug {
     /// Every defect, with what the checker must call it.
-    pub(crate) const ALL: [(Bug, Kind); 11] = [
+    pub(crate) const ALL: [(Bug, Kind); 12] = [
         (Bug::DuplicateOnRetry, Kind::TwoOffsets),
         (Bug::EpochForgotten, Kind::TwoPayloads),
         (Bug::AckBeforeStore, Kind::TwoPayloads),
         (Bug::OffsetReused, Kind::TwoPayloads),
         (Bug::RefusedButStored, Kind::FailedButDelivered),
         (Bug::OffByOneAtResume, Kind::Jump),
+        (Bug::ListenUnconfirmed, Kind::Behind),
         (Bug::LossIgnored, Kind::Behind),
         (Bug::LostWakeUp, Kind::Behind),
         (Bug::DropOnFullQueue, Kind::Jump),

@@ -3,7 +3,7 @@
 use tidings::hub::SessionId;
 use tidings_protocol::Position;
 
-use super::context::{Context, Plan};
+use super::context::{Context, INSTANCES, Plan};
 use super::link::{Down, Up, Wire};
 use super::socket_client::SocketClient;
 use super::stream_client::StreamClient;
@@ -15,6 +15,8 @@ pub(crate) struct Client {
     pub(crate) kind: Kind,
     /// The connection, while there is one.
     pub(crate) session: Option<SessionId>,
+    /// The instance that it connects to next: another after each connection.
+    pub(crate) next_instance: usize,
     is_stalled: bool,
     is_slow: bool,
     /// A slow reader's next look is planned.
@@ -39,7 +41,15 @@ pub(crate) enum Read {
 impl Client {
     /// A client that is not connected.
     pub(crate) fn new(id: ClientId, kind: Kind) -> Self {
-        Client { id, kind, session: None, is_stalled: false, is_slow: false, looks_later: false }
+        Client {
+            id,
+            kind,
+            session: None,
+            next_instance: id.0 % INSTANCES,
+            is_stalled: false,
+            is_slow: false,
+            looks_later: false,
+        }
     }
 
     /// Whether it does not read at the moment.
@@ -113,6 +123,7 @@ impl Client {
     /// The connection is gone; another is tried soon.
     pub(crate) fn handle_gone(&mut self, context: &mut Context) {
         self.session = None;
+        self.next_instance = context.random.below(INSTANCES);
         if let Kind::Socket(client) = &mut self.kind {
             client.handle_gone(context);
         }

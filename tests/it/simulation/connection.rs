@@ -9,10 +9,11 @@ use std::collections::BTreeSet;
 use tidings::hub::{Hub, Mail, Mailbox, Session, SessionId, Time, Wake};
 use tidings_protocol::Channel;
 
-use super::broker::Broker;
+use super::broker::Redis;
 use super::bugs::Bug;
 use super::context::{Context, Plan};
 use super::faults::Fault;
+use super::instance::Uplink;
 use super::link::{Down, Up, Wire};
 use super::session_rules::{MAILBOX_BYTES_MAX, WRITE_DEADLINE};
 use crate::history::ClientId;
@@ -203,13 +204,14 @@ impl Connection {
         &mut self,
         id: SessionId,
         hub: &mut Hub<SessionId>,
-        broker: &mut Broker,
+        uplink: &mut Uplink,
+        redis: &mut Redis,
         context: &mut Context,
     ) {
         let mut acting = self.acting.take().expect("steps are planned for an action that is out");
-        let mut place = Place { id, hub, broker, attached: &mut self.attached };
+        let mut place = Place { id, hub, uplink, redis, attached: &mut self.attached };
         if acting.step(&mut place, context) {
-            return self.session.handle_answer(acting.answer(&mut place), context.now());
+            return self.session.handle_answer(acting.answer(&mut place, context), context.now());
         }
         self.acting = Some(acting);
         context.step(Plan::ActionStep(id));

@@ -1,9 +1,13 @@
 //! What every part of the world shares: time, chance, the record of what happened.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tidings::hub::{SessionId, Time};
+use tidings::broker::IntakeRead;
+use tidings::hub::{Page, SessionId, Time};
+use tidings_protocol::Beacon;
 
+use super::broker::{Append, Promotion};
 use super::bugs::Bug;
 use super::channels::{self, ChannelSpec};
 use super::faults::{Fault, FaultCounts, Profile};
@@ -11,6 +15,9 @@ use super::publisher::Request;
 use super::random::Random;
 use super::schedule::Schedule;
 use crate::history::{ChannelId, ClientId, Event, PublishId, Record};
+
+/// How many instances share Redis.
+pub(crate) const INSTANCES: usize = 3;
 
 /// How long a history is.
 pub(crate) const END: Time = Time(Duration::from_secs(60));
@@ -30,18 +37,44 @@ const CROWDED: std::ops::Range<Time> =
 pub(crate) enum Plan {
     /// A publisher thinks of something to publish, or tries again.
     PublisherTurn(usize),
-    /// A publish over HTTP reaches the instance.
+    /// A publish over HTTP reaches an instance.
     RequestArrives(Request),
     /// The answer to it reaches the publisher: stored or refused.
     RequestAnswered { publish: PublishId, attempt: u32, outcome: Outcome },
     /// A publisher has waited long enough for the answer.
     RequestTimedOut { publish: PublishId, attempt: u32 },
-    /// An announcement reaches the node.
-    Announcement { generation: u32 },
-    /// The broker tells the node where its channels stand.
-    Beacon,
+    /// An announcement reaches an instance.
+    Announcement { slot: usize, serial: u64 },
+    /// What an instance asks of its line reaches Redis.
+    LineCommand { slot: usize, serial: u64 },
+    /// An instance hears that its line is gone.
+    LineClosed { slot: usize, serial: u64 },
+    /// The library of an instance says what it dropped.
+    LagTold { slot: usize, serial: u64 },
+    /// What an instance read for all its sessions has reached Redis.
+    IntakeRead { of: Start, read: IntakeRead },
+    /// The answer to that.
+    IntakePage { of: Start, read: IntakeRead, page: Result<Option<Page>, ()> },
+    /// An instance says that it lives.
+    Beacon(Start),
+    /// A while later, for Redis stood still.
+    LateBeacon { slot: usize, beacon: Arc<Beacon> },
+    /// So does a publish.
+    LatePublish { slot: usize, append: Append, replication_id: u64 },
+    /// An instance looks at the time.
+    Tick(Start),
+    /// Something goes wrong with the line of an instance.
+    LineFault(usize),
+    /// Something goes wrong with Redis.
+    Outage,
+    /// The primary is about to die.
+    Failover,
+    /// The replica becomes the primary.
+    Promote(Promotion),
+    /// The deposed primary is ended.
+    SplitEnds,
     /// A window of some channel ends.
-    WindowEnds,
+    WindowEnds(Start),
     /// A mailbox is called for.
     Call(SessionId),
     /// The next step of a connection's action is done.
@@ -56,10 +89,10 @@ pub(crate) enum Plan {
     UpArrives(SessionId),
     /// Something of the instance reaches the client.
     DownArrives(SessionId),
-    /// The instance ends.
+    /// An instance ends.
     Stop,
-    /// It starts again.
-    Start,
+    /// Another starts in its place.
+    Start(usize),
     /// A client tries to connect.
     Connect(ClientId),
     /// A client reads again.
@@ -85,6 +118,17 @@ pub(crate) enum Outcome {
     Stored(Option<tidings_protocol::Position>),
     /// It is surely not stored.
     Refused,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// One start of one instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// Which of the instances.
+    pub(crate) slot: usize,
+    /// The number of its start.
+    pub(crate) generation: u32,
 }
 
 /// Shared by all parts.
@@ -95,6 +139,8 @@ pub(crate) struct Context {
     pub(crate) profile: Profile,
     pub(crate) history: Vec<Record>,
     pub(crate) faults: FaultCounts,
+    /// How often each instance was started.
+    pub(crate) generations: [u32; INSTANCES],
     pub(crate) bug: Option<Bug>,
     pub(crate) events: u64,
 }
@@ -110,6 +156,7 @@ impl Context {
             channels: channels::all(),
             history: Vec::new(),
             faults: FaultCounts::default(),
+            generations: [0; INSTANCES],
             bug,
             events: 0,
         }
@@ -118,6 +165,17 @@ impl Context {
     /// The time.
     pub(crate) fn now(&self) -> Time {
         self.schedule.now()
+    }
+
+    /// One of the instances, as it is now.
+    pub(crate) fn some_instance(&mut self) -> Start {
+        let slot = self.random.below(INSTANCES);
+        self.start_of(slot)
+    }
+
+    /// The instance in that place, as it is now.
+    pub(crate) fn start_of(&self, slot: usize) -> Start {
+        Start { slot, generation: self.generations[slot] }
     }
 
     /// Whether nothing goes wrong any more.

@@ -9,20 +9,30 @@ use super::random::Random;
 /// A kind of fault. Each is injected, or forced by what is injected, and counted when it happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
-    /// An announcement of the broker is lost on its way to the node, and the node is told.
-    LossNoticed,
-    /// An announcement is lost, and nobody says so.
+    /// An announcement is lost on its way to an instance, and nobody says so.
     LossSilent,
+    /// All announcements to an instance are lost up to its own next beacon.
+    RunLost,
+    /// The library of an instance drops announcements, and says so.
+    Lag,
+    /// The line between Redis and an instance is cut.
+    LinkLost,
+    /// Nothing passes between Redis and an instance.
+    Partition,
     /// History cannot be read.
     ReadFailed,
-    /// The broker refuses a publish: surely not stored.
+    /// Redis cannot be reached for a publish: surely not stored.
     PublishRefused,
+    /// Redis refuses what it would have to store.
+    OutOfMemory,
+    /// The instance does not hear that Redis stored its publish.
+    AnswerTimedOut,
     /// The answer to a publish is lost: perhaps stored.
     AnswerLost,
     /// A publish is overtaken by its own retry.
     RequestLate,
-    /// The instance ends, its broker with it, and starts anew.
-    Restart,
+    /// An instance ends with its connections, and another starts in its place.
+    Crash,
     /// A connection is cut.
     Cut,
     /// A connection is cut with something on its way, which arrives in part.
@@ -41,18 +51,39 @@ pub(crate) enum Fault {
     SlowConsumer,
     /// A stream comes back with a cursor that cannot be read.
     CursorLost,
+    /// Redis stands still for a while, and then does all that it was asked.
+    RedisStall,
+    /// The replica becomes the primary, and lacks what came last.
+    FailoverLostTail,
+    /// The replica becomes the primary, and has everything.
+    FailoverClean,
+    /// The replication id changes, and nothing else.
+    IdChanged,
+    /// Some instances go on with a primary that was deposed.
+    SplitBrain,
+    /// Redis starts anew with nothing in it.
+    RestartEmpty,
+    /// One channel's stream is gone.
+    Evicted,
+    /// All streams and keys are gone.
+    Flushed,
 }
 
 impl Fault {
     /// Every kind.
-    pub(crate) const ALL: [Fault; 16] = [
-        Fault::LossNoticed,
+    pub(crate) const ALL: [Fault; 29] = [
         Fault::LossSilent,
+        Fault::RunLost,
+        Fault::Lag,
+        Fault::LinkLost,
+        Fault::Partition,
         Fault::ReadFailed,
         Fault::PublishRefused,
+        Fault::OutOfMemory,
+        Fault::AnswerTimedOut,
         Fault::AnswerLost,
         Fault::RequestLate,
-        Fault::Restart,
+        Fault::Crash,
         Fault::Cut,
         Fault::CutMidway,
         Fault::Vanish,
@@ -62,7 +93,20 @@ impl Fault {
         Fault::MailboxOverflow,
         Fault::SlowConsumer,
         Fault::CursorLost,
+        Fault::RedisStall,
+        Fault::FailoverLostTail,
+        Fault::FailoverClean,
+        Fault::IdChanged,
+        Fault::SplitBrain,
+        Fault::RestartEmpty,
+        Fault::Evicted,
+        Fault::Flushed,
     ];
+
+    /// Whether it happens to all instances at once: a history has few of those.
+    pub(crate) fn is_of_all(self) -> bool {
+        self >= Fault::RedisStall
+    }
 }
 
 /// How often each fault happened.
@@ -100,8 +144,14 @@ pub(crate) struct Profile {
     pub(crate) client_pause: Duration,
     /// From here on clients are left in peace: they do not find by a reconnect what they should have been told.
     pub(crate) clients_calm: Time,
-    /// How many times the instance restarts.
-    pub(crate) restarts: usize,
+    /// How many times instances crash.
+    pub(crate) crashes: usize,
+    /// How many times something goes wrong with Redis itself.
+    pub(crate) outages: usize,
+    /// The last thing that goes wrong is a failover: nobody may write to a quiet channel after it.
+    pub(crate) ends_in_failover: bool,
+    /// The mean time between two faults of one instance's line.
+    pub(crate) line_pause: Duration,
     /// All connections are cut when the faults end, while quiet channels get their last messages.
     pub(crate) ends_in_cuts: bool,
     /// Clients stall when the faults end.
@@ -117,7 +167,10 @@ impl Profile {
             late: random.pick(&[0, 20, 60]),
             client_pause: Duration::from_millis(random.pick(&[1_000, 2_500, 6_000])),
             clients_calm: Time(Duration::from_secs(random.pick(&[44, 47, 50]))),
-            restarts: random.pick(&[0, 3, 5, 10]),
+            crashes: random.pick(&[0, 3, 5, 10]),
+            outages: random.pick(&[0, 8, 20, 40]),
+            ends_in_failover: random.chance(400),
+            line_pause: Duration::from_millis(random.pick(&[1_500, 4_000, 10_000])),
             ends_in_cuts: random.chance(500),
             ends_in_stalls: random.chance(500),
         }

@@ -1,24 +1,31 @@
-//! One instance: the real hub, mailboxes and sessions, driven as a node and its connections drive them.
+//! One instance: the real hub, mailboxes and sessions, driven as a node and its connections drive them, and its uplink to
+//! Redis.
+
+mod uplink;
 
 use std::collections::BTreeMap;
 
-use tidings::hub::{Grant, Hub, Sealed, SessionId, Time, Wake};
+use tidings::broker::{BrokerEvent, IntakeRead};
+use tidings::hub::{Grant, Hub, Page, Sealed, SessionId, Time, Wake};
 use tidings_protocol::{Channel, Position};
 
-use super::broker::{Announcement, Broker};
+use super::broker::{Announcement, Redis};
 use super::bugs::Bug;
 use super::connection::{Connection, Written};
-use super::context::{Context, Plan};
+use super::context::{Context, Plan, Start};
 use super::link::{Down, Up, Wires};
 use super::session_rules::SessionRules;
-use crate::history::{ChannelId, ClientId};
+use crate::history::ClientId;
+pub(crate) use uplink::Uplink;
 
 /// The hub with everything around it.
 pub(crate) struct Instance {
-    pub(crate) hub: Hub<SessionId>,
+    hub: Hub<SessionId>,
+    pub(crate) uplink: Uplink,
+    of: Start,
+    /// It has not ended.
+    pub(crate) is_up: bool,
     connections: BTreeMap<SessionId, Connection>,
-    /// The last position that the broker announced, by channel.
-    heads: BTreeMap<ChannelId, Position>,
     woken: Vec<SessionId>,
     window_planned: Option<Time>,
     rules: SessionRules,
@@ -26,11 +33,13 @@ pub(crate) struct Instance {
 
 impl Instance {
     /// An instance that nobody is connected to.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(of: Start, now: Time) -> Self {
         Instance {
             hub: Hub::default(),
+            uplink: Uplink::new(of, now),
+            of,
+            is_up: true,
             connections: BTreeMap::new(),
-            heads: BTreeMap::new(),
             woken: Vec::new(),
             window_planned: None,
             rules: SessionRules::new(),
@@ -64,34 +73,61 @@ impl Instance {
         self.woken.push(id);
     }
 
-    /// Something of the broker came.
-    pub(crate) fn handle_announcement(&mut self, announcement: Announcement, context: &mut Context) {
-        match announcement {
-            Announcement::Publication { channel, epoch, publication } => {
-                if let (Some(epoch), Some(offset)) = (&epoch, publication.offset) {
-                    self.heads.insert(channel, epoch.at(offset));
-                }
-                let now = context.now();
-                let sealed = self.hub.publish(&context.spec(channel).channel, epoch, publication, now);
+    /// Whether it is the instance's end of that connection.
+    pub(crate) fn holds(&self, id: SessionId) -> bool {
+        self.connections.contains_key(&id)
+    }
+
+    /// Something came by the line.
+    pub(crate) fn handle_announcement(&mut self, announcement: Announcement, context: &Context) {
+        self.uplink.handle_announcement(announcement, context);
+    }
+
+    /// Redis has closed the line of that number.
+    pub(crate) fn handle_line_closed(&mut self, serial: u64, context: &mut Context) {
+        self.uplink.handle_closed(serial, context);
+    }
+
+    /// Time has passed.
+    pub(crate) fn tick(&mut self, redis: &mut Redis, context: &mut Context) {
+        self.uplink.tick(redis, context);
+    }
+
+    /// A sign of life is due.
+    pub(crate) fn beacon(&mut self, redis: &mut Redis, context: &mut Context) {
+        self.uplink.beacon(redis, context);
+    }
+
+    /// What is read for all sessions has reached Redis.
+    pub(crate) fn handle_intake_read(&mut self, read: IntakeRead, redis: &mut Redis, context: &mut Context) {
+        self.uplink.read_for_all(read, redis, context);
+    }
+
+    /// The answer to that.
+    pub(crate) fn handle_intake_page(
+        &mut self,
+        read: &IntakeRead,
+        page: Result<Option<Page>, ()>,
+        context: &Context,
+    ) {
+        self.uplink.intake.handle_page(read, page, context.now());
+    }
+
+    fn handle_broker_event(&mut self, event: BrokerEvent, context: &mut Context) {
+        match event {
+            BrokerEvent::Publication { channel, epoch, publication } => {
+                let sealed = self.hub.publish(&channel, epoch, publication, context.now());
                 self.deliver(sealed, context);
             }
-            Announcement::Lost(channel) => self.forget(channel, context),
-            Announcement::Heads(heads) => {
-                for (channel, head) in heads {
-                    if head.offset.0 > 0 && self.heads.get(&channel) != Some(&head) {
-                        self.heads.insert(channel, head);
-                        self.forget(channel, context);
-                    }
-                }
-            }
+            BrokerEvent::Lost(channel) => self.forget(&channel, context),
+            other => unreachable!("{other:?} is none of what an intake tells"),
         }
     }
 
-    fn forget(&mut self, channel: ChannelId, context: &Context) {
+    fn forget(&mut self, name: &Channel, context: &Context) {
         if context.has_bug(Bug::LossIgnored) {
             return;
         }
-        let name = &context.spec(channel).channel;
         for id in self.hub.subscribers(name) {
             let Some(connection) = self.connections.get_mut(id) else { continue };
             if connection.forget(name) == Wake::Now {
@@ -131,7 +167,7 @@ impl Instance {
             && self.window_planned.is_none_or(|planned| due < planned)
         {
             self.window_planned = Some(due);
-            context.schedule.at(due, Plan::WindowEnds);
+            context.schedule.at(due, Plan::WindowEnds(self.of));
         }
     }
 
@@ -145,9 +181,9 @@ impl Instance {
     }
 
     /// The next step of what a session asked for.
-    pub(crate) fn handle_action_step(&mut self, id: SessionId, broker: &mut Broker, context: &mut Context) {
+    pub(crate) fn handle_action_step(&mut self, id: SessionId, redis: &mut Redis, context: &mut Context) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        connection.step(id, &mut self.hub, broker, context);
+        connection.step(id, &mut self.hub, &mut self.uplink, redis, context);
         self.woken.push(id);
     }
 
@@ -192,6 +228,7 @@ impl Instance {
         let Some(connection) = self.connections.remove(&id) else { return };
         for channel in connection.attached {
             self.hub.detach(&channel, id);
+            self.uplink.intake.unlisten(&channel, context.now());
         }
         match wires.get_mut(&id) {
             Some(wire) if !wire.is_cut => wire.send_down(id, Down::End, 0, context),
@@ -199,8 +236,11 @@ impl Instance {
         }
     }
 
-    /// Lets every connection that was told to look do all it can.
-    pub(crate) fn settle(&mut self, wires: &mut Wires, context: &mut Context) {
+    /// Takes in what came, and lets every connection that was told to look do all it can.
+    pub(crate) fn settle(&mut self, redis: &mut Redis, wires: &mut Wires, context: &mut Context) {
+        for event in self.uplink.pump(redis, context) {
+            self.handle_broker_event(event, context);
+        }
         while let Some(id) = self.woken.pop() {
             let (Some(connection), Some(wire)) = (self.connections.get_mut(&id), wires.get_mut(&id)) else {
                 continue;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidings_protocol::{Ack, Payload};
 
-use super::context::{CALM, Context, Outcome, Plan};
+use super::context::{CALM, Context, Outcome, Plan, Start};
 use super::faults::Fault;
 use crate::history::{ChannelId, Event, PublishId};
 
@@ -80,6 +80,10 @@ impl Author {
                 context.record(Event::Failed { publish, channel });
             }
             Outcome::Refused => return true,
+            Outcome::Unknown => {
+                self.doubt();
+                return true;
+            }
         }
         self.current = None;
         false
@@ -94,7 +98,7 @@ pub(crate) struct Request {
     pub(crate) bytes: usize,
     pub(crate) attempt: u32,
     /// The start of the instance that it was sent to: it does not survive its end.
-    pub(crate) generation: u32,
+    pub(crate) to: Start,
 }
 
 /// A backend that publishes over HTTP.
@@ -115,7 +119,7 @@ impl Publisher {
     }
 
     /// Thinks of something if nothing is on its way, and tries it (again).
-    pub(crate) fn turn(&mut self, generation: u32, context: &mut Context) {
+    pub(crate) fn turn(&mut self, context: &mut Context) {
         if self.author.on_its_way().is_none() {
             match self.is_quiet {
                 true => {
@@ -127,15 +131,17 @@ impl Publisher {
                 false => self.author.think_of_something(context),
             }
         }
-        self.send(generation, context);
+        self.send(context);
     }
 
-    fn send(&mut self, generation: u32, context: &mut Context) {
+    /// Tries it with any instance.
+    fn send(&mut self, context: &mut Context) {
         let Some((publish, channel, bytes)) = self.author.on_its_way() else { return };
         self.attempt += 1;
         let attempt = self.attempt;
+        let to = context.some_instance();
         let late = context.inject(Fault::RequestLate, context.profile.late);
-        let arrives = Plan::RequestArrives(Request { publish, channel, bytes, attempt, generation });
+        let arrives = Plan::RequestArrives(Request { publish, channel, bytes, attempt, to });
         match late {
             true => context.soon(300, 900, arrives),
             false => context.soon(1, 10, arrives),
@@ -163,17 +169,11 @@ impl Publisher {
     }
 
     /// No answer came: tried again with the same key.
-    pub(crate) fn handle_timeout(
-        &mut self,
-        publish: PublishId,
-        attempt: u32,
-        generation: u32,
-        context: &mut Context,
-    ) {
+    pub(crate) fn handle_timeout(&mut self, publish: PublishId, attempt: u32, context: &mut Context) {
         let waits = self.author.on_its_way().is_some_and(|(current, ..)| current == publish);
         if waits && attempt == self.attempt {
             self.author.doubt();
-            self.send(generation, context);
+            self.send(context);
         }
     }
 

@@ -20,6 +20,8 @@ pub(crate) struct Report {
     pub(crate) events: u64,
     pub(crate) deliveries: u64,
     pub(crate) acks: u64,
+    /// Places that went on under another name.
+    pub(crate) continued: u64,
     /// Declared gaps, by reason.
     pub(crate) gaps: BTreeMap<&'static str, u64>,
     pub(crate) faults: FaultCounts,
@@ -69,6 +71,7 @@ impl Report {
             match &record.event {
                 Event::Delivered { .. } => self.deliveries += 1,
                 Event::Acked { .. } => self.acks += 1,
+                Event::Continued { .. } => self.continued += 1,
                 Event::Gap { reason, .. } => *self.gaps.entry(reason.as_str()).or_default() += 1,
                 _ => {}
             }
@@ -85,6 +88,7 @@ impl Report {
         self.events += other.events;
         self.deliveries += other.deliveries;
         self.acks += other.acks;
+        self.continued += other.continued;
         self.faults.add(&other.faults);
         for (reason, count) in other.gaps {
             *self.gaps.entry(reason).or_default() += count;
@@ -117,9 +121,9 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { seeds, events, acks, deliveries, .. } = self;
+        let Report { seeds, events, acks, deliveries, continued, .. } = self;
         writeln!(f, "{seeds} seeds, {events} events, {acks} acknowledged, {deliveries} delivered")?;
-        writeln!(f, "gaps: {:?}", self.gaps)?;
+        writeln!(f, "gaps: {:?}, {continued} places continued", self.gaps)?;
         let faults: Vec<String> =
             self.faults.iter().map(|(fault, times)| format!("{fault:?} {times}")).collect();
         write!(f, "faults: {}", faults.join(", "))

@@ -3,7 +3,7 @@
 mod held;
 
 use tidings_protocol::{
-    Ack, Command, Envelope, ErrorFrame, Frame, HistoryCommand, Outstanding, Position, PublishCommand,
+    Ack, Code, Command, Envelope, ErrorFrame, Frame, HistoryCommand, Outstanding, Position, PublishCommand,
     SubscribeCommand, SubscribedFrame,
 };
 
@@ -144,7 +144,8 @@ impl SocketClient {
 
     /// A command was refused: asked again after a while.
     fn refused(&mut self, id: Option<u64>, frame: &ErrorFrame, context: &mut Context) {
-        self.published(id, Outcome::Refused, context);
+        let is_unknown = frame.code == Code::OutcomeUnknown;
+        self.published(id, if is_unknown { Outcome::Unknown } else { Outcome::Refused }, context);
         for held in &mut self.held {
             let subscribes = held.subscribes_by(id);
             if subscribes || held.reads_by(id) {

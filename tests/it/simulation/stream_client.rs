@@ -1,6 +1,6 @@
 //! A client of an event stream, as simple as a browser's: it shows what comes and comes back with the last cursor.
 
-use tidings_protocol::{Channel, Frame, GapReason, Position, Publication};
+use tidings_protocol::{Channel, ContinuedFrame, Frame, GapReason, Position, Publication};
 
 use super::context::Context;
 use crate::history::{ChannelId, ClientId, Event, PublishId};
@@ -53,6 +53,10 @@ impl StreamClient {
             Frame::Gap(gap) => {
                 let channel = context.id(&gap.channel);
                 context.record(Event::Gap { client, channel, reason: gap.reason, position: gap.position });
+            }
+            Frame::Continued(ContinuedFrame { channel: Some(channel), from, position }) => {
+                let channel = context.id(&channel);
+                context.record(Event::Continued { client, channel, from, position });
             }
             other => unreachable!("a stream that cannot be asked does not answer {other:?}"),
         }

@@ -1,13 +1,14 @@
-//! The world of one seed: an instance with its broker, clients, publishers, and all that goes wrong between them.
+//! The world of one seed: instances that share a Redis, clients, publishers, and all that goes wrong between them.
 
 mod mishaps;
 
+use tidings::broker::BrokerError;
 use tidings::hub::{Grant, SessionId};
 
-use super::broker::Broker;
+use super::broker::{Append, Promotion, Redis};
 use super::bugs::Bug;
 use super::client::{Client, Kind, Read};
-use super::context::{Context, END, Outcome, Plan};
+use super::context::{Context, END, INSTANCES, Outcome, Plan, Start};
 use super::faults::{Fault, FaultCounts};
 use super::instance::Instance;
 use super::link::{Wire, Wires};
@@ -23,11 +24,8 @@ const STREAMS: usize = 3;
 /// All of it.
 pub(crate) struct World {
     context: Context,
-    broker: Broker,
-    instance: Instance,
-    /// The number of the instance's start.
-    generation: u32,
-    is_up: bool,
+    redis: Redis,
+    instances: Vec<Instance>,
     next_session: u64,
     wires: Wires,
     clients: Vec<Client>,
@@ -47,7 +45,7 @@ pub(crate) fn run(seed: u64, bug: Option<Bug>) -> Outcomes {
     while let Some(plan) = world.context.schedule.next(END) {
         world.context.events += 1;
         world.handle(plan);
-        world.instance.settle(&mut world.wires, &mut world.context);
+        world.settle();
     }
     world.end();
     Outcomes { history: world.context.history, faults: world.context.faults, events: world.context.events }
@@ -56,7 +54,6 @@ pub(crate) fn run(seed: u64, bug: Option<Bug>) -> Outcomes {
 impl World {
     fn new(seed: u64, bug: Option<Bug>) -> Self {
         let mut context = Context::new(seed, bug);
-        let broker = Broker::new(0, &context);
         let clients = (0..CLIENTS).map(|id| client(ClientId(id), &mut context)).collect();
         let publishers = vec![
             Publisher::new(0, false),
@@ -65,10 +62,10 @@ impl World {
             Publisher::new(3, true),
         ];
         let mut world = World {
-            broker,
-            instance: Instance::new(),
-            generation: 0,
-            is_up: true,
+            redis: Redis::new(),
+            instances: (0..INSTANCES)
+                .map(|slot| Instance::new(context.start_of(slot), context.now()))
+                .collect(),
             next_session: 0,
             wires: Wires::new(),
             clients,
@@ -91,10 +88,21 @@ impl World {
         for publisher in 0..self.publishers.len() {
             context.soon(0, 1_000, Plan::PublisherTurn(publisher));
         }
-        for _ in 0..context.profile.restarts {
-            context.soon(1_000, 49_000, Plan::Stop);
+        for slot in 0..INSTANCES {
+            let start = context.start_of(slot);
+            context.soon(0, 100, Plan::Tick(start));
+            context.soon(0, 1_000, Plan::Beacon(start));
+            context.soon(1_000, 5_000, Plan::LineFault(slot));
         }
-        context.soon(0, 1_000, Plan::Beacon);
+        for _ in 0..context.profile.crashes {
+            context.soon(1_000, 49_900, Plan::Stop);
+        }
+        for _ in 0..context.profile.outages {
+            context.soon(1_000, 49_900, Plan::Outage);
+        }
+        if context.profile.ends_in_failover {
+            context.soon(48_000, 49_900, Plan::Failover);
+        }
         if context.profile.ends_in_cuts {
             context.soon(48_500, 49_900, Plan::CutAll);
         }
@@ -103,38 +111,31 @@ impl World {
         }
     }
 
+    /// Lets every instance do what follows from what has happened.
+    fn settle(&mut self) {
+        for instance in &mut self.instances {
+            instance.settle(&mut self.redis, &mut self.wires, &mut self.context);
+        }
+    }
+
     fn handle(&mut self, plan: Plan) {
-        let World { context, instance, broker, wires, .. } = self;
         match plan {
-            Plan::PublisherTurn(index) => self.publishers[index].turn(self.generation, context),
-            Plan::RequestArrives(request) => self.handle_request(request),
-            Plan::RequestAnswered { publish, attempt, outcome } => {
-                let publisher = &mut self.publishers[publish.author as usize];
-                publisher.handle_answer(publish, attempt, outcome, context);
+            Plan::PublisherTurn(_)
+            | Plan::RequestArrives(_)
+            | Plan::RequestAnswered { .. }
+            | Plan::RequestTimedOut { .. } => self.handle_backend(plan),
+            Plan::Call(_)
+            | Plan::ActionStep(_)
+            | Plan::SessionTimeout(_)
+            | Plan::WriteDeadline(..)
+            | Plan::HangUp(_)
+            | Plan::UpArrives(_) => self.handle_connection(plan),
+            Plan::WindowEnds(of) => {
+                with_start(&mut self.instances, of, &mut self.context, Instance::handle_window_end);
             }
-            Plan::RequestTimedOut { publish, attempt } => {
-                let publisher = &mut self.publishers[publish.author as usize];
-                publisher.handle_timeout(publish, attempt, self.generation, context);
-            }
-            Plan::Announcement { generation } => {
-                if let Some(announcement) = broker.next_announcement(generation) {
-                    instance.handle_announcement(announcement, context);
-                }
-            }
-            Plan::Beacon => {
-                broker.beacon(context);
-                context.soon(900, 1_100, Plan::Beacon);
-            }
-            Plan::WindowEnds => instance.handle_window_end(context),
-            Plan::Call(id) => instance.handle_call(id),
-            Plan::ActionStep(id) => instance.handle_action_step(id, broker, context),
-            Plan::SessionTimeout(id) => instance.handle_session_timeout(id, context),
-            Plan::WriteDeadline(id, reads) => instance.handle_write_deadline(id, reads, wires, context),
-            Plan::HangUp(id) => instance.hang_up(id, wires, context),
-            Plan::UpArrives(id) => instance.handle_ready(id),
             Plan::DownArrives(id) => self.read_as(id),
             Plan::Stop => self.stop(),
-            Plan::Start => self.is_up = true,
+            Plan::Start(slot) => self.start(slot),
             Plan::Connect(id) => self.connect(id),
             Plan::ReadOn(id) => {
                 self.clients[id.0].read_on();
@@ -146,21 +147,105 @@ impl World {
             Plan::ClientFault(id) => self.client_fault(id),
             Plan::CutAll => (0..CLIENTS).for_each(|id| self.cut(ClientId(id))),
             Plan::StallMany => self.stall_many(),
+            plan => self.handle_redis(plan),
+        }
+    }
+
+    fn handle_backend(&mut self, plan: Plan) {
+        let context = &mut self.context;
+        match plan {
+            Plan::PublisherTurn(index) => self.publishers[index].turn(context),
+            Plan::RequestArrives(request) => self.handle_request(request),
+            Plan::RequestAnswered { publish, attempt, outcome } => {
+                let publisher = &mut self.publishers[publish.author as usize];
+                publisher.handle_answer(publish, attempt, outcome, context);
+            }
+            Plan::RequestTimedOut { publish, attempt } => {
+                let publisher = &mut self.publishers[publish.author as usize];
+                publisher.handle_timeout(publish, attempt, context);
+            }
+            plan => unreachable!("{plan:?} is none of a backend"),
+        }
+    }
+
+    fn handle_connection(&mut self, plan: Plan) {
+        let World { context, instances, redis, wires, .. } = self;
+        let (Plan::Call(id)
+        | Plan::ActionStep(id)
+        | Plan::SessionTimeout(id)
+        | Plan::WriteDeadline(id, _)
+        | Plan::HangUp(id)
+        | Plan::UpArrives(id)) = plan
+        else {
+            unreachable!("{plan:?} is none of a connection")
+        };
+        let Some(instance) = instances.iter_mut().find(|instance| instance.holds(id)) else { return };
+        match plan {
+            Plan::Call(_) => instance.handle_call(id),
+            Plan::ActionStep(_) => instance.handle_action_step(id, redis, context),
+            Plan::SessionTimeout(_) => instance.handle_session_timeout(id, context),
+            Plan::WriteDeadline(_, reads) => instance.handle_write_deadline(id, reads, wires, context),
+            Plan::HangUp(_) => instance.hang_up(id, wires, context),
+            _ => instance.handle_ready(id),
+        }
+    }
+
+    fn handle_redis(&mut self, plan: Plan) {
+        let World { context, instances, redis, .. } = self;
+        match plan {
+            Plan::Announcement { slot, serial } => {
+                if let Some(announcement) = redis.next_announcement(slot, serial, context) {
+                    instances[slot].handle_announcement(announcement, context);
+                }
+            }
+            Plan::LineCommand { slot, serial } => redis.handle_command(slot, serial, context),
+            Plan::LineClosed { slot, serial } => instances[slot].handle_line_closed(serial, context),
+            Plan::LagTold { slot, serial } => redis.tell_lag(slot, serial, context),
+            Plan::IntakeRead { of, read } => with_start(instances, of, context, |instance, context| {
+                instance.handle_intake_read(read, redis, context);
+            }),
+            Plan::IntakePage { of, read, page } => with_start(instances, of, context, |instance, context| {
+                instance.handle_intake_page(&read, page, context);
+            }),
+            Plan::Beacon(of) => with_start(instances, of, context, |instance, context| {
+                instance.beacon(redis, context);
+                context.soon(900, 1_100, Plan::Beacon(of));
+            }),
+            Plan::Tick(of) => with_start(instances, of, context, |instance, context| {
+                instance.tick(redis, context);
+                context.soon(100, 100, Plan::Tick(of));
+            }),
+            Plan::LateBeacon { slot, beacon } => redis.beacon(slot, beacon, context),
+            Plan::LatePublish { slot, append, replication_id } => {
+                redis.publish_late(slot, append, replication_id, context);
+            }
+            Plan::LineFault(slot) => self.line_fault(slot),
+            Plan::Outage => redis.fail(context),
+            Plan::Failover => redis.fall_behind(Promotion::Death, context),
+            Plan::Promote(promotion) => redis.promote(promotion, context),
+            Plan::SplitEnds => redis.end_split(context),
+            plan => unreachable!("{plan:?} is none of Redis"),
         }
     }
 
     /// A publish over HTTP came; where nobody listens, or on the way back, the answer gets lost.
     fn handle_request(&mut self, request: Request) {
-        let Request { publish, channel, bytes, attempt, generation } = request;
-        let context = &mut self.context;
-        if !self.is_up || generation != self.generation {
+        let Request { publish, channel, bytes, attempt, to } = request;
+        let World { context, instances, redis, .. } = self;
+        let instance = &mut instances[to.slot];
+        if !instance.is_up || context.start_of(to.slot) != to {
             return;
         }
-        let stored = self.broker.publish(publish, channel, publish.payload(bytes), context);
+        let append = Append { publish, channel, payload: publish.payload(bytes) };
+        let stored = instance.uplink.publish(append, redis, context);
         if context.inject(Fault::AnswerLost, context.profile.late) {
             return;
         }
-        let outcome = stored.map_or(Outcome::Refused, Outcome::Stored);
+        let outcome = match stored {
+            Ok(position) => Outcome::Stored(position),
+            Err(BrokerError::OutcomeUnknown) => Outcome::Unknown,
+            Err(_) => Outcome::Refused,
+        };
         context.soon(1, 10, Plan::RequestAnswered { publish, attempt, outcome });
     }
 
@@ -169,7 +254,10 @@ impl World {
         if self.clients[id.0].session.is_some() {
             return;
         }
-        if !self.is_up {
+        let slot = self.clients[id.0].next_instance;
+        let instance = &mut self.instances[slot];
+        if !instance.is_up {
+            self.clients[id.0].next_instance = (slot + 1) % INSTANCES;
             return context.soon(50, 500, Plan::Connect(id));
         }
         self.next_session += 1;
@@ -181,11 +269,11 @@ impl World {
             Kind::Socket(socket) => {
                 socket.handle_open();
                 let grant = (!socket.sends_connect()).then(Grant::open);
-                self.instance.accept_socket(session, id, grant, context);
+                instance.accept_socket(session, id, grant, context);
             }
             Kind::Stream(stream) => {
                 let (channels, cursor_lost) = stream.connect(context);
-                self.instance.accept_stream(session, id, channels, cursor_lost, context);
+                instance.accept_stream(session, id, channels, cursor_lost, context);
             }
         }
         self.send(id);
@@ -206,7 +294,8 @@ impl World {
             return client.handle_gone(&mut self.context);
         }
         self.send(id);
-        self.instance.handle_ready(session);
+        let holder = self.instances.iter_mut().find(|instance| instance.holds(session));
+        holder.into_iter().for_each(|instance| instance.handle_ready(session));
     }
 
     /// Sends what the client has to say.
@@ -238,10 +327,23 @@ impl World {
     fn end(&mut self) {
         for client in &self.clients {
             for (channel, position) in client.positions(&self.context) {
-                let head = self.broker.head(channel);
+                let head = self.redis.head(channel);
                 self.context.record(Event::Ended { client: client.id, channel, position, head });
             }
         }
+    }
+}
+
+/// Does something with an instance, if it has not ended since.
+fn with_start(
+    instances: &mut [Instance],
+    of: Start,
+    context: &mut Context,
+    act: impl FnOnce(&mut Instance, &mut Context),
+) {
+    let instance = &mut instances[of.slot];
+    if instance.is_up && context.start_of(of.slot) == of {
+        act(instance, context);
     }
 }
 

@@ -130,12 +130,14 @@ fn an_author_whose_publications_change_places_is_seen() {
 #[test]
 fn a_volatile_channel_may_lose_only_what_a_gap_covers() {
     let (client, channel, publish) = (ClientId(0), ChannelId(4), PublishId { author: 1, number: 1 });
-    let gap = Event::Gap { client, channel, reason: tidings_protocol::GapReason::Overflow, position: None };
+    let gap = Event::Gap { client, channel, reason: GapReason::Overflow, position: None };
     let began = Event::Began { client, channel, position: None };
     let stored = Event::Stored { publish, channel, position: None };
+    let doomed = Event::Doomed { publish, channel };
     for (events, expected) in [
         (vec![&began, &stored, &gap], vec![]),
         (vec![&began, &gap, &stored], vec![Kind::Missed]),
+        (vec![&began, &stored, &doomed], vec![]),
         (vec![&stored, &began], vec![]),
     ] {
         let timed = events.into_iter().zip(1..);

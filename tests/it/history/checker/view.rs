@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidings::hub::Time;
-use tidings_protocol::{Offset, Position};
+use tidings_protocol::{GapReason, Offset, Position};
 
 use super::Kind;
 use crate::history::PublishId;
@@ -21,7 +21,7 @@ pub(crate) struct View {
     authors: BTreeMap<u32, u32>,
     /// How many of the publications of a volatile channel lie behind it.
     volatile_next: usize,
-    volatile_seen: BTreeSet<usize>,
+    volatile_seen: BTreeSet<PublishId>,
     last_gap: Option<Time>,
     /// The last gap did not say where it ends.
     gap_is_open: bool,
@@ -68,6 +68,11 @@ impl View {
         view
     }
 
+    /// Where it stands.
+    pub(crate) fn position(&self) -> Option<&Position> {
+        self.position.as_ref()
+    }
+
     /// Everything that was seen, by epoch.
     pub(crate) fn epochs(&self) -> impl Iterator<Item = (&String, &Seen)> {
         self.epochs.iter()
@@ -83,7 +88,9 @@ impl View {
         self.close_gap(position);
         let Some(at) = self.position.replace(position.clone()) else { return Ok(()) };
         self.authors.clear();
-        if at.epoch == position.epoch && at.offset < position.offset {
+        let was_there =
+            self.epochs.get(position.epoch.as_str()).is_some_and(|seen| seen.has(position.offset));
+        if at.epoch == position.epoch && at.offset < position.offset && !was_there {
             return Err((Kind::Jump, format!("it resumes at {position}, but has seen only {at}")));
         }
         Ok(())
@@ -123,13 +130,13 @@ impl View {
         publish: PublishId,
         carried: &[(PublishId, Time)],
     ) -> Result<(), Wrong> {
-        // A retry after a restart is carried again: what comes is the last of it.
+        // A retry after the broker forgot its keys is carried again.
         let mut ahead = carried.iter().enumerate().skip(self.volatile_next);
-        let Some((index, _)) = ahead.rfind(|(_, (there, _))| *there == publish) else {
+        let Some((index, _)) = ahead.find(|(_, (there, _))| *there == publish) else {
             return Err((Kind::StepBack, format!("{publish} came again, or after what followed it")));
         };
         self.volatile_next = index + 1;
-        self.volatile_seen.insert(index);
+        self.volatile_seen.insert(publish);
         Ok(())
     }
 
@@ -143,8 +150,14 @@ impl View {
     }
 
     /// The client was told that what lies between its position and this one is lost.
-    pub(crate) fn gap(&mut self, time: Time, position: Option<&Position>) {
+    pub(crate) fn gap(&mut self, time: Time, reason: GapReason, position: Option<&Position>) {
         self.last_gap = Some(time);
+        // Without a position whoever comes back, perhaps to another instance, may hear again what it knows.
+        let has_none = self.position.is_none() && reason == GapReason::Lost;
+        if has_none || reason == GapReason::Cursor {
+            self.volatile_next = 0;
+            self.authors.clear();
+        }
         self.gap_is_open = true;
         position.into_iter().for_each(|position| self.close_gap(position));
     }
@@ -158,18 +171,24 @@ impl View {
                 return self.excuse(&at, position.offset);
             }
             self.excuse(&at, Offset(u64::MAX));
+            // What was lost with the epoch, keys among it, may be published again.
+            self.authors.clear();
         }
         self.excuse(&position.epoch.at(Offset(0)), position.offset);
     }
 
     /// What a volatile channel carried since this view began, and this client neither saw nor was told of: a gap covers
     /// all that was published before it.
-    pub(crate) fn missed_volatile(&self, carried: &[(PublishId, Time)]) -> Option<String> {
-        let since_began = carried.iter().enumerate().filter(|(_, (_, time))| *time > self.began);
-        let mut missed = since_began.filter(|(index, (_, time))| {
-            !self.volatile_seen.contains(index) && self.last_gap.is_none_or(|gap| gap < *time)
-        });
-        let (_, (publish, time)) = missed.next()?;
+    pub(crate) fn missed_volatile(
+        &self,
+        carried: &[(PublishId, Time)],
+        doomed: &BTreeSet<PublishId>,
+    ) -> Option<String> {
+        let mut since_began = carried.iter().filter(|(_, time)| *time > self.began);
+        let (publish, time) = since_began.find(|(publish, time)| {
+            let is_known = self.volatile_seen.contains(publish) || doomed.contains(publish);
+            !is_known && self.last_gap.is_none_or(|gap| gap < *time)
+        })?;
         Some(format!("{publish}, published at {:.3} ms, never came", time.0.as_secs_f64() * 1e3))
     }
 }

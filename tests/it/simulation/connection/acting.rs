@@ -1,44 +1,55 @@
 //! What a session asked for, on its way through hub and broker: a step at a time, with time between the steps.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 use tidings::ablation::{Safeguard, ablated};
-use tidings::hub::{Action, Answer, Grant, Hub, Page, Published, SessionId};
-use tidings_protocol::{Ack, Channel, Code, Problem};
+use tidings::broker::BrokerError;
+use tidings::hub::{Action, Answer, Grant, Hub, Page, PageLimit, Published, SessionId, Time};
+use tidings_protocol::{Ack, Channel, Code, Position, Problem};
 
 use crate::history::PublishId;
-use crate::simulation::broker::Broker;
+use crate::simulation::broker::{Append, Redis};
+use crate::simulation::bugs::Bug;
 use crate::simulation::context::Context;
+use crate::simulation::instance::Uplink;
+
+/// How long a session waits until its channel is announced for certain.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An action on its way.
 pub(super) struct Acting {
     action: Action,
     steps: VecDeque<Step>,
-    read: Option<Result<Option<Page>, Problem>>,
-    published: Option<Result<Published, Problem>>,
+    /// Until when it waits for its channel to be announced.
+    until: Option<Time>,
+    read: Option<Result<Option<Page>, BrokerError>>,
+    published: Option<Result<Published, BrokerError>>,
 }
 
 /// Where steps are done, and for whom.
 pub(super) struct Place<'a> {
     pub(super) id: SessionId,
     pub(super) hub: &'a mut Hub<SessionId>,
-    pub(super) broker: &'a mut Broker,
+    pub(super) uplink: &'a mut Uplink,
+    pub(super) redis: &'a mut Redis,
     pub(super) attached: &'a mut BTreeSet<Channel>,
 }
 
 #[derive(Clone, Copy)]
 enum Step {
     Attach,
+    Listen,
     Detach,
     Read,
     Publish,
 }
 
 /// The steps of a join. Listen before reading history: a publication between the two is then seen twice, never missed.
-fn join_steps() -> [Step; 2] {
+fn join_steps() -> [Step; 3] {
     match ablated(Safeguard::ListenBeforeRead) {
-        true => [Step::Read, Step::Attach],
-        false => [Step::Attach, Step::Read],
+        true => [Step::Read, Step::Attach, Step::Listen],
+        false => [Step::Attach, Step::Listen, Step::Read],
     }
 }
 
@@ -53,33 +64,43 @@ impl Acting {
             Action::Publish(_) => &[Step::Publish],
             Action::Members { .. } => unreachable!("no client asks who is there"),
         };
-        Acting { steps: steps.iter().copied().collect(), action, read: None, published: None }
+        let steps = steps.iter().copied().collect();
+        Acting { steps, action, until: None, read: None, published: None }
     }
 
     /// Does the next step. True once all were done before: then it is time for the answer.
     pub(super) fn step(&mut self, place: &mut Place<'_>, context: &mut Context) -> bool {
         let Some(step) = self.steps.pop_front() else { return true };
         match (step, &self.action) {
-            (Step::Attach, Action::Join { channel, .. }) => {
-                let rules = &context.spec(context.id(channel)).rules;
-                place.hub.attach(channel, place.id, place.id, rules);
-                place.attached.insert(channel.clone());
+            (Step::Attach, Action::Join { channel, .. }) => place.attach(channel, context),
+            (Step::Listen, Action::Join { channel, .. }) => {
+                let until = *self.until.get_or_insert(context.now().after(LISTEN_TIMEOUT));
+                if place.uplink.intake.is_listening(channel) || context.has_bug(Bug::ListenUnconfirmed) {
+                    return false;
+                }
+                match context.now() < until {
+                    true => self.steps.push_front(Step::Listen),
+                    false => {
+                        self.steps.clear();
+                        self.read = Some(Err(BrokerError::Unavailable));
+                    }
+                }
             }
-            (Step::Detach, Action::Leave { channel }) => place.detach(channel),
-            (
-                Step::Read,
-                Action::Join { channel, since, limit, .. } | Action::Read { channel, since, limit },
-            ) => {
-                let channel = context.id(channel);
-                self.read = Some(place.broker.read(channel, since.as_ref(), *limit, context));
+            (Step::Detach, Action::Leave { channel }) => place.detach(channel, context),
+            (Step::Read, Action::Join { channel, since, limit, .. }) => {
+                self.read = Some(place.resume(channel, since.as_ref(), *limit, context));
             }
             (Step::Read, Action::Resume { channel, since, limit }) => {
-                let channel = context.id(channel);
-                self.read = Some(place.broker.read(channel, Some(since), *limit, context));
+                self.read = Some(place.resume(channel, Some(since), *limit, context));
+            }
+            (Step::Read, Action::Read { channel, since, limit }) => {
+                let page = place.uplink.read(channel, since.as_ref(), *limit, place.redis, context);
+                self.read = Some(page.map(|page| spoilt(page, context)));
             }
             (Step::Publish, Action::Publish(command)) => {
                 let (publish, channel) = (PublishId::of(&command.payload), context.id(&command.channel));
-                let stored = place.broker.publish(publish, channel, command.payload.clone(), context);
+                let append = Append { publish, channel, payload: command.payload.clone() };
+                let stored = place.uplink.publish(append, place.redis, context);
                 self.published = Some(stored.map(|position| Published { position, ack: Ack::Stored }));
             }
             _ => unreachable!("steps are chosen by their action"),
@@ -88,30 +109,65 @@ impl Acting {
     }
 
     /// What came of it.
-    pub(super) fn answer(self, place: &mut Place<'_>) -> Answer {
+    pub(super) fn answer(self, place: &mut Place<'_>, context: &Context) -> Answer {
         match self.action {
             Action::Authenticate { .. } => Answer::Authenticated(Ok(Grant::open())),
             Action::Join { channel, .. } => {
                 let read = self.read.expect("a join reads");
                 if read.is_err() {
-                    place.detach(&channel);
+                    place.detach(&channel, context);
                 }
-                Answer::Joined(read)
+                Answer::Joined(read.map_err(Problem::from))
             }
             Action::Leave { .. } => Answer::Left,
             Action::Read { .. } | Action::Resume { .. } => {
-                let page = self.read.expect("a read reads");
+                let page = self.read.expect("a read reads").map_err(Problem::from);
                 Answer::Read(page.and_then(|page| page.ok_or_else(|| Code::HistoryDisabled.into())))
             }
             Action::Members { .. } => unreachable!("no client asks who is there"),
-            Action::Publish(_) => Answer::Published(self.published.expect("a publish publishes")),
+            Action::Publish(_) => {
+                let published = self.published.expect("a publish publishes");
+                Answer::Published(published.map_err(Problem::from))
+            }
         }
     }
 }
 
 impl Place<'_> {
-    fn detach(&mut self, channel: &Channel) {
-        self.hub.detach(channel, self.id);
-        self.attached.remove(channel);
+    fn attach(&mut self, channel: &Channel, context: &Context) {
+        let spec = context.spec(context.id(channel));
+        self.hub.attach(channel, self.id, self.id, &spec.rules);
+        self.attached.insert(channel.clone());
+        self.uplink.intake.listen(channel, &spec.retention);
     }
+
+    fn detach(&mut self, channel: &Channel, context: &Context) {
+        if self.attached.remove(channel) {
+            self.hub.detach(channel, self.id);
+            self.uplink.intake.unlisten(channel, context.now());
+        }
+    }
+
+    fn resume(
+        &mut self,
+        channel: &Channel,
+        since: Option<&Position>,
+        limit: PageLimit,
+        context: &mut Context,
+    ) -> Result<Option<Page>, BrokerError> {
+        let page = self.uplink.resume(channel, since, limit, self.redis, context);
+        page.map(|page| spoilt(page, context))
+    }
+}
+
+/// What a session gets of a page, where one is read from one publication too late.
+fn spoilt(mut page: Option<Page>, context: &Context) -> Option<Page> {
+    if context.has_bug(Bug::OffByOneAtResume)
+        && let Some(page) = &mut page
+        && page.gap.is_none()
+        && page.publications.len() > 1
+    {
+        page.publications.remove(0);
+    }
+    page
 }

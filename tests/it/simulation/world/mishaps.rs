@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use super::{CLIENTS, World};
 use crate::history::ClientId;
-use crate::simulation::broker::Broker;
 use crate::simulation::client::Kind;
-use crate::simulation::context::Plan;
+use crate::simulation::context::{INSTANCES, Plan};
 use crate::simulation::faults::Fault;
 use crate::simulation::instance::Instance;
 
@@ -27,7 +26,10 @@ impl World {
             }
             // Of what the client says to this, nothing is heard any more; of what it said before, some is.
             let heard = context.random.below(wire.up.len() + 1);
-            self.instance.hear(session, (0..heard).map_while(|_| wire.up.take_next()), context.now());
+            let heard = (0..heard).map_while(|_| wire.up.take_next());
+            if let Some(instance) = self.instances.iter_mut().find(|instance| instance.holds(session)) {
+                instance.hear(session, heard, context.now());
+            }
             (wire.is_cut, wire.reads) = (true, wire.reads + 1);
             wire.down.clear();
             wire.up.clear();
@@ -45,19 +47,44 @@ impl World {
         client.handle_gone(context);
     }
 
-    /// The instance ends with its broker, and begins anew.
+    /// An instance ends with its connections; another starts in its place.
     pub(super) fn stop(&mut self) {
-        if !self.is_up {
+        let slot = self.context.random.below(INSTANCES);
+        if !self.instances[slot].is_up {
             return;
         }
-        self.context.count(Fault::Restart, None);
-        (0..CLIENTS).for_each(|id| self.cut(ClientId(id)));
-        self.is_up = false;
-        self.generation += 1;
-        self.wires.clear();
-        self.instance = Instance::new();
-        self.broker = Broker::new(self.generation, &self.context);
-        self.context.soon(50, 800, Plan::Start);
+        self.context.count(Fault::Crash, None);
+        for id in 0..CLIENTS {
+            let session = self.clients[id].session;
+            if session.is_some_and(|session| self.instances[slot].holds(session)) {
+                self.cut(ClientId(id));
+            }
+        }
+        self.wires.retain(|session, _| !self.instances[slot].holds(*session));
+        self.context.generations[slot] += 1;
+        self.instances[slot] = Instance::new(self.context.start_of(slot), self.context.now());
+        self.instances[slot].is_up = false;
+        self.redis.disconnect(slot);
+        self.context.soon(50, 800, Plan::Start(slot));
+    }
+
+    /// The one that starts.
+    pub(super) fn start(&mut self, slot: usize) {
+        self.instances[slot].is_up = true;
+        let start = self.context.start_of(slot);
+        self.context.soon(0, 50, Plan::Tick(start));
+        self.context.soon(0, 1_000, Plan::Beacon(start));
+    }
+
+    /// Something goes wrong between Redis and an instance.
+    pub(super) fn line_fault(&mut self, slot: usize) {
+        if self.context.is_calm() {
+            return;
+        }
+        let pause = self.context.profile.line_pause.mul_f64(2.0 * self.context.random.fraction());
+        self.context.schedule.after(pause + Duration::from_millis(1), Plan::LineFault(slot));
+        let name = self.instances[slot].uplink.name();
+        self.redis.fail_line(slot, name, &mut self.context);
     }
 
     pub(super) fn client_fault(&mut self, id: ClientId) {

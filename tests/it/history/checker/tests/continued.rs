@@ -28,7 +28,7 @@ fn delivered(client: usize, at: &str, number: u32) -> Event {
 }
 
 fn gap(client: usize, to: &str) -> Event {
-    let (client, reason) = (ClientId(client), tidings_protocol::GapReason::Epoch);
+    let (client, reason) = (ClientId(client), GapReason::Epoch);
     Event::Gap { client, channel: CHANNEL, reason, position: Some(position(to)) }
 }
 
@@ -61,7 +61,10 @@ fn a_place_may_be_called_otherwise_but_only_with_a_word_and_only_the_same_place(
         (vec![continued(0, "e.2", "f.2"), delivered(0, "f.3", 2)], vec![Kind::Jump]),
         (vec![continued(0, "e.1", "f.1"), delivered(0, "f.3", 2)], vec![Kind::Jump]),
         (vec![continued(0, "e.1", "f.1"), delivered(0, "f.1", 1)], vec![Kind::StepBack]),
-        (vec![continued(0, "e.1", "f.1"), ended(0, "e.1", "f.1")], vec![Kind::Behind]),
+        (vec![continued(0, "e.1", "f.1"), ended(0, "e.1", "f.1")], vec![]),
+        (vec![continued(0, "e.1", "f.1"), ended(0, "e.1", "f.2")], vec![Kind::Behind]),
+        (vec![ended(0, "e.1", "f.1")], vec![Kind::Behind]),
+        (vec![continued(0, "e.1", "f.1"), gap(0, "f.1")], vec![]),
     ] {
         check_told(&[&start[..], &rest].concat(), &expected);
     }
@@ -102,6 +105,23 @@ fn behind_the_fork_a_tail_may_be_lost_and_published_again() {
     let hidden: Vec<Event> =
         lost.iter().filter(|event| !matches!(event, Event::Gap { .. })).cloned().collect();
     check_told(&[&hidden[..], &[delivered(0, "f.3", 4)]].concat(), &[Kind::Jump]);
+}
+
+#[test]
+fn an_epoch_that_continues_a_place_is_no_reason_for_a_gap() {
+    let forked = |from: &str, to: &str| Event::Forked {
+        channel: CHANNEL,
+        from: position(from),
+        position: position(to),
+    };
+    for (fork, expected) in [
+        (forked("e.4", "f.4"), vec![Kind::Needless]),
+        (forked("e.5", "f.5"), vec![Kind::Needless]),
+        (forked("e.3", "f.3"), vec![]),
+        (forked("x.5", "f.5"), vec![]),
+    ] {
+        check_told(&[began(0, "e.4"), fork, gap(0, "f.6")], &expected);
+    }
 }
 
 #[test]

@@ -1,0 +1,191 @@
+//! An instance's side of Redis: the real intake and peers, fed by a line that comes and goes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidings::broker::{BrokerError, BrokerEvent, Heard, Intake, IntakeLimits, IntakeRead, Peers};
+use tidings::hub::{Page, PageLimit, Time};
+use tidings_protocol::{Beacon, Channel, InstanceInfo, Position};
+
+use crate::simulation::broker::{Announcement, Append, Redis};
+use crate::simulation::context::{Context, Plan, Start};
+
+/// A line on which the instance's own beacon did not come for this long is dead.
+const DEAD_AFTER: Duration = Duration::from_millis(2_500);
+
+/// How far an instance reads at once.
+const PAGE: PageLimit = PageLimit { publications: 20, bytes: 4_000 };
+
+/// Everything between an instance and Redis.
+pub(crate) struct Uplink {
+    pub(crate) intake: Intake,
+    of: Start,
+    name: Arc<str>,
+    peers: Peers,
+    /// The line's number, while there is one.
+    line: Option<u64>,
+    /// When the line was opened, or the own beacon came by it.
+    heard: Time,
+    reconnect_at: Time,
+    beacons: u64,
+    /// What this instance published since its last beacon.
+    heads: Vec<(Channel, Option<Position>)>,
+}
+
+impl Uplink {
+    /// An instance that has just started, without a line.
+    pub(super) fn new(of: Start, now: Time) -> Self {
+        let limits = IntakeLimits {
+            linger: Duration::from_secs(1),
+            lingering_max: 3,
+            tail_bytes_max: 40_000,
+            reads_max: 3,
+            refresh: Duration::from_secs(23),
+        };
+        Uplink {
+            intake: Intake::new(limits),
+            of,
+            name: format!("i{}-{}", of.slot, of.generation).into(),
+            peers: Peers::default(),
+            line: None,
+            heard: now,
+            reconnect_at: now,
+            beacons: 0,
+            heads: Vec::new(),
+        }
+    }
+
+    /// What its beacons call it.
+    pub(crate) fn name(&self) -> Arc<str> {
+        self.name.clone()
+    }
+
+    /// Something came by the line.
+    pub(super) fn handle_announcement(&mut self, announcement: Announcement, context: &Context) {
+        let now = context.now();
+        match announcement {
+            Announcement::Publication { channel, epoch, publication } => {
+                self.intake.handle_publication(&context.spec(channel).channel, epoch, publication, now);
+            }
+            Announcement::Listening(channel) => self.intake.handle_listening(&context.spec(channel).channel),
+            Announcement::Lag => self.intake.handle_lag(),
+            Announcement::Beacon(beacon) => self.handle_beacon(&beacon, now),
+        }
+    }
+
+    fn handle_beacon(&mut self, beacon: &Beacon, now: Time) {
+        if beacon.instance.id == self.name {
+            self.heard = now;
+        }
+        if self.peers.handle_beacon(beacon, now) == Heard::Missed {
+            self.intake.handle_lag();
+        }
+        for (channel, head) in &beacon.heads {
+            self.intake.handle_head(channel, head.clone(), now);
+        }
+    }
+
+    /// Redis has closed the line of that number.
+    pub(super) fn handle_closed(&mut self, serial: u64, context: &mut Context) {
+        if self.line == Some(serial) {
+            self.line = None;
+            self.reconnect_at = context.now().after(context.random.between(20, 300));
+            self.intake.handle_link_lost();
+        }
+    }
+
+    /// Time has passed.
+    pub(super) fn tick(&mut self, redis: &mut Redis, context: &mut Context) {
+        let now = context.now();
+        self.intake.handle_timeout(now);
+        if self.peers.handle_timeout(now) {
+            self.intake.handle_doubt();
+        }
+        if let Some(serial) = self.line.filter(|_| self.heard.after(DEAD_AFTER) <= now) {
+            redis.disconnect(self.of.slot);
+            self.handle_closed(serial, context);
+        }
+        if self.line.is_none() && self.reconnect_at <= now {
+            self.line = redis.connect(self.of.slot, now);
+            if self.line.is_some() {
+                self.heard = now;
+                self.intake.handle_link_restored();
+            }
+        }
+    }
+
+    /// Says that the instance lives, and what it published.
+    pub(super) fn beacon(&mut self, redis: &mut Redis, context: &mut Context) {
+        self.beacons += 1;
+        let instance = InstanceInfo { id: self.name.clone(), ..InstanceInfo::default() };
+        let heads = std::mem::take(&mut self.heads);
+        let beacon = Beacon { instance, number: self.beacons, heads, leaving: false };
+        redis.beacon(self.of.slot, Arc::new(beacon), context);
+    }
+
+    /// Publishes for a client or a backend.
+    pub(crate) fn publish(
+        &mut self,
+        append: Append,
+        redis: &mut Redis,
+        context: &mut Context,
+    ) -> Result<Option<Position>, BrokerError> {
+        let channel = context.spec(append.channel).channel.clone();
+        let published = redis.publish(self.of.slot, append, context);
+        match &published {
+            Ok(Some(head)) => self.heads.push((channel, Some(head.clone()))),
+            Err(BrokerError::OutcomeUnknown) => self.heads.push((channel, None)),
+            Ok(None) | Err(_) => {}
+        }
+        published
+    }
+
+    /// What the channel holds after `since`, for a session that listens: from what came last, or else from Redis.
+    pub(crate) fn resume(
+        &mut self,
+        channel: &Channel,
+        since: Option<&Position>,
+        limit: PageLimit,
+        redis: &mut Redis,
+        context: &mut Context,
+    ) -> Result<Option<Page>, BrokerError> {
+        match self.intake.resume(channel, since, limit, context.now()) {
+            Some(page) => Ok(Some(page)),
+            None => self.read(channel, since, limit, redis, context),
+        }
+    }
+
+    /// What the channel holds in Redis after `since`.
+    pub(crate) fn read(
+        &mut self,
+        channel: &Channel,
+        since: Option<&Position>,
+        limit: PageLimit,
+        redis: &mut Redis,
+        context: &mut Context,
+    ) -> Result<Option<Page>, BrokerError> {
+        redis.read(self.of.slot, context.id(channel), since, limit, context)
+    }
+
+    /// What was to be read for all sessions has reached Redis.
+    pub(super) fn read_for_all(&mut self, read: IntakeRead, redis: &mut Redis, context: &mut Context) {
+        let limit =
+            PageLimit { publications: if read.since.is_some() { PAGE.publications } else { 0 }, ..PAGE };
+        let page = self.read(&read.channel, read.since.as_ref(), limit, redis, context).map_err(drop);
+        context.step(Plan::IntakePage { of: self.of, read, page });
+    }
+
+    /// Sends what the intake asks for; returns what it tells the instance.
+    pub(super) fn pump(&mut self, redis: &mut Redis, context: &mut Context) -> Vec<BrokerEvent> {
+        while let Some(interest) = self.intake.poll_interest() {
+            // Without a line nothing is announced; with the next one everything is asked for again.
+            if let Some(serial) = self.line {
+                redis.ask(self.of.slot, serial, interest, context);
+            }
+        }
+        while let Some(read) = self.intake.poll_read() {
+            context.step(Plan::IntakeRead { of: self.of, read });
+        }
+        std::iter::from_fn(|| self.intake.poll_event()).collect()
+    }
+}

@@ -114,10 +114,41 @@ pub enum BrokerEvent {
     },
     /// Announcements of this channel may have been lost.
     Lost(Channel),
+    /// Something went wrong that may have cost announcements. Nothing is asked of who hears it: what the broker cannot
+    /// make good it says by `Lost`.
+    Interrupted(Interruption),
     /// What an instance told all.
     Told(ClusterMessage),
     /// The broker was lost, or is back. While it is lost, what needs it fails as [`BrokerError::Unavailable`].
     State(BrokerState),
+}
+
+/// What may cost announcements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interruption {
+    /// The connection that announcements come by was lost; there is another one.
+    LinkLost,
+    /// More came than could be taken in.
+    Lag,
+    /// A beacon is missing: what was announced around it may be, too.
+    BeaconMissed,
+    /// Another instance fell silent.
+    Silence,
+    /// Something was announced that no instance announces.
+    Garbage,
+}
+
+impl Interruption {
+    /// What it is called among the metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Interruption::LinkLost => "link_lost",
+            Interruption::Lag => "lag",
+            Interruption::BeaconMissed => "beacon_missed",
+            Interruption::Silence => "silence",
+            Interruption::Garbage => "garbage",
+        }
+    }
 }
 
 /// Why a broker did not do what was asked.

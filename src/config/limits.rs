@@ -64,6 +64,9 @@ section! {
         /// Bytes of data on their way to Redis.
         /// A further publish fails with overloaded: nothing of it was stored.
         broker_pending_bytes: usize as Size = "64MiB" in "1MiB" to "64GiB";
+        /// Announcements of Redis that wait to be taken in.
+        /// More: those that waited longest are dropped, and all channels are read from where they stand.
+        broker_announcements_max: usize as Count = 16_384 in 16 to 1_000_000;
         /// Idempotency keys that are remembered at once.
         /// A publish with a further one fails with limit_reached: none is forgotten before its window is over.
         idempotency_keys_max: usize as Count = 1_000_000 in 1 to 100_000_000;

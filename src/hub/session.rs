@@ -109,6 +109,8 @@ pub struct Session {
     cursor: CursorState,
     /// The broker as the client was told, or will be with the greeting.
     broker: BrokerState,
+    /// Where, from 0 to 1, it is among those who came together: what all would do at once is spread by it.
+    jitter: f64,
     transmits: VecDeque<Transmit>,
 }
 
@@ -133,7 +135,8 @@ enum Asked {
 }
 
 impl Session {
-    /// A session that just connected. Without a grant it waits for `connect`. `jitter` (0 to 1) spreads its pings.
+    /// A session that just connected. Without a grant it waits for `connect`. `jitter` (0 to 1) spreads its pings
+    /// and its comeback.
     pub fn new(
         config: Arc<SessionConfig>,
         name: String,
@@ -156,6 +159,7 @@ impl Session {
             greet_after: 0,
             cursor: CursorState::None,
             broker: BrokerState::Up,
+            jitter,
             transmits: VecDeque::new(),
         };
         if let Some(grant) = grant {
@@ -257,7 +261,7 @@ impl Session {
         }
         if self.greet_after > 0 {
             // Nothing is said before the greeting: what comes so early is read from history after it.
-            return self.handle_forgotten(&batch.channel);
+            return self.handle_forgotten(&batch.channel, GapReason::Overflow);
         }
         let Some((_, name, subscription)) = self.subscriptions.get_full_mut2(&batch.channel) else { return };
         if !name.is_copy_of(&batch.channel) {
@@ -277,15 +281,15 @@ impl Session {
         }
     }
 
-    /// The mailbox forgot something of this channel, or the broker lost it.
-    pub fn handle_forgotten(&mut self, channel: &Channel) {
+    /// The mailbox forgot something of this channel, or the broker lost it; `why` is told where no history makes it good.
+    pub fn handle_forgotten(&mut self, channel: &Channel, why: GapReason) {
         let Some(subscription) = self.subscriptions.get_mut(channel) else { return };
         match subscription.fall_behind() {
             Fallen::Read => self.behind.push_back(channel.clone()),
             Fallen::Reading => {}
             // A channel without history begins with the greeting.
             Fallen::Gap if self.greet_after > 0 => {}
-            Fallen::Gap => self.declare_gap(channel, GapReason::Overflow, None),
+            Fallen::Gap => self.declare_gap(channel, why, None),
         }
     }
 

@@ -126,6 +126,7 @@ impl EventLoop {
                     }
                 }
             }
+            BrokerEvent::Interrupted(interruption) => self.metrics.interrupted(interruption.as_str()),
             BrokerEvent::Told(message) => self.cluster.handle_message(message),
             BrokerEvent::State(state) => self.handle_broker_state(state),
         }

@@ -43,6 +43,11 @@ struct Outcome {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Cause {
+    cause: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Via {
     transport: TransportKind,
 }
@@ -75,6 +80,7 @@ pub struct Metrics {
     published: Counter,
     broker_events: Counter,
     broker_losses: Counter,
+    broker_interruptions: Family<Cause, Counter>,
     batch_sizes: Histogram,
     batches: Counter,
     panics: Counter,
@@ -99,6 +105,7 @@ impl Metrics {
             published: Counter::default(),
             broker_events: Counter::default(),
             broker_losses: Counter::default(),
+            broker_interruptions: Family::default(),
             batch_sizes: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
             batches: Counter::default(),
             panics: Counter::default(),
@@ -155,6 +162,11 @@ impl Metrics {
         );
         registry.register("broker_events", "Announcements taken from the broker", self.broker_events.clone());
         registry.register("broker_losses", "Announcements known to be lost", self.broker_losses.clone());
+        registry.register(
+            "broker_interruptions",
+            "What may have cost announcements, so that history was read, by cause",
+            self.broker_interruptions.clone(),
+        );
         registry.register("batches", "Batches sealed", self.batches.clone());
         registry.register("batch_size_messages", "Publications in a batch", self.batch_sizes.clone());
         registry.register("panics", "Defects caught at the boundary of a connection", self.panics.clone());
@@ -247,6 +259,11 @@ impl Metrics {
         self.broker_losses.inc();
     }
 
+    /// Announcements may have been lost, and are looked for.
+    pub fn interrupted(&self, cause: &'static str) {
+        self.broker_interruptions.get_or_create(&Cause { cause }).inc();
+    }
+
     /// A batch was sealed.
     pub fn sealed(&self, batch: &Batch) {
         self.batches.inc();
@@ -296,6 +313,7 @@ mod tests {
         metrics.opened(TransportKind::Sse);
         metrics.delivered(TransportKind::WebSocket, 3);
         metrics.refused(Code::BadFrame);
+        metrics.interrupted("lag");
         metrics.answered("POST", "/v1/publish/{channel}", 200, Duration::from_millis(1));
         metrics.clustered(3, 1);
         let text = metrics.encode(true);
@@ -304,6 +322,7 @@ mod tests {
             "tidings_messages_delivered_total{transport=\"WebSocket\"} 3",
             "tidings_errors_total{code=\"bad_frame\"} 1",
             "tidings_http_request_duration_seconds_count{method=\"POST\",route=\"/v1/publish/{channel}\",status=\"200\"} 1",
+            "tidings_broker_interruptions_total{cause=\"lag\"} 1",
             "tidings_broker_up 1",
             "tidings_cluster_instances 3",
             "tidings_cluster_silent 1",

@@ -26,7 +26,7 @@ use crate::api::{ApiError, read_body};
 use crate::auth::refused;
 use crate::dialect;
 use crate::dialect::cursor::{self, Cursor};
-use crate::hub::{CursorState, Grant, Session, SessionConfig};
+use crate::hub::{CursorState, Grant, Session, SessionConfig, come_back_after};
 use crate::instance::Instance;
 use crate::node::{Member, Profile, SharedMailbox};
 
@@ -246,8 +246,8 @@ fn check(instance: &Instance, grant: &Grant, subscribes: &[SubscribeCommand]) ->
 /// A browser's EventSource gives up for good on anything but 200: so whoever finds no room gets an empty stream and the
 /// advice when to come back.
 fn come_back_later(instance: &Instance) -> Response<Body> {
-    let milliseconds = 1_000 + (instance.jitter() * 4_000.0) as u64;
-    event_stream(Body::from(dialect::sse::retry(milliseconds)))
+    let after = come_back_after(instance.jitter());
+    event_stream(Body::from(dialect::sse::retry(after.as_millis() as u64)))
 }
 
 fn event_stream(body: Body) -> Response<Body> {

@@ -24,6 +24,7 @@ mod model;
 mod origins;
 mod presence;
 mod publish;
+mod redis_faults;
 mod resume;
 mod simulation;
 mod slow_consumer;

@@ -11,7 +11,7 @@ use crate::broker::BrokerError;
 use crate::hub::{Page, Published};
 
 /// Replies with which Redis refuses a script before or at its first write.
-const REFUSALS: [&str; 9] = [
+const REFUSALS: [&str; 10] = [
     "OOM",
     "READONLY",
     "NOTPRIMARY",
@@ -21,6 +21,7 @@ const REFUSALS: [&str; 9] = [
     "MASTERDOWN",
     "CLUSTERDOWN",
     "MISCONF",
+    "WRONGTYPE",
 ];
 
 /// An answer that no version of ours gives.
@@ -61,7 +62,8 @@ pub(super) fn published(answer: Value) -> Result<Published, BrokerError> {
     }
 }
 
-/// The page that the read script gave.
+/// The page that the read script gave. It ends before what cannot be read or is not there; one that would begin with that
+/// says that all up to the head is lost.
 pub(super) fn page(answer: Value) -> Result<Page, Garbage> {
     let (epoch, rest) = words(answer)?;
     let epoch = Epoch::parse(&epoch).map_err(|_| Garbage)?;
@@ -77,14 +79,26 @@ pub(super) fn page(answer: Value) -> Result<Page, Garbage> {
     let mut publications = Vec::with_capacity(entries.len() / 2);
     let mut next = from.next();
     for pair in entries.chunks(2) {
-        let [at, entry] = pair else { return Err(Garbage) };
-        if offset(at)? != next {
-            return Err(Garbage);
+        match entry_at(next, pair) {
+            Ok(publication) => publications.push(Arc::new(publication)),
+            Err(Garbage) if publications.is_empty() => {
+                let gap = Some(gap.unwrap_or(GapReason::Lost));
+                return Ok(Page { from: epoch.at(head), publications, head, gap });
+            }
+            Err(Garbage) => break,
         }
-        publications.push(Arc::new(entry_of(entry.as_bytes().ok_or(Garbage)?, Some(next))?));
         next = next.next();
     }
     Ok(Page { from: epoch.at(from), publications, head, gap })
+}
+
+/// The publication of a pair of offset and entry, which must be at this offset.
+fn entry_at(expected: Offset, pair: &[Value]) -> Result<Publication, Garbage> {
+    let [at, entry] = pair else { return Err(Garbage) };
+    if offset(at)? != expected {
+        return Err(Garbage);
+    }
+    entry_of(entry.as_bytes().ok_or(Garbage)?, Some(expected))
 }
 
 fn offset(value: &Value) -> Result<Offset, Garbage> {
@@ -147,15 +161,13 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_read_and_one_with_a_hole_is_refused() {
+    fn a_page_is_read_and_garbage_is_refused() {
         let kept = entry("12");
         let whole = array(&[b"1-a", b"9", b"7", b"", b"8", &kept, b"9", &kept]);
         let page_read = page(whole).unwrap();
         assert_eq!((page_read.from.to_string(), page_read.publications.len()), ("1-a.7".to_owned(), 2));
         for garbage in [
-            array(&[b"1-a", b"9", b"6", b"", b"8", &kept]),
             array(&[b"1-a", b"9", b"7", b"other", b"8", &kept]),
-            array(&[b"1-a", b"9", b"7", b"", b"8"]),
             array(&[b"1-a", b"x", b"7", b""]),
             array(&[]),
             Value::Null,
@@ -165,10 +177,35 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_read_ends_a_page_and_is_lost_at_the_beginning_of_one() {
+        let kept = entry("12");
+        let (mut ended, mut lost) = (Vec::new(), Vec::new());
+        for broken in [&b"hello"[..], b"12 \xc1", b""] {
+            ended.push(array(&[b"1-a", b"9", b"6", b"", b"7", &kept, b"8", broken]));
+            lost.push(array(&[b"1-a", b"9", b"7", b"", b"8", broken, b"9", &kept]));
+        }
+        ended.push(array(&[b"1-a", b"9", b"6", b"", b"7", &kept, b"9", &kept]));
+        lost.push(array(&[b"1-a", b"9", b"6", b"", b"8", &kept]));
+        lost.push(array(&[b"1-a", b"9", b"7", b"", b"8"]));
+        for answer in ended {
+            let page = page(answer).unwrap();
+            assert_eq!((page.end().to_string(), page.gap, page.more()), ("1-a.7".to_owned(), None, true));
+        }
+        for answer in lost {
+            let page = page(answer).unwrap();
+            let seen = (page.from.to_string(), page.publications.len(), page.gap);
+            assert_eq!(seen, ("1-a.9".to_owned(), 0, Some(GapReason::Lost)));
+        }
+        let trimmed = page(array(&[b"1-a", b"9", b"7", b"trimmed", b"8", b"hello"])).unwrap();
+        assert_eq!(trimmed.gap, Some(GapReason::Trimmed), "the first reason stands");
+    }
+
+    #[test]
     fn a_refused_write_was_surely_not_done_and_any_other_failure_is_unknown() {
         let failed = |kind, words: &'static str| write_failed(&Error::new(kind, words));
         assert_eq!(failed(ErrorKind::Unknown, "OOM command not allowed"), BrokerError::Unavailable);
         assert_eq!(failed(ErrorKind::Unknown, "NOREPLICAS Not enough"), BrokerError::Unavailable);
+        assert_eq!(failed(ErrorKind::Unknown, "WRONGTYPE Operation against"), BrokerError::Unavailable);
         assert_eq!(failed(ErrorKind::Backpressure, "full"), BrokerError::Overloaded);
         assert_eq!(failed(ErrorKind::Timeout, "Request timed out."), BrokerError::OutcomeUnknown);
         assert_eq!(failed(ErrorKind::IO, "Connection closed"), BrokerError::OutcomeUnknown);

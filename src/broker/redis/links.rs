@@ -31,9 +31,6 @@ const RECONNECT_PAUSE_MS: u32 = 200;
 /// Commands that wait for a connection; above, they fail at once.
 const COMMANDS_MAX: usize = 16_384;
 
-/// Announcements that wait for the receiving task; above, all channels are read again.
-const ANNOUNCEMENTS_MAX: usize = 16_384;
-
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -54,13 +51,18 @@ pub(super) struct Links {
 }
 
 impl Links {
-    /// Connects all, or says why not.
-    pub(super) async fn connect(url: &str, replicas: usize) -> Result<Links, Error> {
+    /// Connects all, or says why not. So many announcements may wait for the receiving task.
+    pub(super) async fn connect(
+        url: &str,
+        replicas: usize,
+        announcements_max: usize,
+    ) -> Result<Links, Error> {
         let config = Config::from_url(url)?;
+        let client = |purpose| client(&config, purpose, announcements_max);
         let links = Links {
-            commands: client(&config, Purpose::Commands)?,
-            subscriber: client(&config, Purpose::Subscriber)?,
-            replicated: (replicas > 0).then(|| client(&config, Purpose::Replicated)).transpose()?,
+            commands: client(Purpose::Commands)?,
+            subscriber: client(Purpose::Subscriber)?,
+            replicated: (replicas > 0).then(|| client(Purpose::Replicated)).transpose()?,
         };
         let clients = [Some(&links.commands), Some(&links.subscriber), links.replicated.as_ref()];
         for client in clients.into_iter().flatten() {
@@ -75,7 +77,7 @@ impl Links {
     }
 }
 
-fn client(config: &Config, purpose: Purpose) -> Result<Client, Error> {
+fn client(config: &Config, purpose: Purpose, announcements_max: usize) -> Result<Client, Error> {
     let mut config = config.clone();
     config.version = RespVersion::RESP3;
     config.fail_fast = true;
@@ -84,7 +86,7 @@ fn client(config: &Config, purpose: Purpose) -> Result<Client, Error> {
     Builder::from_config(config)
         .with_performance_config(|performance| {
             performance.default_command_timeout = COMMAND_TIMEOUT + patience;
-            performance.broadcast_channel_capacity = ANNOUNCEMENTS_MAX;
+            performance.broadcast_channel_capacity = announcements_max;
         })
         .with_connection_config(|connection| {
             connection.connection_timeout = CONNECT_TIMEOUT;

@@ -54,6 +54,9 @@ use store::{Lives, RedisStore};
 /// How long somebody waits until a channel is listened to.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long the others may take to be told that this instance leaves.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Reads of the intake at once.
 const READS_MAX: usize = 64;
 
@@ -109,7 +112,8 @@ impl RedisBroker {
     ) -> Result<RedisBroker, RedisRefused> {
         let url = config.redis.url.as_ref().expect("a Redis is configured");
         let masked = || url.masked();
-        let links = Links::connect(url.expose(), config.redis.replicas).await;
+        let announcements_max = config.limits.broker_announcements_max;
+        let links = Links::connect(url.expose(), config.redis.replicas, announcements_max).await;
         let links =
             links.map_err(|error| RedisRefused::Unreachable { url: masked(), reason: error.to_string() })?;
         let fit = checks::check(&links.commands, config.redis.replicas).await;
@@ -130,9 +134,8 @@ impl RedisBroker {
         let (reach, advanced) = (Arc::new(Reach::default()), Arc::new(Advanced::default()));
         let mut tasks = JoinSet::new();
 
-        let own_id = card.id().clone();
         let (requests, peers) =
-            receive(config, &links, store.clone(), own_id, clock, events.clone(), &mut tasks);
+            receive(config, &links, store.clone(), reach.clone(), clock, events.clone(), &mut tasks);
         let (client, name) = (links.commands.clone(), store.keys.cluster());
         let (farewell, leaving) = mpsc::channel(1);
         tasks.spawn(Beacons { client, name, card, advanced: advanced.clone(), leaving, number: 0 }.run());
@@ -246,7 +249,7 @@ fn receive(
     config: &Config,
     links: &Links,
     store: Arc<RedisStore>,
-    own_id: Arc<str>,
+    reach: Arc<Reach>,
     clock: Clock,
     events: mpsc::Sender<BrokerEvent>,
     tasks: &mut JoinSet<()>,
@@ -260,7 +263,6 @@ fn receive(
     let receiver = Receiver {
         intake: Intake::new(intake_limits(config)),
         peers: peers.clone(),
-        own_id,
         store,
         commands: links.commands.clone(),
         subscriber: links.subscriber.clone(),
@@ -278,6 +280,9 @@ fn receive(
         link: 0,
         heard_self: clock.now(),
         giving_up: None,
+        suspects_link: false,
+        reach,
+        interruptions: Vec::new(),
     };
     tasks.spawn(receiver.run());
     (asker, peers)
@@ -363,9 +368,9 @@ impl Broker for RedisBroker {
     fn leave(&self) -> BoxFuture<'_, ()> {
         async move {
             let (done, told) = oneshot::channel();
-            // Without beacons there is nobody to tell.
-            if self.farewell.send(done).await.is_ok() {
-                told.await.ok();
+            // Without beacons, or without Redis, there is nobody to tell; and they notice the silence.
+            if !self.reach.is_down() && self.farewell.send(done).await.is_ok() {
+                tokio::time::timeout(LEAVE_TIMEOUT, told).await.ok();
             }
         }
         .boxed()

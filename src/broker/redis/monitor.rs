@@ -1,7 +1,7 @@
-//! Whether Redis can be reached: both connections answer pings, or have not for too long.
+//! Whether Redis can be used: both connections answer, or have not for too long, and announcements arrive.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fred::clients::Client;
@@ -9,15 +9,20 @@ use fred::prelude::*;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+use super::directory::{run, servers};
 use crate::broker::BrokerEvent;
 use crate::clock::Clock;
 use crate::hub::{BrokerState, Time};
 
-/// The pause between two pings of a connection.
+/// The pause between two probes of a connection.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// How long a ping may take.
-const PING_TIMEOUT: Duration = Duration::from_secs(1);
+/// What every script begins with. Where this is not allowed (any more), nothing can be published or read, though a PING
+/// would be answered.
+const PROBE: &str = "return #redis.call('INFO', 'replication')";
+
+/// How long a probe may take.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Without an answer for so long, Redis counts as out of reach: subscribers are to know within 2.5 s, and publishes fail by
 /// themselves until then.
@@ -28,6 +33,8 @@ const DOWN_AFTER: Duration = Duration::from_secs(2);
 pub(super) struct Reach {
     /// Milliseconds since 1970 when it was lost; 0 while it is not.
     down_since: AtomicU64,
+    /// Whether announcements do not arrive, not even by another connection.
+    is_deaf: AtomicBool,
 }
 
 impl Reach {
@@ -41,31 +48,43 @@ impl Reach {
     pub(super) fn is_down(&self) -> bool {
         self.state() != BrokerState::Up
     }
+
+    /// Whether announcements arrive, as the receiver knows.
+    pub(super) fn set_deaf(&self, is_deaf: bool) {
+        self.is_deaf.store(is_deaf, Ordering::Release);
+    }
+
+    fn is_deaf(&self) -> bool {
+        self.is_deaf.load(Ordering::Acquire)
+    }
 }
 
 /// When a connection last answered, in milliseconds since the process started.
 struct Pulse {
     client: Client,
     last: AtomicU64,
-    /// Whether the last ping was answered.
-    answers: AtomicBool,
+    /// Why the last probe failed, if it did.
+    trouble: Mutex<Option<String>>,
     clock: Clock,
 }
 
 impl Pulse {
     fn new(client: Client, clock: Clock) -> Arc<Self> {
         let last = AtomicU64::new(clock.now().0.as_millis() as u64);
-        Arc::new(Pulse { client, last, answers: AtomicBool::new(true), clock })
+        Arc::new(Pulse { client, last, trouble: Mutex::default(), clock })
     }
 
     async fn feel(self: Arc<Self>) {
         loop {
-            let answer = tokio::time::timeout(PING_TIMEOUT, ping(&self.client)).await;
-            let answered = matches!(answer, Ok(Ok(())));
-            if answered {
-                self.last.store(self.clock.now().0.as_millis() as u64, Ordering::Release);
-            }
-            self.answers.store(answered, Ordering::Release);
+            let trouble = match tokio::time::timeout(PROBE_TIMEOUT, probe(&self.client)).await {
+                Ok(Ok(())) => {
+                    self.last.store(self.clock.now().0.as_millis() as u64, Ordering::Release);
+                    None
+                }
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some(format!("no answer within {PROBE_TIMEOUT:?}")),
+            };
+            *self.trouble.lock().expect("nobody panics with it") = trouble;
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -74,17 +93,17 @@ impl Pulse {
         Time(Duration::from_millis(self.last.load(Ordering::Acquire))).after(DOWN_AFTER) <= now
     }
 
-    fn is_well(&self) -> bool {
-        self.answers.load(Ordering::Acquire)
+    fn trouble(&self) -> Option<String> {
+        self.trouble.lock().expect("nobody panics with it").clone()
     }
 }
 
 /// Every primary answers: in a cluster each holds channels that no other does.
-async fn ping(client: &Client) -> FredResult<()> {
-    let Some(cluster) = client.cached_cluster_state() else { return client.ping(None).await };
-    let nodes = cluster.unique_primary_nodes();
-    let pings = nodes.into_iter().map(|node| async move { client.with_cluster_node(node).ping(None).await });
-    futures::future::try_join_all(pings).await.map(|_: Vec<()>| ())
+async fn probe(client: &Client) -> FredResult<()> {
+    let probes = servers(client).into_iter().map(|server| async move {
+        run(client, server.as_ref(), "EVAL", vec![PROBE.into(), "0".into()]).await
+    });
+    futures::future::try_join_all(probes).await.map(|_: Vec<_>| ())
 }
 
 /// Watches over connections and says what changes.
@@ -98,7 +117,8 @@ pub(super) struct Monitor {
 impl Monitor {
     /// Runs until the node is gone.
     pub(super) async fn run(self) {
-        let pulses: Vec<_> = self.clients.into_iter().map(|client| Pulse::new(client, self.clock)).collect();
+        let pulses: Vec<_> =
+            self.clients.iter().map(|client| Pulse::new(client.clone(), self.clock)).collect();
         let mut tasks = tokio::task::JoinSet::new();
         for pulse in &pulses {
             tasks.spawn(pulse.clone().feel());
@@ -106,23 +126,32 @@ impl Monitor {
         let mut ticks = tokio::time::interval(Duration::from_millis(100));
         loop {
             ticks.tick().await;
-            let now = self.clock.now();
-            let state = match self.reach.is_down() {
-                false if pulses.iter().any(|pulse| pulse.is_lost(now)) => {
-                    warn!("redis cannot be reached: nothing can be published or resumed");
-                    BrokerState::Down { since_ms: self.clock.unix_ms().max(1) }
-                }
-                true if pulses.iter().all(|pulse| pulse.is_well()) => {
-                    info!("redis can be reached again");
-                    BrokerState::Up
-                }
-                _ => continue,
-            };
+            let Some(state) = self.change(&pulses) else { continue };
             let since = if let BrokerState::Down { since_ms } = state { since_ms } else { 0 };
             self.reach.down_since.store(since, Ordering::Release);
             if self.events.send(BrokerEvent::State(state)).await.is_err() {
                 return;
             }
         }
+    }
+
+    /// The state, where it is another one than before.
+    fn change(&self, pulses: &[Arc<Pulse>]) -> Option<BrokerState> {
+        let now = self.clock.now();
+        let trouble = || pulses.iter().find_map(|pulse| pulse.trouble());
+        if self.reach.is_down() {
+            if self.reach.is_deaf() || trouble().is_some() {
+                return None;
+            }
+            info!("redis can be used again");
+            return Some(BrokerState::Up);
+        }
+        let is_lost = pulses.iter().any(|pulse| pulse.is_lost(now));
+        if !is_lost && !self.reach.is_deaf() {
+            return None;
+        }
+        let reason = trouble().unwrap_or_else(|| "announcements do not arrive".to_owned());
+        warn!(reason, "redis cannot be used: nothing can be published or resumed");
+        Some(BrokerState::Down { since_ms: self.clock.unix_ms().max(1) })
     }
 }

@@ -15,9 +15,10 @@ use tracing::{debug, warn};
 
 use super::answer;
 use super::interest::Change;
+use super::monitor::Reach;
 use super::store::RedisStore;
 use crate::broker::memory::retention;
-use crate::broker::{BrokerEvent, Heard, Intake, IntakeRead, Peers};
+use crate::broker::{BrokerEvent, Heard, Intake, IntakeRead, Interruption, Peers};
 use crate::clock::Clock;
 use crate::config::Namespaces;
 use crate::hub::{Page, PageLimit, Time};
@@ -67,7 +68,6 @@ pub(super) enum Report {
 pub(super) struct Receiver {
     pub(super) intake: Intake,
     pub(super) peers: Arc<Mutex<Peers>>,
-    pub(super) own_id: Arc<str>,
     pub(super) store: Arc<RedisStore>,
     pub(super) commands: Client,
     pub(super) subscriber: Client,
@@ -90,6 +90,11 @@ pub(super) struct Receiver {
     pub(super) heard_self: Time,
     /// Tries to get another link.
     pub(super) giving_up: Option<JoinHandle<()>>,
+    /// Whether a link was given up because nothing came by it, and nothing has come since.
+    pub(super) suspects_link: bool,
+    pub(super) reach: Arc<Reach>,
+    /// What went wrong since the node was last told.
+    pub(super) interruptions: Vec<Interruption>,
 }
 
 impl Receiver {
@@ -125,6 +130,7 @@ impl Receiver {
 
     fn handle_reconnected(&mut self) {
         warn!(channels = self.intake.channels(), "the redis connection for announcements is new");
+        self.interruptions.push(Interruption::LinkLost);
         self.link += 1;
         self.heard_self = self.clock.now();
         self.intake.handle_link_lost();
@@ -220,6 +226,7 @@ impl Receiver {
             Err(answer::Garbage) => {
                 // Whoever writes such things may have displaced something of ours.
                 warn!("an announcement cannot be read");
+                self.interruptions.push(Interruption::Garbage);
                 self.give_up_link();
             }
         }
@@ -227,17 +234,21 @@ impl Receiver {
 
     fn handle_lag(&mut self, count: u64) {
         warn!(count, "announcements were dropped: more came than could be taken in");
+        self.interruptions.push(Interruption::Lag);
         self.intake.handle_lag();
     }
 
     fn handle_beacon(&mut self, beacon: Beacon) {
         let now = self.clock.now();
-        if beacon.instance.id == self.own_id {
+        if *beacon.instance.id == *self.store.seed {
             self.heard_self = now;
+            self.suspects_link = false;
+            self.reach.set_deaf(false);
         }
         let heard = self.peers.lock().expect("nobody panics with the peers").handle_beacon(&beacon, now);
         if heard == Heard::Missed {
             warn!(instance = %beacon.instance.id, "a beacon is missing, and perhaps announcements with it");
+            self.interruptions.push(Interruption::BeaconMissed);
             self.intake.handle_lag();
         }
         for (channel, head) in beacon.heads {
@@ -249,10 +260,13 @@ impl Receiver {
         let now = self.clock.now();
         if self.peers.lock().expect("nobody panics with the peers").handle_timeout(now) {
             warn!("an instance fell silent: the heads of all channels are compared");
+            self.interruptions.push(Interruption::Silence);
             self.intake.handle_doubt();
         }
         self.intake.handle_timeout(now);
         if self.heard_self.after(DEAF_AFTER) <= now {
+            // The first time the link is the suspect; if another one is silent too, somebody keeps announcements from us.
+            self.reach.set_deaf(std::mem::replace(&mut self.suspects_link, true));
             self.give_up_link();
         }
         self.waiting.retain(|_, waiting| {
@@ -284,6 +298,9 @@ impl Receiver {
         }
         while let Some(read) = self.intake.poll_read() {
             self.read(read);
+        }
+        for interruption in self.interruptions.drain(..) {
+            self.events.send(BrokerEvent::Interrupted(interruption)).await?;
         }
         for message in self.told.drain(..) {
             self.events.send(BrokerEvent::Told(message)).await?;

@@ -30,8 +30,8 @@ pub(super) struct RedisStore {
     pub(super) keys: Keys,
     scripts: Scripts,
     lives: Lives,
-    /// Makes names of new epochs.
-    seed: String,
+    /// This instance's id. Makes names of new epochs.
+    pub(super) seed: String,
     epochs: AtomicU64,
     /// `PUBLISH`, or `SPUBLISH` where channels are announced per shard.
     announce: &'static str,

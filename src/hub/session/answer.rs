@@ -78,7 +78,7 @@ impl Session {
         match self.config.catch_up {
             CatchUp::ByClient => self.refuse(id, problem),
             // A stream that lacks one of its channels would look whole: let the client come back for all of it.
-            CatchUp::ByServer => self.close(Close::new(CloseCode::Overloaded, problem.to_string())),
+            CatchUp::ByServer => self.close(Close::for_now(problem.to_string(), self.jitter)),
         }
     }
 

@@ -100,11 +100,23 @@ fn a_stream_that_is_closed_before_its_greeting_says_only_that() {
 }
 
 #[test]
+fn a_stream_that_cannot_join_is_told_when_to_come_back() {
+    let mut session = stream();
+    assert!(matches!(session.poll_action(), Some(Action::Join { .. })));
+    session.handle_answer(Answer::Joined(Err(Code::BrokerUnavailable.into())), Time::ZERO);
+    let Some(Transmit::Close(close)) = session.poll_transmit() else { panic!("it is closed") };
+    assert_eq!((close.code, close.after), (CloseCode::Overloaded, Some(Duration::from_secs(1))));
+    let spread =
+        [0.0, 0.5, 1.0].map(|jitter| Close::for_now("", jitter).after.expect("it is set").as_millis());
+    assert_eq!(spread, [1_000, 3_000, 5_000]);
+}
+
+#[test]
 fn nothing_follows_the_last_word() {
     let mut session = stream();
     join(&mut session, page("a.3", None));
     join(&mut session, page("a.5", None));
-    session.handle_forgotten(&channel("a"));
+    session.handle_forgotten(&channel("a"), GapReason::Overflow);
     assert!(matches!(session.poll_action(), Some(Action::Resume { .. })), "`a` is read");
     session.close(Close::new(CloseCode::Restart, ""));
     session.handle_batch(&batch("b", 6));

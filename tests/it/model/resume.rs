@@ -167,8 +167,8 @@ impl World {
         for batch in &mail.batches {
             self.session.handle_batch(batch);
         }
-        for channel in &mail.forgotten {
-            self.session.handle_forgotten(channel);
+        for (channel, why) in &mail.forgotten {
+            self.session.handle_forgotten(channel, *why);
         }
     }
 

@@ -111,7 +111,11 @@ impl Server {
         instance.node.leave().await;
         instance.stopping.cancel();
         instance.tasks.close();
-        match tokio::time::timeout(END_TIMEOUT, instance.tasks.wait()).await {
+        let ended = async {
+            instance.tasks.wait().await;
+            instance.node.all_parted().await;
+        };
+        match tokio::time::timeout(END_TIMEOUT, ended).await {
             Ok(()) => info!("drained"),
             Err(_) => warn!(left = instance.tasks.len(), "ended with connections still open"),
         }

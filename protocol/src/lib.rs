@@ -11,6 +11,7 @@ mod continuity;
 mod frame;
 mod inquiry;
 mod position;
+mod presence;
 mod publication;
 
 pub use channel::{Channel, ChannelInvalid};
@@ -26,6 +27,7 @@ pub use frame::{
 };
 pub use inquiry::{ClusterAnswer, ClusterAsk, ConnectionInfo, Transport, Which};
 pub use position::{Epoch, Offset, Position, PositionInvalid};
+pub use presence::{PresenceChange, PresenceChanges, PresenceFrame, PresenceMember, PresenceMembers};
 pub use publication::{Payload, PayloadInvalid, Publication};
 
 /// The subprotocol of text frames that carry JSON.

@@ -34,6 +34,7 @@ pub fn router(instance: Arc<Instance>) -> Router {
         .route("/v1/batch", post(publish::publish_batch))
         .route("/v1/channels", get(channels::list))
         .route("/v1/channels/{channel}/history", get(channels::history))
+        .route("/v1/channels/{channel}/presence", get(channels::presence))
         .route("/v1/cluster", get(cluster::view))
         .route("/v1/connections", get(connections::list))
         .route("/v1/disconnect", post(connections::disconnect))

@@ -6,28 +6,36 @@
 //! - An announcement may be lost; whoever loses one says [`BrokerEvent::Lost`] as soon as it knows.
 //! - `history` never returns less than what was acknowledged before it was called, or says why (a gap, a new epoch).
 //!   `resume` may return less to somebody who listens: what is missing at the end is announced, or said to be lost.
+//! - Who enters or exits a channel is announced on the channel's companion ([`Channel::presence`]), in the order of the
+//!   channel. A member may be announced to enter or exit once more than it did, and never once less: what is said last of
+//!   a session holds.
 //! - An error says whether the publication is surely not stored ([`BrokerError::Unavailable`] and the refusals) or perhaps
 //!   ([`BrokerError::OutcomeUnknown`]).
 
+mod attendance;
 mod card;
 mod intake;
 mod memory;
 mod peers;
 mod redis;
+mod roster;
 mod store;
 
+pub use attendance::Attendance;
 pub use card::InstanceCard;
 pub use intake::{Intake, IntakeLimits, IntakeRead, Interest};
 pub use memory::MemoryBroker;
 pub use peers::{Heard, Peer, Peers};
 pub use redis::{RedisBroker, RedisRefused};
+pub use roster::{Roster, Update};
 pub use store::{Store, StoreLimits, Stored};
 
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use tidings_protocol::{
-    Channel, ClusterMessage, Code, Epoch, Position, Problem, Publication, PublishCommand,
+    Channel, ClusterMessage, Code, Epoch, Position, PresenceMember, PresenceMembers, Problem, Publication,
+    PublishCommand,
 };
 
 use crate::hub::{BrokerState, Page, PageLimit, Published};
@@ -63,6 +71,17 @@ pub trait Broker: Send + Sync {
 
     /// Channels that hold something, with their heads, in no particular order; at most `limit`.
     fn channels(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>>;
+
+    /// The member is in the channel, until it exits or this instance dies. Returns when that is known to all, or could not be
+    /// made known: then it is tried again, for as long as it is true.
+    fn enter(&self, channel: &Channel, member: PresenceMember) -> BoxFuture<'_, ()>;
+
+    /// The member that entered is in the channel no more. Returns likewise.
+    fn exit(&self, channel: &Channel, session: &Arc<str>) -> BoxFuture<'_, ()>;
+
+    /// Who is in the channel, on all instances; at most `limit` of them.
+    fn members(&self, channel: &Channel, limit: usize)
+    -> BoxFuture<'_, Result<PresenceMembers, BrokerError>>;
 
     /// Tells all instances something, this one too, by [`BrokerEvent::Told`]. It may be lost on its way to any of them;
     /// an error but [`BrokerError::OutcomeUnknown`] says that it surely was, on every way.

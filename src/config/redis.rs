@@ -20,6 +20,8 @@ section! {
         replicas: usize as Count = 0 in 0 to 16;
         /// How long a channel that lost its last subscriber is still listened to, for those who come back.
         linger: Duration = "10s" in "0s" to "1h";
+        /// Who was in a channel on an instance that died is still shown for so long, and at most a quarter longer.
+        presence_life: Duration = "30s" in "1s" to "1h";
         /// The numbering of a channel that nobody reads or writes for so long is forgotten: gap(epoch) for who resumes.
         /// At least twice the namespaces' history_age.
         forget_after: Duration = "7days" in "1s" to "365days";

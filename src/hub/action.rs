@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_protocol::{Ack, Channel, CloseCode, Envelope, Offset, Position, Problem, PublishCommand};
+use tidings_protocol::{
+    Ack, Channel, CloseCode, Envelope, Offset, Position, PresenceMembers, Problem, PublishCommand,
+};
 
 use super::{Batch, Grant, Page, PageLimit};
 
@@ -23,8 +25,12 @@ pub enum Action {
         since: Option<Position>,
         /// The bounds of the answer.
         limit: PageLimit,
+        /// Who joins.
+        user: Arc<str>,
+        /// Attach to the channel's companion first, where its presence is announced.
+        presence: bool,
     },
-    /// Detach from the channel.
+    /// Detach from the channel, and from its companion.
     Leave {
         /// The channel.
         channel: Channel,
@@ -47,6 +53,13 @@ pub enum Action {
         /// The bounds of the answer.
         limit: PageLimit,
     },
+    /// Read who is in the channel.
+    Members {
+        /// The channel.
+        channel: Channel,
+        /// The most members wanted.
+        limit: usize,
+    },
     /// Publish, in this user's name.
     Publish(PublishCommand),
 }
@@ -62,6 +75,8 @@ pub enum Answer {
     Left,
     /// Of `Resume` and of `Read`.
     Read(Result<Page, Problem>),
+    /// Of `Members`.
+    Members(Result<PresenceMembers, Problem>),
     /// Of `Publish`.
     Published(Result<Published, Problem>),
 }

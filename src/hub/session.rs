@@ -14,6 +14,7 @@
 mod answer;
 mod begin;
 mod outage;
+mod presence;
 #[cfg(test)]
 mod tests;
 
@@ -51,6 +52,8 @@ pub struct SessionConfig {
     pub retry_after: Duration,
     /// The most subscriptions.
     pub channels_max: usize,
+    /// The most members in one list.
+    pub members_max: usize,
     /// The most commands that wait for their turn.
     pub commands_max: usize,
     /// The most bytes of data that a publish may carry.
@@ -123,10 +126,11 @@ enum State {
 enum Asked {
     Connect { id: Option<u64> },
     Refresh { id: Option<u64> },
-    Join { id: Option<u64>, channel: Channel, since: Option<Position> },
+    Join { id: Option<u64>, channel: Channel, since: Option<Position>, presence: bool },
     Leave,
     History { id: Option<u64>, channel: Channel },
     BackFill { channel: Channel },
+    Members { id: Option<u64> },
     Publish { id: Option<u64> },
 }
 
@@ -164,16 +168,15 @@ impl Session {
         session
     }
 
-    /// A session that subscribes to all it will ever subscribe to before it is greeted, as SSE does: each channel with
+    /// A session that subscribes to all it will ever subscribe to before it is greeted, as SSE does: to each channel since
     /// the position that the client's cursor has for it.
-    pub fn with_channels(mut self, channels: Vec<(Channel, Option<Position>)>, cursor: CursorState) -> Self {
+    pub fn with_channels(mut self, subscribes: Vec<SubscribeCommand>, cursor: CursorState) -> Self {
         self.transmits.clear();
         self.commands.clear();
-        self.greet_after = channels.len();
+        self.greet_after = subscribes.len();
         self.cursor = cursor;
-        for (channel, since) in channels {
-            self.commands.push_back((None, Ok(Command::Subscribe(SubscribeCommand { channel, since }))));
-        }
+        let commands = subscribes.into_iter().map(|subscribe| (None, Ok(Command::Subscribe(subscribe))));
+        self.commands.extend(commands);
         self
     }
 
@@ -182,8 +185,8 @@ impl Session {
         self.grant = grant;
         self.greet();
         for channel in self.grant.channels.clone() {
-            self.commands
-                .push_back((None, Ok(Command::Subscribe(SubscribeCommand { channel, since: None }))));
+            let subscribe = SubscribeCommand { channel, since: None, presence: false };
+            self.commands.push_back((None, Ok(Command::Subscribe(subscribe))));
         }
     }
 

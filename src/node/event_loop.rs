@@ -104,8 +104,8 @@ impl EventLoop {
                 done.send(()).ok();
             }
             NodeCommand::Channels { limit, done } => {
-                let channels =
-                    self.hub.channels().take(limit).map(|(channel, count)| (channel.clone(), count));
+                let channels = self.hub.channels().filter(|(channel, _)| !channel.is_presence()).take(limit);
+                let channels = channels.map(|(channel, count)| (channel.clone(), count));
                 done.send(channels.collect()).ok();
             }
         }

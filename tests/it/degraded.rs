@@ -7,7 +7,9 @@ use futures::future::{BoxFuture, ready};
 use serde_json::{Value, json};
 use tidings::broker::{Broker, BrokerError, BrokerEvent, Peer};
 use tidings::hub::{BrokerState, Page, PageLimit, Published};
-use tidings_protocol::{Ack, Channel, ClusterMessage, Epoch, Offset, Position, PublishCommand};
+use tidings_protocol::{
+    Ack, Channel, ClusterMessage, Epoch, Offset, Position, PresenceMember, PresenceMembers, PublishCommand,
+};
 use tokio::sync::mpsc;
 
 use crate::support::{EventStream, RawFrame, RawWebSocket, TestServer, WebSocket, eventually};
@@ -74,6 +76,18 @@ impl Broker for Switch {
 
     fn channels(&self, _: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>> {
         ready(self.reach().map(|()| Vec::new())).boxed()
+    }
+
+    fn enter(&self, _: &Channel, _: PresenceMember) -> BoxFuture<'_, ()> {
+        ready(()).boxed()
+    }
+
+    fn exit(&self, _: &Channel, _: &Arc<str>) -> BoxFuture<'_, ()> {
+        ready(()).boxed()
+    }
+
+    fn members(&self, _: &Channel, _: usize) -> BoxFuture<'_, Result<PresenceMembers, BrokerError>> {
+        ready(self.reach().map(|()| PresenceMembers::default())).boxed()
     }
 
     fn tell(&self, _: ClusterMessage) -> BoxFuture<'_, Result<(), BrokerError>> {

@@ -24,6 +24,7 @@ mod liveness;
 mod load;
 mod model;
 mod origins;
+mod presence;
 mod publish;
 mod redis_faults;
 mod redis_groups;

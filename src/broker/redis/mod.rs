@@ -18,6 +18,7 @@ mod keys;
 mod line;
 mod links;
 mod monitor;
+mod presence;
 mod receiver;
 mod replicated;
 mod script;
@@ -35,7 +36,9 @@ use bytes::Bytes;
 use fred::error::Error;
 use fred::prelude::{Config as RedisClientConfig, PubsubInterface};
 use futures::future::{BoxFuture, FutureExt};
-use tidings_protocol::{Ack, Channel, ClusterMessage, Position, PublishCommand};
+use tidings_protocol::{
+    Ack, Channel, ClusterMessage, Position, PresenceMember, PresenceMembers, PublishCommand,
+};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -49,6 +52,7 @@ use beacon::{Advanced, Beacons};
 use keys::Keys;
 use line::HEARD_MAX;
 use monitor::{Monitor, Standing};
+use presence::Presence;
 use receiver::{REQUESTS_MAX, Receiver, Request};
 use shard::{Reach, Shard};
 use shards::Shards;
@@ -95,6 +99,7 @@ pub struct RedisBroker {
     requests: mpsc::Sender<Request>,
     advanced: Arc<Advanced>,
     standing: Arc<Standing>,
+    presence: Presence,
     peers: Arc<Mutex<Peers>>,
     /// The bytes of publishes on their way; a permit is a KiB.
     room: Arc<Semaphore>,
@@ -183,6 +188,7 @@ impl RedisBroker {
         };
         tasks.spawn(beacons.run());
         tasks.spawn(Monitor { shards: shards.clone(), clock, standing: standing.clone(), events }.run());
+        let presence = Presence::start(shards.clone(), &store.keys, config, clock, &mut tasks);
         let room = Arc::new(Semaphore::new(config.limits.broker_pending_bytes.div_ceil(1_024)));
         let config = config.clone();
         RedisBroker {
@@ -192,6 +198,7 @@ impl RedisBroker {
             requests,
             advanced,
             standing,
+            presence,
             peers,
             room,
             farewell,
@@ -206,7 +213,7 @@ impl RedisBroker {
         }
         let kib = command.payload.as_bytes().len().div_ceil(1_024).max(1) as u32;
         let _room = self.room.try_acquire_many(kib).map_err(|_| BrokerError::Overloaded)?;
-        let retention = retention(self.config.namespaces.of(command.channel.as_str()));
+        let retention = retention(&self.config.namespaces, &command.channel);
         let channel = command.channel.clone();
         let publish = |shard: Arc<Shard>| {
             let (command, retention) = (&command, &retention);
@@ -377,6 +384,22 @@ impl Broker for RedisBroker {
 
     fn channels(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>> {
         async move { directory::channels(&self.shards.map(), &self.store.keys, limit).await }.boxed()
+    }
+
+    fn enter(&self, channel: &Channel, member: PresenceMember) -> BoxFuture<'_, ()> {
+        self.presence.enter(channel.clone(), member).boxed()
+    }
+
+    fn exit(&self, channel: &Channel, session: &Arc<str>) -> BoxFuture<'_, ()> {
+        self.presence.exit(channel.clone(), session.clone()).boxed()
+    }
+
+    fn members(
+        &self,
+        channel: &Channel,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<PresenceMembers, BrokerError>> {
+        self.presence.members(channel.clone(), limit).boxed()
     }
 
     fn tell(&self, message: ClusterMessage) -> BoxFuture<'_, Result<(), BrokerError>> {

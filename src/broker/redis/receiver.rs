@@ -159,7 +159,7 @@ impl Receiver {
     fn handle_request(&mut self, request: Request) {
         match request {
             Request::Listen { channel, done } => {
-                let retention = retention(self.namespaces.of(channel.as_str()));
+                let retention = retention(&self.namespaces, &channel);
                 match self.intake.listen(&channel, &retention) {
                     true => drop(done.send(())),
                     false => self.waiting.entry(channel).or_default().push(done),

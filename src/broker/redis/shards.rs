@@ -37,8 +37,9 @@ impl Map {
     /// Where a channel is; `None` where no server says that it has it.
     pub(super) fn of(&self, channel: &Channel) -> Option<&Arc<Shard>> {
         let Some(ranges) = &self.ranges else { return self.shards.first() };
-        // All its keys have the channel's name as their hash tag.
-        let slot = redis_keyslot(channel.as_str().as_bytes());
+        // All its keys have the channel's name as their hash tag; those of a companion have that of its channel.
+        let companion_of = channel.presence_of();
+        let slot = redis_keyslot(companion_of.as_ref().unwrap_or(channel).as_str().as_bytes());
         let range = ranges.iter().find(|range| (range.first..=range.last).contains(&slot))?;
         self.shards.iter().find(|shard| shard.server.as_ref() == Some(&range.server))
     }
@@ -106,6 +107,11 @@ impl Shards {
         }
         self.map.send_replace(Arc::new(Map { shards, ranges: Some(ranges) }));
         Ok(())
+    }
+
+    /// Whether there are several servers, each of which announces its own channels.
+    pub(super) fn is_cluster(&self) -> bool {
+        self.map().ranges.is_some()
     }
 
     /// Who holds what.

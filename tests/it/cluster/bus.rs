@@ -13,7 +13,8 @@ use tidings::hub::{BrokerState, Mail, Page, PageLimit, Published};
 use tidings::node::{EVENTS_MAX, Findings, Member, Node, Profile, SharedMailbox};
 use tidings::observe::Metrics;
 use tidings_protocol::{
-    Channel, CloseCode, ClusterAsk, ClusterMessage, Code, Position, Problem, PublishCommand, Transport, Which,
+    Channel, CloseCode, ClusterAsk, ClusterMessage, Code, Position, PresenceMember, PresenceMembers, Problem,
+    PublishCommand, Transport, Which,
 };
 use tokio::sync::mpsc;
 
@@ -96,6 +97,22 @@ impl Broker for Broking {
             peer
         };
         self.bus.0.iter().map(peer).collect()
+    }
+
+    fn enter(&self, channel: &Channel, member: PresenceMember) -> BoxFuture<'_, ()> {
+        self.memory.enter(channel, member)
+    }
+
+    fn exit(&self, channel: &Channel, session: &Arc<str>) -> BoxFuture<'_, ()> {
+        self.memory.exit(channel, session)
+    }
+
+    fn members(
+        &self,
+        channel: &Channel,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<PresenceMembers, BrokerError>> {
+        self.memory.members(channel, limit)
     }
 
     fn leave(&self) -> BoxFuture<'_, ()> {
@@ -197,7 +214,7 @@ async fn a_session_is_found_on_whichever_instance_it_is() {
     let cluster = Cluster::start();
     let (member, mailbox) = cluster.enter(2, "ada");
     let (_other, others) = cluster.enter(1, "ada");
-    let findings = cluster.disconnect(Which::Session(member.name().into())).await.unwrap();
+    let findings = cluster.disconnect(Which::Session(member.name().clone())).await.unwrap();
     assert_eq!((findings.count, findings.answered.len()), (1, 3));
     assert_eq!((close_of(&mailbox), close_of(&others)), (Some(CloseCode::Disconnected), None));
 }

@@ -264,7 +264,7 @@ fn changes_of_presence_are_passed_on_to_those_who_asked_for_them() {
 #[test]
 fn changes_of_presence_that_did_not_arrive_are_said_to_be_lost() {
     let mut session = listener();
-    session.handle_forgotten(&channel("a").presence());
+    session.handle_forgotten(&channel("a").presence(), GapReason::Lost);
     assert_eq!(said(&mut session), ["presence lost a"]);
     session.handle_batch(&change("a"));
     assert_eq!(said(&mut session), ["batch $presence:a"]);

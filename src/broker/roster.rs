@@ -54,8 +54,8 @@ struct Entry {
     here: IndexMap<Arc<str>, PresenceMember>,
     due: IndexMap<Arc<str>, Due>,
     renew_at: Time,
-    /// An update of this channel is out: the next one waits for it, so that they keep their order.
-    is_out: bool,
+    /// An update of this channel is out, or failed just now: the next one waits, so that they keep their order and distance.
+    is_held: bool,
 }
 
 /// What the broker is to be told of a session.
@@ -89,7 +89,7 @@ impl Roster {
         let renew_at = now.after(self.interval());
         let entry = self.channels.entry(channel.clone()).or_insert_with(|| {
             self.renewals.entry(renew_at).or_default().push(channel.clone());
-            Entry { here: IndexMap::new(), due: IndexMap::new(), renew_at, is_out: false }
+            Entry { here: IndexMap::new(), due: IndexMap::new(), renew_at, is_held: false }
         });
         entry.due.insert(member.session.clone(), Due::Here);
         entry.here.insert(member.session.clone(), member);
@@ -110,7 +110,13 @@ impl Roster {
     pub fn poll_update(&mut self) -> Option<Update> {
         while let Some(channel) = self.fresh.pop_front().or_else(|| self.stale.pop_front()) {
             let Some(entry) = self.channels.get_mut(&channel) else { continue };
-            if entry.is_out || entry.due.is_empty() {
+            if entry.is_held {
+                continue;
+            }
+            if entry.due.is_empty() {
+                if entry.here.is_empty() {
+                    self.channels.swap_remove(&channel);
+                }
                 continue;
             }
             let mut update = Update { channel, here: Vec::new(), gone: Vec::new() };
@@ -121,7 +127,7 @@ impl Roster {
                     Due::Gone(member, until) => update.gone.push((member, until)),
                 }
             }
-            entry.is_out = true;
+            entry.is_held = true;
             return Some(update);
         }
         None
@@ -130,7 +136,6 @@ impl Roster {
     /// The broker was told, or could not be.
     pub fn handle_updated(&mut self, update: Update, told: bool, now: Time) {
         let Some(entry) = self.channels.get_mut(&update.channel) else { return };
-        entry.is_out = false;
         if !told {
             // What happened meanwhile is newer, and due already.
             for PresenceMember { session, .. } in update.here {
@@ -145,6 +150,7 @@ impl Roster {
             }
             return self.retries.push_back((now.after(RETRY_AFTER), update.channel));
         }
+        entry.is_held = false;
         if !entry.due.is_empty() {
             self.fresh.push_back(update.channel);
         } else if entry.here.is_empty() {
@@ -162,7 +168,11 @@ impl Roster {
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Time) {
         while self.retries.front().is_some_and(|(at, _)| *at <= now) {
-            self.stale.extend(self.retries.pop_front().map(|(_, channel)| channel));
+            let Some((_, channel)) = self.retries.pop_front() else { return };
+            if let Some(entry) = self.channels.get_mut(&channel) {
+                entry.is_held = false;
+                self.stale.push_back(channel);
+            }
         }
         while let Some(renewals) = self.renewals.first_entry().filter(|entry| *entry.key() <= now) {
             let (at, channels) = renewals.remove_entry();

@@ -110,7 +110,7 @@ impl Feed {
         self.ticket.take_if(|asked| *asked == ticket).is_some()
     }
 
-    /// Goes on with a page of history. Returns what is new, and whether something is lost.
+    /// Goes on with a page of history. Returns what is new, and whether something is lost, or may be for some session.
     pub(super) fn take_page(&mut self, page: Option<Page>, now: Time) -> (Vec<Arc<Publication>>, bool) {
         let Some(page) = page else {
             self.subscription.go_volatile();
@@ -135,7 +135,10 @@ impl Feed {
                 tail.push(publication.clone(), &self.retention, now);
             }
         }
-        (page.publications, false)
+        // Sessions that read by themselves may be ahead of this instance, in what the numbering lost. Whatever follows makes
+        // them look where they are; without it they must be told to.
+        let must_look = renamed && page.publications.is_empty();
+        (page.publications, must_look)
     }
 
     /// Whether `head` is nothing new; of an unknown one nobody can say so.

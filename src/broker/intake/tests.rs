@@ -127,6 +127,20 @@ fn another_numbering_continues_the_tail_where_history_says_so() {
 }
 
 #[test]
+fn a_session_that_is_ahead_hears_of_another_numbering_before_anything_follows() {
+    let mut intake = live();
+    // A session has read a.11 by itself. The announcement was lost, then the publication.
+    intake.handle_doubt();
+    answer(&mut intake, Some("a.10"), page("b.10", 10, 10, None));
+    assert_eq!(told(&mut intake), ["lost"]);
+    let since = "a.11".parse().unwrap();
+    assert!(intake.resume(&channel("c"), Some(&since), LIMIT, at(0)).is_none(), "the broker says why");
+    let since = "a.10".parse().unwrap();
+    let page = intake.resume(&channel("c"), Some(&since), LIMIT, at(0)).unwrap();
+    assert_eq!(page.from.to_string(), "b.10", "whoever was not ahead goes on");
+}
+
+#[test]
 fn a_lost_link_makes_every_channel_listened_to_and_read_again() {
     let mut intake = live();
     intake.handle_link_lost();

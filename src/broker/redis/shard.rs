@@ -22,6 +22,9 @@ use crate::hub::Time;
 /// The pause between two pings of a connection.
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// How long a new connection may lead to a replica before it is given up in turn.
+const ASTRAY_PAUSE: Duration = Duration::from_secs(1);
+
 /// How long a ping may take.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -157,6 +160,7 @@ impl Pulse {
                 if let Err(error) = self.client.force_reconnection().await {
                     debug!(%error, "no new connection");
                 }
+                tokio::time::sleep(ASTRAY_PAUSE).await;
             }
             tokio::time::sleep(PAUSE).await;
         }

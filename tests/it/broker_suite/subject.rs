@@ -1,6 +1,7 @@
 //! What is tested: a broker, as the rows use it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tidings::broker::{
@@ -12,7 +13,7 @@ use tidings::hub::{Page, PageLimit, Published};
 use tidings_protocol::{Ack, Channel, Payload, Position, PublishCommand};
 use tokio::sync::mpsc;
 
-use crate::support::{RedisServer, config, within};
+use crate::support::{RedisServer, Reply, config, within};
 
 /// Announcements that wait for the test.
 const EVENTS_MAX: usize = 1_000;
@@ -64,16 +65,16 @@ pub(super) struct BrokerSubject {
 /// How all that is stored is lost.
 enum Forget {
     /// With the process: a new start of it.
-    Start(Config, u32),
+    Start(Box<Config>, u32),
     /// The server is told to.
-    Flush(Vec<String>),
+    Flush(SocketAddr),
 }
 
 impl BrokerSubject {
     pub(super) fn memory(toml: &str) -> BrokerSubject {
         let config = config(toml, true);
         let (broker, events) = memory(&config, 0);
-        BrokerSubject { broker, events, forget: Forget::Start(config, 0) }
+        BrokerSubject { broker, events, forget: Forget::Start(Box::new(config), 0) }
     }
 
     pub(super) async fn redis(server: &RedisServer, toml: &str) -> BrokerSubject {
@@ -83,7 +84,7 @@ impl BrokerSubject {
         let card = Arc::new(InstanceCard::new("suite", String::new(), 0));
         let broker = RedisBroker::start(&config, sender, Clock::start(), card).await;
         let broker = Arc::new(broker.unwrap_or_else(|refused| panic!("{refused}")));
-        BrokerSubject { broker, events, forget: Forget::Flush(vec![server.address().to_string()]) }
+        BrokerSubject { broker, events, forget: Forget::Flush(server.address()) }
     }
 }
 
@@ -157,12 +158,9 @@ impl Subject for BrokerSubject {
                 *starts += 1;
                 (self.broker, self.events) = memory(config, *starts);
             }
-            Forget::Flush(servers) => {
-                for server in servers {
-                    let address = server.parse().expect("it was an address");
-                    let reply = crate::support::Reply::ask(address, &["FLUSHALL"]).await;
-                    assert_eq!(reply.expect("it answers").text(), "OK");
-                }
+            Forget::Flush(server) => {
+                let reply = Reply::ask(*server, &["FLUSHALL"]).await;
+                assert_eq!(reply.expect("it answers").text(), "OK");
             }
         }
     }

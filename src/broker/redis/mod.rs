@@ -28,7 +28,6 @@ mod shards;
 mod store;
 mod survey;
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -42,7 +41,7 @@ use tidings_protocol::{
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::{Broker, BrokerError, BrokerEvent, InstanceCard, Intake, IntakeLimits, Peer, Peers};
+use super::{Broker, BrokerError, BrokerEvent, InstanceCard, Peer, Peers};
 use crate::broker::memory::retention;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -50,10 +49,9 @@ use crate::hub::{BrokerState, Page, PageLimit, Published};
 use answer::Failed;
 use beacon::{Advanced, Beacons};
 use keys::Keys;
-use line::HEARD_MAX;
 use monitor::{Monitor, Standing};
 use presence::Presence;
-use receiver::{REQUESTS_MAX, Receiver, Request};
+use receiver::Request;
 use shard::{Reach, Shard};
 use shards::Shards;
 use store::{Lives, RedisStore};
@@ -63,12 +61,6 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the others may take to be told that this instance leaves.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Reads of the intake at once.
-const READS_MAX: usize = 64;
-
-/// Channels that linger at once.
-const LINGERING_MAX: usize = 10_000;
 
 /// Why an instance cannot use a Redis.
 #[derive(Debug, thiserror::Error)]
@@ -174,8 +166,15 @@ impl RedisBroker {
         Surroundings { events, clock, card }: Surroundings,
     ) -> RedisBroker {
         let (standing, advanced) = (Arc::new(Standing::default()), Arc::new(Advanced::default()));
-        let (requests, peers) =
-            receive(config, &shards, store.clone(), standing.clone(), clock, events.clone(), &mut tasks);
+        let (requests, peers) = receiver::start(
+            config,
+            &shards,
+            store.clone(),
+            standing.clone(),
+            clock,
+            events.clone(),
+            &mut tasks,
+        );
         let (farewell, leaving) = mpsc::channel(1);
         let beacons = Beacons {
             shards: shards.clone(),
@@ -289,57 +288,6 @@ impl RedisBroker {
         let (done, answer) = oneshot::channel();
         self.requests.send(request(done)).await.map_err(|_| BrokerError::Unavailable)?;
         answer.await.map_err(|_| BrokerError::Unavailable)
-    }
-}
-
-/// Starts what takes announcements in; returns where it is asked, and whom it hears of.
-fn receive(
-    config: &Config,
-    shards: &Arc<Shards>,
-    store: Arc<RedisStore>,
-    standing: Arc<Standing>,
-    clock: Clock,
-    events: mpsc::Sender<BrokerEvent>,
-    tasks: &mut JoinSet<()>,
-) -> (mpsc::Sender<Request>, Arc<Mutex<Peers>>) {
-    let (asker, requests) = mpsc::channel(REQUESTS_MAX);
-    let peers = Arc::new(Mutex::new(Peers::default()));
-    let (reporter, reports) = mpsc::channel(REQUESTS_MAX);
-    let (speaker, heard) = mpsc::channel(HEARD_MAX);
-    let mut maps = shards.maps();
-    let map = maps.borrow_and_update().clone();
-    let receiver = Receiver {
-        intake: Intake::new(intake_limits(config)),
-        peers: peers.clone(),
-        store,
-        shards: shards.clone(),
-        map,
-        maps,
-        lines: HashMap::new(),
-        namespaces: config.namespaces.clone(),
-        clock,
-        events,
-        reporter,
-        reports,
-        requests,
-        speaker,
-        heard,
-        waiting: HashMap::new(),
-        told: Vec::new(),
-        standing,
-        interruptions: Vec::new(),
-    };
-    tasks.spawn(receiver.run());
-    (asker, peers)
-}
-
-fn intake_limits(config: &Config) -> IntakeLimits {
-    IntakeLimits {
-        linger: config.redis.linger,
-        lingering_max: LINGERING_MAX,
-        tail_bytes_max: config.limits.history_total_bytes,
-        reads_max: READS_MAX,
-        refresh: config.redis.forget_after / 3,
     }
 }
 

@@ -7,21 +7,28 @@ use std::time::Duration;
 use fred::types::Message;
 use tidings_protocol::{Beacon, Channel, ClusterMessage, Position};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::answer;
-use super::line::{FromLine, Heard as FromServer, Line};
+use super::line::{FromLine, HEARD_MAX, Heard as FromServer, Line};
 use super::monitor::Standing;
 use super::shards::{Map, Shards};
 use super::store::RedisStore;
 use crate::broker::memory::retention;
-use crate::broker::{BrokerEvent, Heard, Intake, IntakeRead, Interest, Interruption, Peers};
+use crate::broker::{BrokerEvent, Heard, Intake, IntakeLimits, IntakeRead, Interest, Interruption, Peers};
 use crate::clock::Clock;
-use crate::config::Namespaces;
+use crate::config::{Config, Namespaces};
 use crate::hub::{Page, PageLimit};
 
 /// Requests and reports that wait for the receiver; who finds no room waits.
-pub(super) const REQUESTS_MAX: usize = 4_096;
+const REQUESTS_MAX: usize = 4_096;
+
+/// Reads of the intake at once.
+const READS_MAX: usize = 64;
+
+/// Channels that linger at once.
+const LINGERING_MAX: usize = 10_000;
 
 /// Announcements taken in before other things get a turn.
 const ANNOUNCEMENTS_PER_ROUND: usize = 512;
@@ -56,36 +63,87 @@ pub(super) enum Report {
     Page { read: IntakeRead, page: Result<Option<Page>, ()> },
 }
 
-pub(super) struct Receiver {
-    pub(super) intake: Intake,
-    pub(super) peers: Arc<Mutex<Peers>>,
-    pub(super) store: Arc<RedisStore>,
-    pub(super) shards: Arc<Shards>,
+struct Receiver {
+    intake: Intake,
+    peers: Arc<Mutex<Peers>>,
+    store: Arc<RedisStore>,
+    shards: Arc<Shards>,
     /// Which channel is on which server.
-    pub(super) map: Arc<Map>,
-    pub(super) maps: watch::Receiver<Arc<Map>>,
+    map: Arc<Map>,
+    maps: watch::Receiver<Arc<Map>>,
     /// By the numbers of the servers.
-    pub(super) lines: HashMap<u64, Line>,
-    pub(super) namespaces: Namespaces,
-    pub(super) clock: Clock,
-    pub(super) events: mpsc::Sender<BrokerEvent>,
-    pub(super) reporter: mpsc::Sender<Report>,
-    pub(super) reports: mpsc::Receiver<Report>,
-    pub(super) requests: mpsc::Receiver<Request>,
-    pub(super) speaker: mpsc::Sender<FromLine>,
-    pub(super) heard: mpsc::Receiver<FromLine>,
+    lines: HashMap<u64, Line>,
+    namespaces: Namespaces,
+    clock: Clock,
+    events: mpsc::Sender<BrokerEvent>,
+    reporter: mpsc::Sender<Report>,
+    reports: mpsc::Receiver<Report>,
+    requests: mpsc::Receiver<Request>,
+    speaker: mpsc::Sender<FromLine>,
+    heard: mpsc::Receiver<FromLine>,
     /// Who waits until a channel is listened to.
-    pub(super) waiting: HashMap<Channel, Vec<oneshot::Sender<()>>>,
+    waiting: HashMap<Channel, Vec<oneshot::Sender<()>>>,
     /// What instances told all in this round, to be passed on.
-    pub(super) told: Vec<ClusterMessage>,
-    pub(super) standing: Arc<Standing>,
+    told: Vec<ClusterMessage>,
+    standing: Arc<Standing>,
     /// What went wrong since the node was last told.
-    pub(super) interruptions: Vec<Interruption>,
+    interruptions: Vec<Interruption>,
+}
+
+/// Starts what takes announcements in; returns where it is asked, and whom it hears of.
+pub(super) fn start(
+    config: &Config,
+    shards: &Arc<Shards>,
+    store: Arc<RedisStore>,
+    standing: Arc<Standing>,
+    clock: Clock,
+    events: mpsc::Sender<BrokerEvent>,
+    tasks: &mut JoinSet<()>,
+) -> (mpsc::Sender<Request>, Arc<Mutex<Peers>>) {
+    let (asker, requests) = mpsc::channel(REQUESTS_MAX);
+    let peers = Arc::new(Mutex::new(Peers::default()));
+    let (reporter, reports) = mpsc::channel(REQUESTS_MAX);
+    let (speaker, heard) = mpsc::channel(HEARD_MAX);
+    let mut maps = shards.maps();
+    let map = maps.borrow_and_update().clone();
+    let receiver = Receiver {
+        intake: Intake::new(intake_limits(config)),
+        peers: peers.clone(),
+        store,
+        shards: shards.clone(),
+        map,
+        maps,
+        lines: HashMap::new(),
+        namespaces: config.namespaces.clone(),
+        clock,
+        events,
+        reporter,
+        reports,
+        requests,
+        speaker,
+        heard,
+        waiting: HashMap::new(),
+        told: Vec::new(),
+        standing,
+        interruptions: Vec::new(),
+    };
+    tasks.spawn(receiver.run());
+    (asker, peers)
+}
+
+fn intake_limits(config: &Config) -> IntakeLimits {
+    IntakeLimits {
+        linger: config.redis.linger,
+        lingering_max: LINGERING_MAX,
+        tail_bytes_max: config.limits.history_total_bytes,
+        reads_max: READS_MAX,
+        refresh: config.redis.forget_after / 3,
+    }
 }
 
 impl Receiver {
     /// Runs until the node or the broker is gone.
-    pub(super) async fn run(mut self) {
+    async fn run(mut self) {
         self.open_lines();
         let mut tick = tokio::time::interval(TICK);
         loop {

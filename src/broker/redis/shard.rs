@@ -22,6 +22,9 @@ use crate::hub::Time;
 /// The pause between two probes of a connection.
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// How long a new connection may lead to a replica before it is given up in turn.
+const ASTRAY_PAUSE: Duration = Duration::from_secs(1);
+
 /// How long a probe may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -171,6 +174,7 @@ impl Pulse {
                 if let Err(error) = self.client.force_reconnection().await {
                     debug!(%error, "no new connection");
                 }
+                tokio::time::sleep(ASTRAY_PAUSE).await;
             }
             tokio::time::sleep(PAUSE).await;
         }

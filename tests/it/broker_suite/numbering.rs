@@ -3,7 +3,7 @@
 
 #[cfg(feature = "ablation")]
 use tidings::ablation::{Safeguard, ablate};
-use tidings::broker::BrokerEvent;
+use tidings::broker::{BrokerError, BrokerEvent};
 use tidings_protocol::{Ack, GapReason, Offset, Position};
 
 use super::reading::{ALL, texts};
@@ -174,4 +174,19 @@ async fn a_restart_with_data_is_continued_and_who_listens_misses_nothing() {
             BrokerEvent::State(_) | BrokerEvent::Told(_) | BrokerEvent::Interrupted(_) => {}
         }
     }
+}
+
+#[tokio::test]
+async fn a_primary_that_was_demoted_is_out_of_reach_until_it_is_one_again() {
+    let [server, other] = [RedisServer::start("").await, RedisServer::start("").await];
+    let mut subject = BrokerSubject::redis(&server, "").await;
+    subject.position("a", "1").await;
+    server.replica_of(&other).await;
+    // It answers pings, and would pass announcements on.
+    while !matches!(subject.heard().await, BrokerEvent::State(state) if !state.is_up()) {}
+    let refused = subject.publish("a", "2", None, Ack::Stored).await;
+    assert_eq!(refused.map(|_| ()), Err(BrokerError::Unavailable));
+    server.promote().await;
+    while !matches!(subject.heard().await, BrokerEvent::State(state) if state.is_up()) {}
+    assert_eq!(subject.position("a", "3").await.offset, Offset(1), "the other one was empty");
 }

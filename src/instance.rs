@@ -26,8 +26,6 @@ const PAGE_OVERHEAD_BYTES: usize = 2_048;
 pub struct Instance {
     /// The configuration in effect.
     pub config: Config,
-    /// Tells one start from another: part of epochs and session names.
-    pub seed: String,
     /// Hub and broker.
     pub node: Arc<Node>,
     /// Who may do what.
@@ -85,6 +83,7 @@ pub fn websocket_sessions(config: &Config, broker: &'static str) -> SessionConfi
         hello_timeout: server.hello_timeout,
         retry_after: RETRY_AFTER,
         channels_max: limits.channels_per_connection,
+        members_max: limits.presence_members_max,
         commands_max: limits.commands_pending_max,
         message_bytes_max: limits.message_bytes_max,
         waiting_bytes_max: limits.mailbox_bytes,

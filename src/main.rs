@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tidings::cli::cluster::{self, ClusterArgs};
 use tidings::cli::config::{self, ConfigArgs};
+use tidings::cli::connections::{self, ConnectionsArgs};
+use tidings::cli::disconnect::{self, DisconnectArgs};
 use tidings::cli::exit::Exit;
 use tidings::cli::health::{self, HealthArgs};
 use tidings::cli::keys::{self, KeysArgs};
@@ -42,6 +45,9 @@ enum Command {
     Token(TokenArgs),
     Keys(KeysArgs),
     Health(HealthArgs),
+    Cluster(ClusterArgs),
+    Connections(ConnectionsArgs),
+    Disconnect(DisconnectArgs),
     Config(ConfigArgs),
     /// Find every mistake in the configuration
     Check,
@@ -74,6 +80,9 @@ async fn main() -> ExitCode {
         Command::Token(args) => token::run(args, &sources, out, err),
         Command::Keys(args) => keys::run(args, out, err),
         Command::Health(args) => health::run(args, &sources, out, err).await,
+        Command::Cluster(args) => cluster::run(args, &sources, out, err).await,
+        Command::Connections(args) => connections::run(args, &sources, out, err).await,
+        Command::Disconnect(args) => disconnect::run(args, &sources, out, err).await,
         Command::Config(args) => config::run(args, &sources, out, err),
         Command::Check => config::check(&sources, out, err),
         Command::Bench { command } => {

@@ -111,7 +111,11 @@ impl Server {
         instance.node.leave().await;
         instance.stopping.cancel();
         instance.tasks.close();
-        match tokio::time::timeout(END_TIMEOUT, instance.tasks.wait()).await {
+        let ended = async {
+            instance.tasks.wait().await;
+            instance.node.all_parted().await;
+        };
+        match tokio::time::timeout(END_TIMEOUT, ended).await {
             Ok(()) => info!("drained"),
             Err(_) => warn!(left = instance.tasks.len(), "ended with connections still open"),
         }
@@ -155,7 +159,7 @@ async fn configured_broker(config: &Config, parts: BrokerParts) -> Result<Arc<dy
         keys_max: config.limits.idempotency_keys_max,
         key_age: config.limits.idempotency_window,
     };
-    Ok(Arc::new(MemoryBroker::start(limits, config.namespaces.clone(), events, clock, card.id())))
+    Ok(Arc::new(MemoryBroker::start(limits, config.namespaces.clone(), events, clock, card)))
 }
 
 async fn build(
@@ -165,14 +169,21 @@ async fn build(
     broker: impl AsyncFnOnce(&Config, BrokerParts) -> Result<Arc<dyn Broker>, StartError>,
 ) -> Result<Instance, StartError> {
     let clock = Clock::start();
-    let seed = seed()?;
-    let card = Arc::new(InstanceCard::new(&seed, address.to_string(), clock.unix_ms()));
+    let address = config.server.advertise.clone().unwrap_or_else(|| address.to_string());
+    let card = Arc::new(InstanceCard::new(&seed()?, address, clock.unix_ms()));
     let metrics = Arc::new(Metrics::new());
     let (events, announced) = mpsc::channel(EVENTS_MAX);
-    let broker = broker(&config, BrokerParts { events, clock, card }).await?;
+    let broker = broker(&config, BrokerParts { events, clock, card: card.clone() }).await?;
     let broker_name = broker.name();
-    let node =
-        Node::start(broker, announced, config.namespaces.clone(), &config.limits, clock, metrics.clone());
+    let node = Node::start(
+        card,
+        broker,
+        announced,
+        config.namespaces.clone(),
+        &config.limits,
+        clock,
+        metrics.clone(),
+    );
     let allowed = config.server.allowed_origins.iter().map(|origin| origin.as_str().to_owned());
     Ok(Instance {
         node,
@@ -187,7 +198,6 @@ async fn build(
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),
         dice: AtomicU64::new(1),
-        seed,
         config,
     })
 }

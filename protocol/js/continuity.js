@@ -70,6 +70,13 @@ export class Continuity {
     return this.#phase === Phase.Paging ? [this.#askPage()] : [];
   }
 
+  /** Subscribes again with what is held, because something else is to be asked of the server. */
+  renew() {
+    if (this.#phase === Phase.Away || this.#phase === Phase.Closed) return [];
+    if (this.#phase === Phase.Live && this.#position === null) this.#missed = true;
+    return this.#resubscribe();
+  }
+
   /** Handles a frame of this channel; `history` and `error` only where they answer a command of this machine. */
   handle(frame) {
     if (this.#phase === Phase.Away || this.#phase === Phase.Closed) return [];

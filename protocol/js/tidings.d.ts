@@ -76,6 +76,41 @@ export interface Options {
   WebSocket?: new (url: string, protocols?: string[]) => unknown;
 }
 
+/** One connection that is subscribed to a channel. */
+export interface Member {
+  /** Empty for an anonymous one. */
+  readonly user: string;
+  /** What its `hello` called it; `Session.session` for one's own. */
+  readonly session: string;
+  /** When it subscribed, in ms since 1970. */
+  readonly since: number;
+}
+
+export interface PresenceEvents {
+  join: CustomEvent<Member>;
+  leave: CustomEvent<Member>;
+  /** Nothing more comes: it was closed, or the server refused it, and why. */
+  end: CustomEvent<TidingsError | null>;
+}
+
+/** Who is in a channel, kept up to date. */
+export interface Presence extends EventTarget {
+  members(): Member[];
+  /** How many there are; more than `members()` has where the server's list is too short for all. */
+  readonly count: number;
+  close(): void;
+  addEventListener<K extends keyof PresenceEvents>(
+    type: K,
+    listener: (event: PresenceEvents[K]) => void,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+}
+
 export interface SubscribeOptions {
   /** Everything after this position; counts for the first listener of a channel. */
   since?: Position | string | null;
@@ -105,6 +140,8 @@ export interface Tidings extends EventTarget {
     channel: string,
     options?: { since?: Position | string | null; signal?: AbortSignal },
   ): AsyncIterableIterator<Message<T> | GapItem>;
+  /** Subscribes to the channel, and hears who comes and goes. */
+  presence(channel: string, options?: { signal?: AbortSignal }): Presence;
   /** Rejects with the server's error, `not_connected` (surely not sent) or `outcome_unknown` (sent, never answered). */
   publish(channel: string, data: unknown, options?: { key?: string; idempotencyKey?: string }): Promise<Published>;
   history<T = unknown>(channel: string, options?: { since?: Position | string | null; limit?: number }): Promise<History<T>>;

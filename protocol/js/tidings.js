@@ -2,7 +2,7 @@
  * The tidings client: subscribes to channels, keeps their positions, reconnects and resumes, and never hides a gap.
  *
  * It joins the parts: `connection.js` (socket, token, backoff), `continuity.js` (a machine for each channel),
- * `requests.js` (replies), `stream.js` (async iteration).
+ * `requests.js` (replies), `stream.js` (async iteration), `presence.js` (who is there).
  */
 import { Connection } from './connection.js';
 import { Continuity } from './continuity.js';
@@ -10,6 +10,7 @@ import { encodeData, messageFrom } from './data.js';
 import { backoff } from './backoff.js';
 import { TidingsError } from './errors.js';
 import { positionFrom } from './position.js';
+import { Presence } from './presence.js';
 import { Requests } from './requests.js';
 import { Stream } from './stream.js';
 
@@ -31,7 +32,7 @@ class Tidings extends EventTarget {
   #options;
   #connection;
   #requests;
-  /** name → {name, continuity, listeners, pending, attempt, timer} */
+  /** name → {name, continuity, listeners, hears, pending, attempt, timer}; `hears`: of who comes and goes */
   #channels = new Map();
   #degraded = new Set();
   #state;
@@ -89,6 +90,15 @@ class Tidings extends EventTarget {
     return stream;
   }
 
+  /** Who is in the channel, as long as anybody wants to know: `members()`, `count`, and the events `join` and `leave`. */
+  presence(channel, { signal } = {}) {
+    let off = () => {};
+    const ask = async () => (await this.#ask({ presence: { channel } })).presence;
+    const presence = new Presence(ask, this.#options, () => off());
+    off = this.#listen(channel, { presence, end: (error) => presence.end(error) }, undefined, signal);
+    return presence;
+  }
+
   /** Publishes; a promise of `{position, ack}`. Bytes go as they are, all else as JSON. */
   async publish(channel, data, { key, idempotencyKey } = {}) {
     const publish = { channel, ...encodeData(data), key, idempotency_key: idempotencyKey };
@@ -134,8 +144,10 @@ class Tidings extends EventTarget {
       listener.end();
       return () => {};
     }
-    const channel = this.#channels.get(name) ?? this.#open(name, positionFrom(since));
+    const held = this.#channels.get(name);
+    const channel = held ?? this.#open(name, positionFrom(since), listener.presence !== undefined);
     channel.listeners.add(listener);
+    if (held && listener.presence) this.#hear(channel, listener.presence);
     const off = () => {
       signal?.removeEventListener('abort', off);
       this.#leave(channel, listener);
@@ -144,8 +156,15 @@ class Tidings extends EventTarget {
     return off;
   }
 
-  #open(name, since) {
-    const channel = { name, continuity: new Continuity(name, since), listeners: new Set(), attempt: 0 };
+  /** Whoever hears of changes already only needs the list; else the channel is subscribed again, with them. */
+  #hear(channel, presence) {
+    if (channel.hears) return presence.list();
+    channel.hears = true;
+    this.#carryOut(channel, channel.continuity.renew());
+  }
+
+  #open(name, since, hears) {
+    const channel = { name, continuity: new Continuity(name, since), listeners: new Set(), hears, attempt: 0 };
     this.#channels.set(name, channel);
     if (this.#connection.phase === 'up') this.#carryOut(channel, channel.continuity.connected());
     return channel;
@@ -190,6 +209,7 @@ class Tidings extends EventTarget {
     const body = frame.batch ?? frame.gap ?? frame.continued ?? frame.unsubscribed;
     const channel = this.#channels.get(body?.channel);
     if (channel && frame.id === undefined) this.#carryOut(channel, channel.continuity.handle(frame));
+    if (frame.presence) this.#tellPresence(this.#channels.get(frame.presence.channel), (presence) => presence.handle(frame.presence));
     if (frame.degraded || frame.restored) this.#handleOutage(frame);
     if (frame.error && frame.id === undefined) this.#report(TidingsError.from(frame.error));
     this.#refreshState();
@@ -226,12 +246,18 @@ class Tidings extends EventTarget {
     this.#emit('gap', { channel: channel.name, reason, position });
   }
 
+  #tellPresence(channel, tell) {
+    for (const { presence } of channel?.listeners ?? []) if (presence) tell(presence);
+  }
+
   #send(channel, command) {
     if (this.#connection.phase !== 'up') return;
+    if (command.subscribe && channel.hears) command.subscribe.presence = true;
     const id = this.#requests.tell(command, (frame) => {
       if (channel.pending !== id || !this.#holds(channel)) return;
       if (!frame.error) channel.attempt = 0;
       this.#carryOut(channel, channel.continuity.handle(frame));
+      if (frame.subscribed) this.#tellPresence(channel, (presence) => presence.list());
     });
     // Only the answer to the newest command counts.
     channel.pending = id;

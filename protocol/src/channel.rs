@@ -26,6 +26,9 @@ pub enum ChannelInvalid {
     Character(char, usize),
 }
 
+/// What the names of companions begin with.
+const PRESENCE: &str = "$presence:";
+
 impl Channel {
     /// The most bytes of a name.
     pub const BYTES_MAX: usize = 255;
@@ -45,6 +48,21 @@ impl Channel {
             Some((index, c)) => Err(ChannelInvalid::Character(c, index)),
             None => Ok(Channel(name.into())),
         }
+    }
+
+    /// The server's own channel on which changes of this channel's presence are announced: its companion.
+    pub fn presence(&self) -> Channel {
+        Channel(format!("{PRESENCE}{}", self.0).into())
+    }
+
+    /// The channel whose companion this is; `None` for every channel that a client can name.
+    pub fn presence_of(&self) -> Option<Channel> {
+        self.0.strip_prefix(PRESENCE).map(|name| Channel(name.into()))
+    }
+
+    /// Whether it is a companion.
+    pub fn is_presence(&self) -> bool {
+        self.0.starts_with(PRESENCE)
     }
 
     /// The name.
@@ -158,6 +176,17 @@ mod tests {
         ] {
             assert_eq!(Channel::parse(bad), Err(why), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_companion_is_no_name_that_a_client_can_say() {
+        let room = Channel::parse("room:7").unwrap();
+        assert_eq!(room.presence().presence_of(), Some(room.clone()));
+        assert!(Channel::parse(room.presence().as_str()).is_err());
+        assert_eq!(
+            (room.presence_of(), room.is_presence(), room.presence().is_presence()),
+            (None, false, true)
+        );
     }
 
     #[test]

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{Channel, Offset, Payload, Position, Publication};
+use crate::{Channel, ClusterAnswer, ClusterAsk, Offset, Payload, Position, Publication};
 
 /// An instance, as it presents itself to the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceInfo {
     /// Unlike that of any other start of any instance.
     pub id: Arc<str>,
-    /// Where it listens.
+    /// Where others reach it.
     pub address: String,
     /// The program's version.
     pub version: String,
@@ -42,6 +42,26 @@ pub struct Beacon {
 pub enum ClusterMessage {
     /// A sign of life.
     Beacon(Beacon),
+    /// Something to be done by every instance, and answered.
+    Ask {
+        /// The instance that asks.
+        from: Arc<str>,
+        /// Tells its questions apart.
+        number: u64,
+        /// What.
+        ask: ClusterAsk,
+    },
+    /// What one instance has done or found.
+    Answer {
+        /// The instance that asked.
+        to: Arc<str>,
+        /// Its number of the question.
+        number: u64,
+        /// The instance that answers.
+        from: Arc<str>,
+        /// What.
+        answer: ClusterAnswer,
+    },
 }
 
 impl ClusterMessage {
@@ -117,6 +137,7 @@ pub fn decode_stored(bytes: &[u8], offset: Option<Offset>, time: u64) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{ConnectionInfo, Transport, Which};
 
     #[test]
     fn a_stored_publication_is_read_back_byte_for_byte() {
@@ -154,5 +175,30 @@ mod tests {
             vec![(Channel::parse("a").unwrap(), None), (Channel::parse("b").unwrap(), "e.1".parse().ok())];
         let message = ClusterMessage::Beacon(Beacon { instance, number: 1, heads, leaving: false });
         assert_eq!(ClusterMessage::decode(&message.encode()), Ok(message));
+        let (me, number) = (Arc::<str>::from("i-1"), 7);
+        let which = Which::OfUser("ada".into());
+        let connection = ConnectionInfo {
+            session: "i-1-2".to_owned(),
+            user: None,
+            transport: Transport::Sse,
+            since: 3,
+            channels: 4,
+        };
+        let answer = ClusterAnswer { count: 9, connections: vec![connection] };
+        for message in [
+            ClusterMessage::Ask {
+                from: me.clone(),
+                number,
+                ask: ClusterAsk::List { which: Which::Every, limit: 5 },
+            },
+            ClusterMessage::Ask {
+                from: me.clone(),
+                number,
+                ask: ClusterAsk::Disconnect { which, reconnect: true, reason: "go".into() },
+            },
+            ClusterMessage::Answer { to: me.clone(), number, from: me, answer },
+        ] {
+            assert_eq!(ClusterMessage::decode(&message.encode()), Ok(message));
+        }
     }
 }

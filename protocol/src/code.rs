@@ -190,6 +190,8 @@ close_codes! {
     Restart = 1012, "draining";
     /// The server takes no more connections at the moment.
     Overloaded = 1013, "overloaded";
+    /// An operator asks to come back by a new connection.
+    Reconnect = 4001, "reconnect";
     /// The token expired: reconnect with a new one.
     TokenExpired = 4401, "token_expired";
     /// Nothing was accepted from us for too long.
@@ -198,6 +200,8 @@ close_codes! {
     TimedOut = 4409, "timed_out";
     /// No credential in time, or one that does not hold.
     Unauthorized = 4501, "unauthorized";
+    /// An operator ended the connection.
+    Disconnected = 4503, "disconnected";
 }
 
 impl CloseCode {
@@ -211,6 +215,7 @@ impl CloseCode {
                 | CloseCode::InvalidUtf8
                 | CloseCode::TooLarge
                 | CloseCode::Unauthorized
+                | CloseCode::Disconnected
         )
     }
 }

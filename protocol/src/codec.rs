@@ -73,13 +73,16 @@ fn decode_body(name: &str, body: &str) -> Result<Command, Problem> {
         "connect" => Command::Connect { token: body_of::<Token>(name, body)?.token },
         "refresh" => Command::Refresh { token: body_of::<Token>(name, body)?.token },
         "subscribe" => {
-            let ReadBody { channel, since, .. } = body_of(name, body)?;
-            Command::Subscribe(SubscribeCommand { channel: channel_of(&channel)?, since })
+            let SubscribeBody { channel, since, presence } = body_of(name, body)?;
+            Command::Subscribe(SubscribeCommand { channel: channel_of(&channel)?, since, presence })
         }
         "unsubscribe" => {
             Command::Unsubscribe { channel: channel_of(&body_of::<ReadBody>(name, body)?.channel)? }
         }
-        "presence" => Command::Presence { channel: channel_of(&body_of::<ReadBody>(name, body)?.channel)? },
+        "presence" => {
+            let ReadBody { channel, limit, .. } = body_of(name, body)?;
+            Command::Presence { channel: channel_of(&channel)?, limit }
+        }
         "history" => {
             let ReadBody { channel, since, limit } = body_of(name, body)?;
             Command::History(HistoryCommand { channel: channel_of(&channel)?, since, limit })
@@ -101,6 +104,14 @@ struct Token {
 #[derive(Deserialize)]
 struct Ping {
     c: u64,
+}
+
+#[derive(Deserialize)]
+struct SubscribeBody {
+    channel: String,
+    since: Option<Position>,
+    #[serde(default)]
+    presence: bool,
 }
 
 /// The fields of the commands that read a channel.
@@ -288,13 +299,17 @@ impl Serialize for CommandForm<'_> {
                 map.serialize_entry("refresh", &serde_json::json!({ "token": token }))
             }
             Command::Subscribe(c) => {
-                map.serialize_entry("subscribe", &channel_and(&c.channel, &c.since, None))
+                let mut body = channel_and(&c.channel, &c.since, None);
+                if c.presence {
+                    body["presence"] = true.into();
+                }
+                map.serialize_entry("subscribe", &body)
             }
             Command::Unsubscribe { channel } => {
                 map.serialize_entry("unsubscribe", &channel_and(channel, &None, None))
             }
-            Command::Presence { channel } => {
-                map.serialize_entry("presence", &channel_and(channel, &None, None))
+            Command::Presence { channel, limit } => {
+                map.serialize_entry("presence", &channel_and(channel, &None, *limit))
             }
             Command::History(c) => {
                 map.serialize_entry("history", &channel_and(&c.channel, &c.since, c.limit))
@@ -370,6 +385,7 @@ fn decode_frame_body(name: &str, body: &str) -> Result<Option<Frame>, serde_json
         "restored" => Frame::Restored(serde_json::from_str(body)?),
         "published" => Frame::Published(serde_json::from_str(body)?),
         "history" => Frame::History(serde_json::from_str(body)?),
+        "presence" => Frame::Presence(serde_json::from_str(body)?),
         "refreshed" => Frame::Refreshed(serde_json::from_str(body)?),
         "error" => Frame::Error(serde_json::from_str(body)?),
         "pong" => Frame::Pong { c: serde_json::from_str::<Ping>(body)?.c },
@@ -398,7 +414,9 @@ mod tests {
             r#"{"id":3,"publish":{"channel":"room:7","b64":"AP8H"}}"#,
             r#"{"id":3,"publish":{"channel":"room:7","data":null}}"#,
             r#"{"id":9007199254740991,"history":{"channel":"tickets","limit":100}}"#,
+            r#"{"id":1,"subscribe":{"channel":"room:7","presence":true}}"#,
             r#"{"id":5,"presence":{"channel":"room:7"}}"#,
+            r#"{"id":5,"presence":{"channel":"room:7","limit":0}}"#,
             r#"{"ping":{"c":123456}}"#,
         ] {
             let (id, command) = decode_command(text).expect(text);
@@ -424,6 +442,8 @@ mod tests {
             (r#"{"id":1,"subscribe":"tickets"}"#, Some(1), Code::BadFrame),
             (r#"{"id":1,"subscribe":{"channel":"a b"}}"#, Some(1), Code::ChannelInvalid),
             (r#"{"id":1,"subscribe":{"channel":"a","since":"x"}}"#, Some(1), Code::BadFrame),
+            (r#"{"id":1,"subscribe":{"channel":"a","presence":1}}"#, Some(1), Code::BadFrame),
+            (r#"{"id":1,"subscribe":{"channel":"$presence:a"}}"#, Some(1), Code::ChannelInvalid),
             (r#"{"id":1,"publish":{"channel":"a"}}"#, Some(1), Code::BadFrame),
             (r#"{"id":1,"publish":{"channel":"a","data":1e999}}"#, Some(1), Code::NumberOutOfRange),
             (r#"{"id":1,"publish":{"channel":"a","b64":"?"}}"#, Some(1), Code::BadFrame),
@@ -454,6 +474,10 @@ mod tests {
             r#"{"gap":{"channel":"t","reason":"trimmed","position":{"epoch":"a","offset":2}}}"#,
             r#"{"degraded":{"component":"redis","since":1767225600123}}"#,
             r#"{"restored":{"component":"redis"}}"#,
+            r#"{"id":5,"presence":{"members":[{"user":"ada","session":"s-1","since":5}],"count":2,"more":true}}"#,
+            r#"{"presence":{"channel":"t","joined":[],"left":[{"user":"","session":"s-1","since":5}]}}"#,
+            r#"{"presence":{"channel":"t","joined":[],"left":[],"lost":true}}"#,
+            r#"{"presence":{"channel":"t","joined":[],"left":[],"code":"channel_not_allowed"}}"#,
             r#"{"id":3,"published":{"position":null,"ack":"none"}}"#,
             r#"{"id":9,"error":{"code":"channel_not_allowed","message":"m","retryable":false}}"#,
             r#"{"disconnect":{"code":1012,"reason":"draining","reconnect":true,"after_ms":1200}}"#,

@@ -47,6 +47,8 @@ pub enum Command {
     Presence {
         /// The channel asked about.
         channel: Channel,
+        /// The most members wanted.
+        limit: Option<usize>,
     },
     /// The client's own probe; `pong` carries `c` back.
     Ping {
@@ -62,6 +64,8 @@ pub struct SubscribeCommand {
     pub channel: Channel,
     /// The last position that the client has.
     pub since: Option<Position>,
+    /// Whether it wants to hear who comes and goes, too.
+    pub presence: bool,
 }
 
 /// Publishes on a channel.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{Ack, Channel, Code, Epoch, Offset, Position, Publication};
+use crate::{Ack, Channel, Code, Epoch, Offset, Position, PresenceFrame, Publication};
 
 /// A frame, and the `id` of the command that it answers.
 #[derive(Clone, Debug)]
@@ -40,6 +40,8 @@ pub enum Frame {
     Published(PublishedFrame),
     /// What the channel keeps.
     History(HistoryFrame),
+    /// Who is in a channel, or who came and went.
+    Presence(PresenceFrame),
     /// The new credential is in force.
     Refreshed(RefreshedFrame),
     /// A command failed; the connection goes on.

@@ -9,7 +9,9 @@ mod codec;
 mod command;
 mod continuity;
 mod frame;
+mod inquiry;
 mod position;
+mod presence;
 mod publication;
 
 pub use channel::{Channel, ChannelInvalid};
@@ -23,7 +25,9 @@ pub use frame::{
     GapReason, HelloFrame, HistoryFrame, PublishedFrame, RefreshedFrame, RestoredFrame, SubscribedFrame,
     UnsubscribedFrame,
 };
+pub use inquiry::{ClusterAnswer, ClusterAsk, ConnectionInfo, Transport, Which};
 pub use position::{Epoch, Offset, Position, PositionInvalid};
+pub use presence::{PresenceChange, PresenceChanges, PresenceFrame, PresenceMember, PresenceMembers};
 pub use publication::{Payload, PayloadInvalid, Publication};
 
 /// The subprotocol of text frames that carry JSON.

@@ -7,10 +7,10 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
-use tidings_protocol::{Channel, Code, HistoryFrame, Position, Problem};
+use tidings_protocol::{Channel, Code, HistoryFrame, Position, PresenceMembers, Problem};
 
 use super::ApiError;
-use super::publish::authenticate;
+use super::access::{authenticate, demand_admin};
 use crate::hub::PageLimit;
 use crate::instance::Instance;
 
@@ -45,9 +45,7 @@ pub(super) async fn list(
     State(instance): State<Arc<Instance>>,
     headers: HeaderMap,
 ) -> Result<Json<ChannelList>, ApiError> {
-    if !authenticate(&instance, &headers)?.admin {
-        return Err(Code::OperationNotAllowed.into());
-    }
+    demand_admin(&instance, &headers)?;
     let (held, subscribed) = instance.node.channels(CHANNELS_LISTED_MAX).await?;
     let mut channels: Vec<ChannelState> = held
         .into_iter()
@@ -96,4 +94,29 @@ pub(super) async fn history(
         gap: page.gap,
         publications: page.publications,
     }))
+}
+
+/// The options of a question about presence.
+#[derive(Debug, Deserialize)]
+pub(super) struct PresenceQuery {
+    limit: Option<usize>,
+}
+
+/// `GET /v1/channels/{channel}/presence?limit=`
+pub(super) async fn presence(
+    State(instance): State<Arc<Instance>>,
+    channel: ChannelPath,
+    query: Result<Query<PresenceQuery>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Json<PresenceMembers>, ApiError> {
+    let grant = authenticate(&instance, &headers)?;
+    let channel = channel_of(channel)?;
+    let Query(query) = query.map_err(|rejection| Problem::new(Code::BadRequest, rejection.body_text()))?;
+    if !grant.may_see_presence(&channel) {
+        let message = format!("the credential does not allow to see the presence of {channel}");
+        return Err(Problem::new(Code::ChannelNotAllowed, message).into());
+    }
+    let most = instance.config.limits.presence_members_max;
+    let members = instance.node.members(&channel, query.limit.unwrap_or(most).min(most)).await?;
+    Ok(Json(members))
 }

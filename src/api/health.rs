@@ -42,6 +42,9 @@ pub(super) async fn health(State(instance): State<Arc<Instance>>) -> Response {
 
 /// `GET /metrics`
 pub(super) async fn metrics(State(instance): State<Arc<Instance>>) -> impl IntoResponse {
+    let instances = instance.node.instances();
+    let silent = instances.iter().filter(|peer| peer.is_silent).count();
+    instance.metrics.clustered(instances.len() - silent, silent);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, kind)], instance.metrics.encode(broker(&instance).is_up()))
 }

@@ -1,7 +1,10 @@
 //! The HTTP API: what backends and operators ask of an instance.
 
+mod access;
 mod body;
 mod channels;
+mod cluster;
+mod connections;
 mod guard;
 mod health;
 mod problem;
@@ -31,6 +34,10 @@ pub fn router(instance: Arc<Instance>) -> Router {
         .route("/v1/batch", post(publish::publish_batch))
         .route("/v1/channels", get(channels::list))
         .route("/v1/channels/{channel}/history", get(channels::history))
+        .route("/v1/channels/{channel}/presence", get(channels::presence))
+        .route("/v1/cluster", get(cluster::view))
+        .route("/v1/connections", get(connections::list))
+        .route("/v1/disconnect", post(connections::disconnect))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/health", get(health::health))

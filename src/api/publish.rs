@@ -12,27 +12,18 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use tidings_protocol::{Ack, Code, Payload, Problem, PublishCommand, PublishedFrame, decode_publish};
 
+use super::access::authenticate;
 use super::channels::{ChannelPath, channel_of};
 use super::problem::ProblemBody;
 use super::{ApiError, read_body};
-use crate::auth::refused;
 use crate::hub::{Grant, Published};
 use crate::instance::Instance;
-use crate::transport::bearer;
 
 /// What a publish may have around its data, in a JSON body.
 const ENVELOPE_BYTES: usize = 4 * 1024;
 
 /// How much longer data can be as base64 or with every character escaped, in a JSON body.
 const ESCAPED_FACTOR: usize = 6;
-
-/// What the caller of the API may do.
-pub(super) fn authenticate(instance: &Instance, headers: &HeaderMap) -> Result<Grant, Problem> {
-    match bearer(headers) {
-        Some(token) => instance.authenticator.authenticate(token, instance.now()),
-        None => instance.authenticator.anonymous().ok_or_else(refused),
-    }
-}
 
 /// `POST /v1/publish/{channel}`: the body is the data.
 pub(super) async fn publish_body(

@@ -23,11 +23,9 @@ impl ApiKeys {
             let publish: Vec<Pattern> =
                 key.publish.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>()?;
             let user = key.name.as_str().into();
-            // A backend may read back what it may write.
-            Ok((
-                key.hash,
-                Grant { user, history: publish.clone(), publish, admin: key.admin, ..Grant::default() },
-            ))
+            // A backend may read back what it may write, and know for whom it writes.
+            let (history, presence) = (publish.clone(), publish.clone());
+            Ok((key.hash, Grant { user, publish, history, presence, admin: key.admin, ..Grant::default() }))
         };
         keys.iter().map(grant).collect::<Result<_, _>>().map(ApiKeys)
     }

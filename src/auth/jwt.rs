@@ -41,6 +41,9 @@ pub struct Rights {
     /// Channels whose history may be read; those of `subscribe` where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<Vec<String>>,
+    /// Channels of which it may be known who is in them; those of `subscribe` where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub presence: Option<Vec<String>>,
     /// Channels subscribed to without asking.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub channels: Vec<String>,
@@ -79,14 +82,15 @@ fn grant(claims: Claims, at: crate::hub::Time) -> Option<Grant> {
         |texts: &[String]| texts.iter().map(|text| Pattern::parse(text).ok()).collect::<Option<Vec<_>>>();
     let rights = claims.tidings;
     let subscribe = patterns(&rights.subscribe)?;
-    let history = match &rights.history {
-        Some(texts) => patterns(texts)?,
-        None => subscribe.clone(),
+    let or_subscribe = |texts: &Option<Vec<String>>| match texts {
+        Some(texts) => patterns(texts),
+        None => Some(subscribe.clone()),
     };
     Some(Grant {
         user: claims.sub.into(),
         publish: patterns(&rights.publish)?,
-        history,
+        history: or_subscribe(&rights.history)?,
+        presence: or_subscribe(&rights.presence)?,
         subscribe,
         channels: rights.channels.iter().map(|name| Channel::parse(name).ok()).collect::<Option<_>>()?,
         admin: false,
@@ -123,6 +127,7 @@ mod tests {
         let room = Channel::parse("room:7").unwrap();
         assert_eq!(&*grant.user, "ada");
         assert!(grant.may_subscribe(&room) && grant.may_read_history(&room) && !grant.may_publish(&room));
+        assert!(grant.may_see_presence(&room), "as it may subscribe");
         let at = Time(std::time::Duration::from_secs(60));
         assert_eq!(grant.expires, Some(Expiry { at, exp: 1_060 }));
     }

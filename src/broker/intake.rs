@@ -181,6 +181,17 @@ impl Intake {
         self.interests = unconfirmed.map(|(channel, _)| Interest::Listen(channel.clone())).collect();
     }
 
+    /// One of several servers was lost, or its channels are on others now: they must be listened to anew.
+    pub fn handle_server_lost(&mut self, is_of_it: impl Fn(&Channel) -> bool) {
+        let is_asked_for = |interest: &Interest| matches!(interest, Interest::Listen(of) if is_of_it(of));
+        self.interests.retain(|interest| !is_asked_for(interest));
+        for (channel, feed) in self.feeds.iter_mut().filter(|(channel, _)| is_of_it(channel)) {
+            feed.is_confirmed = false;
+            self.events.extend(feed.lose().then(|| BrokerEvent::Lost(channel.clone())));
+            self.interests.push_back(Interest::Listen(channel.clone()));
+        }
+    }
+
     /// Announcements were dropped on their way here, of whichever channels.
     pub fn handle_lag(&mut self) {
         if ablated(Safeguard::Lag) {

@@ -4,12 +4,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, ready};
-use tidings_protocol::{Ack, Channel, Position, PublishCommand};
+use tidings_protocol::{
+    Ack, Channel, ClusterMessage, Position, PresenceChange, PresenceMember, PresenceMembers, Publication,
+    PublishCommand,
+};
 use tokio::sync::mpsc;
 
-use super::{Broker, BrokerError, BrokerEvent, Store, StoreLimits, Stored};
+use super::{Attendance, Broker, BrokerError, BrokerEvent, InstanceCard, Peer, Store, StoreLimits, Stored};
 use crate::clock::Clock;
-use crate::config::{Namespace, Namespaces};
+use crate::config::Namespaces;
 use crate::hub::{BrokerState, Page, PageLimit, Published, Retention};
 
 /// How long a publish waits for room among the announcements before it is refused: what an outage may take (P10).
@@ -21,23 +24,26 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// Keeps and announces in one process.
 pub struct MemoryBroker {
     store: Arc<Mutex<Store>>,
+    attendance: Mutex<Attendance>,
     namespaces: Namespaces,
     events: mpsc::Sender<BrokerEvent>,
     clock: Clock,
+    card: Arc<InstanceCard>,
 }
 
 impl MemoryBroker {
-    /// A broker that announces on `events`. `seed` tells the epochs of this start from those of any other.
+    /// A broker that announces on `events`. The id of its instance tells the epochs of this start from those of any
+    /// other.
     pub fn start(
         limits: StoreLimits,
         namespaces: Namespaces,
         events: mpsc::Sender<BrokerEvent>,
         clock: Clock,
-        seed: &str,
+        card: Arc<InstanceCard>,
     ) -> Self {
-        let store = Arc::new(Mutex::new(Store::new(limits, seed)));
+        let store = Arc::new(Mutex::new(Store::new(limits, card.id())));
         tokio::spawn(sweep(Arc::downgrade(&store), clock));
-        MemoryBroker { store, namespaces, events, clock }
+        MemoryBroker { store, attendance: Mutex::default(), namespaces, events, clock, card }
     }
 
     async fn store_and_announce(&self, command: PublishCommand) -> Result<Published, BrokerError> {
@@ -48,7 +54,7 @@ impl MemoryBroker {
         let room = tokio::time::timeout(ANNOUNCE_TIMEOUT, self.events.reserve()).await;
         let room = room.map_err(|_| BrokerError::Overloaded)?.map_err(|_| BrokerError::Unavailable)?;
         let channel = command.channel.clone();
-        let retention = retention(self.namespaces.of(channel.as_str()));
+        let retention = retention(&self.namespaces, &channel);
         let mut store = self.store.lock().expect("no publish panics while it holds the store");
         match store.publish(command, &retention, self.clock.unix_ms(), self.clock.now())? {
             Stored::New { published, epoch, publication } => {
@@ -60,22 +66,43 @@ impl MemoryBroker {
         }
     }
 
+    async fn announce(&self, message: ClusterMessage) -> Result<(), BrokerError> {
+        let sent = self.events.send(BrokerEvent::Told(message));
+        let sent = tokio::time::timeout(ANNOUNCE_TIMEOUT, sent).await;
+        sent.map_err(|_| BrokerError::Overloaded)?.map_err(|_| BrokerError::Unavailable)
+    }
+
     fn read(
         &self,
         channel: &Channel,
         since: Option<&Position>,
         limit: PageLimit,
     ) -> Result<Option<Page>, BrokerError> {
-        let retention = retention(self.namespaces.of(channel.as_str()));
+        let retention = retention(&self.namespaces, channel);
         let mut store = self.store.lock().expect("no publish panics while it holds the store");
         store.read(channel, &retention, since, limit, self.clock.now())
     }
+
+    /// Changes who is there, and announces it on the channel's companion.
+    async fn attend(&self, channel: Channel, change: impl FnOnce(&mut Attendance) -> Option<PresenceChange>) {
+        // Room comes first, as for a publish; without a node there is nobody to be told.
+        let Ok(room) = self.events.reserve().await else { return };
+        let mut attendance = self.attendance.lock().expect("nothing panics while it holds the attendance");
+        if let Some(change) = change(&mut attendance) {
+            let (time, payload) = (self.clock.unix_ms(), change.payload());
+            let publication = Publication { offset: None, time, id: None, key: None, payload };
+            let channel = channel.presence();
+            room.send(BrokerEvent::Publication { channel, epoch: None, publication: publication.into() });
+        }
+    }
 }
 
-/// What a namespace keeps, as the streams want to know it.
-pub(super) fn retention(namespace: &Namespace) -> Retention {
+/// What a channel keeps by its namespace, as the streams want to know it. Companions keep nothing: who is there can be
+/// asked.
+pub(super) fn retention(namespaces: &Namespaces, channel: &Channel) -> Retention {
+    let namespace = namespaces.of(channel.as_str());
     Retention {
-        publications_max: namespace.history_size,
+        publications_max: if channel.is_presence() { 0 } else { namespace.history_size },
         bytes_max: namespace.history_bytes,
         age_max: namespace.history_age,
     }
@@ -128,11 +155,40 @@ impl Broker for MemoryBroker {
         ready(Ok(channels.collect())).boxed()
     }
 
-    /// Memory cannot be lost without the process.
+    fn enter(&self, channel: &Channel, member: PresenceMember) -> BoxFuture<'_, ()> {
+        let channel = channel.clone();
+        self.attend(channel.clone(), move |attendance| attendance.enter(&channel, member)).boxed()
+    }
+
+    fn exit(&self, channel: &Channel, session: &Arc<str>) -> BoxFuture<'_, ()> {
+        let (channel, session) = (channel.clone(), session.clone());
+        self.attend(channel.clone(), move |attendance| attendance.exit(&channel, &session)).boxed()
+    }
+
+    fn members(
+        &self,
+        channel: &Channel,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<PresenceMembers, BrokerError>> {
+        let attendance = self.attendance.lock().expect("nothing panics while it holds the attendance");
+        ready(Ok(attendance.members(channel, limit))).boxed()
+    }
+
+    fn tell(&self, message: ClusterMessage) -> BoxFuture<'_, Result<(), BrokerError>> {
+        self.announce(message).boxed()
+    }
+
+    /// There is nobody else, and the one that asks is there.
+    fn peers(&self) -> Vec<Peer> {
+        vec![Peer::new(self.card.info(), self.clock.now())]
+    }
+
+    /// There is nobody to be told.
     fn leave(&self) -> BoxFuture<'_, ()> {
         ready(()).boxed()
     }
 
+    /// Memory cannot be lost without the process.
     fn state(&self) -> BrokerState {
         BrokerState::Up
     }

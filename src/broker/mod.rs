@@ -6,27 +6,37 @@
 //! - An announcement may be lost; whoever loses one says [`BrokerEvent::Lost`] as soon as it knows.
 //! - `history` never returns less than what was acknowledged before it was called, or says why (a gap, a new epoch).
 //!   `resume` may return less to somebody who listens: what is missing at the end is announced, or said to be lost.
+//! - Who enters or exits a channel is announced on the channel's companion ([`Channel::presence`]), in the order of the
+//!   channel. A member may be announced to enter or exit once more than it did, and never once less: what is said last of
+//!   a session holds.
 //! - An error says whether the publication is surely not stored ([`BrokerError::Unavailable`] and the refusals) or perhaps
 //!   ([`BrokerError::OutcomeUnknown`]).
 
+mod attendance;
 mod card;
 mod intake;
 mod memory;
 mod peers;
 mod redis;
+mod roster;
 mod store;
 
+pub use attendance::Attendance;
 pub use card::InstanceCard;
 pub use intake::{Intake, IntakeLimits, IntakeRead, Interest};
 pub use memory::MemoryBroker;
 pub use peers::{Heard, Peer, Peers};
 pub use redis::{RedisBroker, RedisRefused};
+pub use roster::{Roster, Update};
 pub use store::{Store, StoreLimits, Stored};
 
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use tidings_protocol::{Channel, Code, Epoch, Position, Problem, Publication, PublishCommand};
+use tidings_protocol::{
+    Channel, ClusterMessage, Code, Epoch, Position, PresenceMember, PresenceMembers, Problem, Publication,
+    PublishCommand,
+};
 
 use crate::hub::{BrokerState, Page, PageLimit, Published};
 
@@ -62,6 +72,24 @@ pub trait Broker: Send + Sync {
     /// Channels that hold something, with their heads, in no particular order; at most `limit`.
     fn channels(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>>;
 
+    /// The member is in the channel, until it exits or this instance dies. Returns when that is known to all, or could not be
+    /// made known: then it is tried again, for as long as it is true.
+    fn enter(&self, channel: &Channel, member: PresenceMember) -> BoxFuture<'_, ()>;
+
+    /// The member that entered is in the channel no more. Returns likewise.
+    fn exit(&self, channel: &Channel, session: &Arc<str>) -> BoxFuture<'_, ()>;
+
+    /// Who is in the channel, on all instances; at most `limit` of them.
+    fn members(&self, channel: &Channel, limit: usize)
+    -> BoxFuture<'_, Result<PresenceMembers, BrokerError>>;
+
+    /// Tells all instances something, this one too, by [`BrokerEvent::Told`]. It may be lost on its way to any of them;
+    /// an error but [`BrokerError::OutcomeUnknown`] says that it surely was, on every way.
+    fn tell(&self, message: ClusterMessage) -> BoxFuture<'_, Result<(), BrokerError>>;
+
+    /// The instances that were heard of, this one among them as soon as it heard itself; each once, in no particular order.
+    fn peers(&self) -> Vec<Peer>;
+
     /// This instance is about to end: those that share the broker need not wonder why it falls silent.
     fn leave(&self) -> BoxFuture<'_, ()>;
 
@@ -86,8 +114,41 @@ pub enum BrokerEvent {
     },
     /// Announcements of this channel may have been lost.
     Lost(Channel),
+    /// Something went wrong that may have cost announcements. Nothing is asked of who hears it: what the broker cannot
+    /// make good it says by `Lost`.
+    Interrupted(Interruption),
+    /// What an instance told all.
+    Told(ClusterMessage),
     /// The broker was lost, or is back. While it is lost, what needs it fails as [`BrokerError::Unavailable`].
     State(BrokerState),
+}
+
+/// What may cost announcements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interruption {
+    /// The connection that announcements come by was lost; there is another one.
+    LinkLost,
+    /// More came than could be taken in.
+    Lag,
+    /// A beacon is missing: what was announced around it may be, too.
+    BeaconMissed,
+    /// Another instance fell silent.
+    Silence,
+    /// Something was announced that no instance announces.
+    Garbage,
+}
+
+impl Interruption {
+    /// What it is called among the metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Interruption::LinkLost => "link_lost",
+            Interruption::Lag => "lag",
+            Interruption::BeaconMissed => "beacon_missed",
+            Interruption::Silence => "silence",
+            Interruption::Garbage => "garbage",
+        }
+    }
 }
 
 /// Why a broker did not do what was asked.

@@ -48,11 +48,22 @@ pub enum Heard {
     Missed,
 }
 
+impl Peer {
+    /// An instance that was heard of at this moment.
+    pub fn new(info: InstanceInfo, heard: Time) -> Self {
+        Peer { info, heard, is_silent: false, number: 0 }
+    }
+}
+
 impl Peers {
     /// A beacon came.
     pub fn handle_beacon(&mut self, beacon: &Beacon, now: Time) -> Heard {
         let id = &beacon.instance.id;
         let known = self.peers.get(id).map(|peer| peer.number);
+        if known.is_some_and(|last| beacon.number <= last) {
+            // It came by several ways, and this is not the fastest.
+            return Heard::InOrder;
+        }
         if beacon.leaving {
             self.peers.shift_remove(id);
         } else if known.is_some() || self.peers.len() < PEERS_MAX {
@@ -108,6 +119,23 @@ mod tests {
         assert_eq!(peers.handle_beacon(&beacon("b", 1), at(1_000)), Heard::InOrder);
         assert_eq!(peers.handle_beacon(&beacon("a", 10), at(2_000)), Heard::Missed);
         assert_eq!(peers.handle_beacon(&beacon("a", 11), at(3_000)), Heard::InOrder);
+    }
+
+    #[test]
+    fn a_beacon_that_comes_by_several_ways_is_heard_once() {
+        let mut peers = Peers::default();
+        for (number, ms, expected) in [
+            (1, 0, Heard::InOrder),
+            (2, 1_000, Heard::InOrder),
+            (1, 1_100, Heard::InOrder),
+            (2, 1_100, Heard::InOrder),
+            (3, 2_000, Heard::InOrder),
+            (5, 3_000, Heard::Missed),
+        ] {
+            assert_eq!(peers.handle_beacon(&beacon("a", number), at(ms)), expected, "{number} at {ms}");
+        }
+        peers.handle_beacon(&beacon("a", 4), at(5_000));
+        assert!(peers.handle_timeout(at(5_500)), "an old one is no sign of life");
     }
 
     #[test]

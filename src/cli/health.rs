@@ -94,7 +94,7 @@ mod tests {
     }
 
     const DEGRADED: &str = r#"{"status":"degraded","phase":"draining","version":"9.9","components":[
-        {"component":"broker","status":"degraded","detail":"redis, unreachable for 12 s"},{"component":"connections","status":"degraded","detail":"2 of 2"}]}"#;
+        {"component":"redis","status":"degraded","detail":"unreachable for 12 s"},{"component":"connections","status":"degraded","detail":"2 of 2"}]}"#;
 
     #[tokio::test]
     async fn every_component_has_a_line() {
@@ -105,7 +105,7 @@ mod tests {
         assert!(lines[0].ends_with(" is draining, tidings 9.9"), "{out}");
         assert_eq!(
             lines[1..],
-            ["  broker       degraded   redis, unreachable for 12 s", "  connections  degraded   2 of 2"]
+            ["  redis        degraded   unreachable for 12 s", "  connections  degraded   2 of 2"]
         );
     }
 

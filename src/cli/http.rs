@@ -26,8 +26,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take once connected, the request's own way included.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The largest answer that is read whole. Positions, problems and health reports take less than 1 % of it.
-const ANSWER_BYTES_MAX: usize = 256 << 10;
+/// The largest answer that is read whole. A list of 1,000 connections takes a fifth of it, all others less than 1 %.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// The most bytes of an unknown server's words that are shown.
 const SHOWN_BYTES_MAX: usize = 200;

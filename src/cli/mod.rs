@@ -3,7 +3,10 @@
 pub mod exit;
 pub mod target;
 
+pub mod cluster;
 pub mod config;
+pub mod connections;
+pub mod disconnect;
 pub mod health;
 pub mod keys;
 pub mod publish;
@@ -14,6 +17,7 @@ pub mod token;
 mod backoff;
 mod event_stream;
 mod http;
+mod operator;
 mod random;
 
 #[cfg(test)]

@@ -30,6 +30,9 @@ pub struct TokenArgs {
     /// Channels whose history may be read [default: those of --subscribe]
     #[arg(long, value_name = "PATTERN", value_parser = pattern)]
     history: Vec<String>,
+    /// Channels of which it may be known who is in them [default: those of --subscribe]
+    #[arg(long, value_name = "PATTERN", value_parser = pattern)]
+    presence: Vec<String>,
     /// Channels that every connection is subscribed to without asking
     #[arg(long, value_name = "CHANNEL", value_parser = channel)]
     channel: Vec<String>,
@@ -92,7 +95,7 @@ impl TokenArgs {
     }
 
     fn claims(&self, now: Duration) -> Claims {
-        let TokenArgs { user, subscribe, publish, history, channel, ttl, .. } = self.clone();
+        let TokenArgs { user, subscribe, publish, history, presence, channel, ttl, .. } = self.clone();
         Claims {
             sub: user,
             exp: now.saturating_add(ttl).as_secs(),
@@ -101,13 +104,16 @@ impl TokenArgs {
                 subscribe,
                 publish,
                 history: (!history.is_empty()).then_some(history),
+                presence: (!presence.is_empty()).then_some(presence),
                 channels: channel,
             },
         }
     }
 
     fn grants_nothing(&self) -> bool {
-        [&self.subscribe, &self.publish, &self.history, &self.channel].iter().all(|rights| rights.is_empty())
+        [&self.subscribe, &self.publish, &self.history, &self.presence, &self.channel]
+            .iter()
+            .all(|rights| rights.is_empty())
     }
 }
 

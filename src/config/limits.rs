@@ -20,7 +20,7 @@ section! {
         /// Further ones are admitted at connections_per_second.
         connections_burst: usize as Count = 1_000 in 1 to 1_000_000;
         /// Channels that one connection is subscribed to; an event stream has at most 128.
-        /// A further subscribe fails with limit_reached, and the connection goes on; a stream for more: 413 too_many_items.
+        /// One that asks for presence counts twice. A further subscribe fails with limit_reached, and the connection goes on; a stream for more: 413 too_many_items.
         channels_per_connection: usize as Count = 128 in 1 to 1_000_000;
         /// Commands of one connection that wait for their answer.
         /// Further ones are not read from the socket until an answer is out.
@@ -52,6 +52,9 @@ section! {
         /// Publications in one page of history.
         /// A request for more gets so many, and is told that there are more.
         history_page_max: usize as Count = 1_000 in 1 to 100_000;
+        /// Members of one channel in one answer about its presence.
+        /// The answer lists so many, says that there are more, and counts them all.
+        presence_members_max: usize as Count = 1_000 in 1 to 5_000;
         /// Bytes of history that all channels together keep in this process.
         /// The channels published to longest ago lose their history first, until a tenth is free: gap(trimmed) for who resumes there.
         history_total_bytes: usize as Size = "1GiB" in 1 to "1024GiB";
@@ -61,6 +64,9 @@ section! {
         /// Bytes of data on their way to Redis.
         /// A further publish fails with overloaded: nothing of it was stored.
         broker_pending_bytes: usize as Size = "64MiB" in "1MiB" to "64GiB";
+        /// Announcements of Redis that wait to be taken in.
+        /// More: those that waited longest are dropped, and all channels are read from where they stand.
+        broker_announcements_max: usize as Count = 16_384 in 16 to 1_000_000;
         /// Idempotency keys that are remembered at once.
         /// A publish with a further one fails with limit_reached: none is forgotten before its window is over.
         idempotency_keys_max: usize as Count = 1_000_000 in 1 to 100_000_000;

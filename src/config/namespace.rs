@@ -30,6 +30,8 @@ section! {
         batch_mode: BatchMode = "all";
         /// The first publication after a quiet window is written at once. false: it waits for the window's end like the others.
         leading: bool = true;
+        /// Who is subscribed to a channel can be asked, and who comes and goes is told to those who want to hear it.
+        presence: bool = false;
     }
 }
 

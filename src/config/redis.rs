@@ -15,10 +15,13 @@ section! {
         url: Option<RedisUrl>;
         /// What every key and pub/sub channel begins with.
         prefix: String as Prefix = "tidings";
-        /// Replicas that must confirm a publish that asks for ack "replicated". 0: none can.
+        /// Replicas that must confirm a publish that asks for ack "replicated". 0: none can. With fewer than there are, a
+        /// failover that somebody orders may choose one that did not confirm; after a crash the one that has most is chosen.
         replicas: usize as Count = 0 in 0 to 16;
         /// How long a channel that lost its last subscriber is still listened to, for those who come back.
         linger: Duration = "10s" in "0s" to "1h";
+        /// Who was in a channel on an instance that died is still shown for so long, and at most a quarter longer.
+        presence_life: Duration = "30s" in "1s" to "1h";
         /// The numbering of a channel that nobody reads or writes for so long is forgotten: gap(epoch) for who resumes.
         /// At least twice the namespaces' history_age.
         forget_after: Duration = "7days" in "1s" to "365days";

@@ -13,6 +13,9 @@ section! {
     pub struct ServerConfig: Single "server" {
         /// Address to listen on. Port 0 takes any free port.
         listen: SocketAddr = "127.0.0.1:8080";
+        /// Where others reach this instance, as the view of the cluster shows it: `10.0.0.7:8080`, `http://rt-1.internal`.
+        /// The listening address if absent.
+        advertise: Option<String>;
         /// Web origins that browsers may connect from: exactly scheme://host, with :port unless it is the scheme's own.
         /// Requests without an Origin header do not come from a browser and are let in.
         allowed_origins: Vec<AllowedOrigin> = [];

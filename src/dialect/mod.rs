@@ -2,4 +2,5 @@
 
 pub mod cursor;
 pub mod native;
+pub mod presence;
 pub mod sse;

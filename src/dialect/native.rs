@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use tidings_protocol::{BatchFrame, DisconnectFrame, Envelope, Frame, encode_frame};
 
+use super::presence;
 use crate::hub::{Batch, Close};
 
 /// Opcodes of RFC 6455, section 5.2, with the FIN bit.
@@ -17,6 +18,9 @@ pub fn frame(envelope: &Envelope) -> Bytes {
 
 /// A batch, ready for the wire.
 pub fn batch(batch: &Batch) -> Bytes {
+    if let Some(changes) = presence::changes(batch) {
+        return frame(&changes);
+    }
     let span = batch.span.clone();
     let frame_of_batch = BatchFrame {
         channel: batch.channel.clone(),

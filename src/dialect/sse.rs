@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use tidings_protocol::{Channel, Envelope, Epoch, Frame, Offset, Payload, encode_frame};
 
+use super::presence;
 use crate::hub::Batch;
 
 /// The data of one event.
@@ -42,6 +43,9 @@ enum Data<'a> {
 
 /// A batch as one event per publication. `raw` gives the data alone, bytes as base64.
 pub fn batch(batch: &Batch, raw: bool) -> Bytes {
+    if let Some(event) = presence::changes(batch).and_then(|changes| frame(&changes)) {
+        return event;
+    }
     let mut out = Vec::with_capacity(batch.bytes + 64 * batch.publications.len());
     for publication in &batch.publications {
         let data = match &publication.payload {
@@ -79,6 +83,7 @@ pub fn frame(envelope: &Envelope) -> Option<Bytes> {
         Frame::Degraded(_) => "degraded",
         Frame::Restored(_) => "restored",
         Frame::Unsubscribed(_) => "unsubscribed",
+        Frame::Presence(_) => "presence",
         Frame::Subscribed(_)
         | Frame::Batch(_)
         | Frame::Published(_)

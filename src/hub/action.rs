@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_protocol::{Ack, Channel, CloseCode, Envelope, Offset, Position, Problem, PublishCommand};
+use tidings_protocol::{
+    Ack, Channel, CloseCode, Envelope, Offset, Position, PresenceMembers, Problem, PublishCommand,
+};
 
 use super::{Batch, Grant, Page, PageLimit};
 
@@ -23,8 +25,12 @@ pub enum Action {
         since: Option<Position>,
         /// The bounds of the answer.
         limit: PageLimit,
+        /// Who joins.
+        user: Arc<str>,
+        /// Attach to the channel's companion first, where its presence is announced.
+        presence: bool,
     },
-    /// Detach from the channel.
+    /// Detach from the channel, and from its companion.
     Leave {
         /// The channel.
         channel: Channel,
@@ -47,6 +53,13 @@ pub enum Action {
         /// The bounds of the answer.
         limit: PageLimit,
     },
+    /// Read who is in the channel.
+    Members {
+        /// The channel.
+        channel: Channel,
+        /// The most members wanted.
+        limit: usize,
+    },
     /// Publish, in this user's name.
     Publish(PublishCommand),
 }
@@ -62,6 +75,8 @@ pub enum Answer {
     Left,
     /// Of `Resume` and of `Read`.
     Read(Result<Page, Problem>),
+    /// Of `Members`.
+    Members(Result<PresenceMembers, Problem>),
     /// Of `Publish`.
     Published(Result<Published, Problem>),
 }
@@ -93,6 +108,11 @@ pub enum Transmit {
     Close(Close),
 }
 
+/// How long a client that found no room should wait before it comes back; `jitter` (0 to 1) spreads those who came together.
+pub fn come_back_after(jitter: f64) -> Duration {
+    Duration::from_millis(1_000 + (jitter.clamp(0.0, 1.0) * 4_000.0) as u64)
+}
+
 /// Why a connection ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Close {
@@ -108,6 +128,12 @@ impl Close {
     /// A close without advice when to come back.
     pub fn new(code: CloseCode, message: impl Into<String>) -> Close {
         Close { code, message: message.into(), after: None }
+    }
+
+    /// A close for want of something that will be there again: whoever asks all at once for what is missing must not come
+    /// back all at once. `jitter` (0 to 1) spreads the comebacks.
+    pub fn for_now(message: impl Into<String>, jitter: f64) -> Close {
+        Close { after: Some(come_back_after(jitter)), ..Close::new(CloseCode::Overloaded, message) }
     }
 
     /// What the close frame carries: the slug first, at most 123 bytes as RFC 6455 allows.

@@ -30,6 +30,8 @@ pub struct Grant {
     pub publish: Vec<Pattern>,
     /// Channels whose history it may read.
     pub history: Vec<Pattern>,
+    /// Channels of which it may know who is in them.
+    pub presence: Vec<Pattern>,
     /// Channels that it is subscribed to without asking.
     pub channels: Vec<Channel>,
     /// Whether it may look at the server itself: its channels, its connections.
@@ -81,7 +83,14 @@ impl Grant {
     /// Everything, for ever, for nobody in particular: development on loopback.
     pub fn open() -> Grant {
         let all = vec![Pattern::all()];
-        Grant { subscribe: all.clone(), publish: all.clone(), history: all, admin: true, ..Grant::default() }
+        Grant {
+            subscribe: all.clone(),
+            publish: all.clone(),
+            history: all.clone(),
+            presence: all,
+            admin: true,
+            ..Grant::default()
+        }
     }
 
     /// Whether the session may have what is published on `channel` from now on, or since a position that it had.
@@ -98,6 +107,11 @@ impl Grant {
     /// Whether the session may read what `channel` keeps.
     pub fn may_read_history(&self, channel: &Channel) -> bool {
         self.history.iter().any(|pattern| pattern.matches(channel))
+    }
+
+    /// Whether the session may know who is in `channel`.
+    pub fn may_see_presence(&self, channel: &Channel) -> bool {
+        self.presence.iter().any(|pattern| pattern.matches(channel))
     }
 }
 
@@ -142,6 +156,7 @@ mod tests {
             assert_eq!(grant.may_subscribe(&channel(name)), subscribe, "{name}");
             assert_eq!(grant.may_publish(&channel(name)), publish, "{name}");
             assert!(!grant.may_read_history(&channel(name)), "{name}");
+            assert!(!grant.may_see_presence(&channel(name)), "{name}");
         }
         assert!(Grant::open().may_publish(&channel("x")));
     }

@@ -7,9 +7,9 @@
 
 use std::sync::Arc;
 
-use indexmap::IndexSet;
+use indexmap::IndexMap;
 use smallvec::SmallVec;
-use tidings_protocol::Channel;
+use tidings_protocol::{Channel, GapReason};
 
 use super::{Batch, BrokerState, Close, Time, Urgency};
 use crate::ablation::{Safeguard, ablated};
@@ -23,7 +23,7 @@ pub struct Mailbox {
     waiting: Batches,
     bytes: usize,
     bytes_max: usize,
-    forgotten: IndexSet<Channel>,
+    forgotten: IndexMap<Channel, GapReason>,
     /// The last state of the broker that was not taken yet. A place for one, not a queue: an outage that began and ended
     /// since is told to nobody who knew nothing of it, and its end to whoever did; the session keeps apart which.
     broker: Option<BrokerState>,
@@ -41,8 +41,8 @@ pub struct Mailbox {
 pub struct Mail {
     /// Batches in the order in which they were sealed.
     pub batches: Batches,
-    /// Channels that missed something after those batches.
-    pub forgotten: IndexSet<Channel>,
+    /// Channels that missed something after those batches, and why.
+    pub forgotten: IndexMap<Channel, GapReason>,
     /// The broker's state, where it may have changed.
     pub broker: Option<BrokerState>,
     /// The connection is to end, after all of the above.
@@ -67,7 +67,7 @@ impl Mailbox {
             waiting: Batches::new(),
             bytes: 0,
             bytes_max,
-            forgotten: IndexSet::new(),
+            forgotten: IndexMap::new(),
             broker: None,
             close: None,
             leading_until: Time::ZERO,
@@ -79,9 +79,9 @@ impl Mailbox {
     /// Puts a batch in, or remembers that its channel missed something.
     pub fn offer(&mut self, batch: &Arc<Batch>, urgency: Urgency, now: Time) -> Wake {
         let fits = self.waiting.is_empty() || self.bytes + batch.bytes <= self.bytes_max;
-        if !fits || self.forgotten.contains(&batch.channel) {
+        if !fits || self.forgotten.contains_key(&batch.channel) {
             if !ablated(Safeguard::GapOnOverflow) {
-                self.forgotten.insert(batch.channel.clone());
+                self.forgotten.entry(batch.channel.clone()).or_insert(GapReason::Overflow);
             }
         } else {
             self.bytes += batch.bytes;
@@ -99,7 +99,7 @@ impl Mailbox {
 
     /// The channel missed something on its way here.
     pub fn forget(&mut self, channel: &Channel) -> Wake {
-        self.forgotten.insert(channel.clone());
+        self.forgotten.entry(channel.clone()).or_insert(GapReason::Lost);
         self.call()
     }
 
@@ -185,7 +185,7 @@ mod tests {
         mailbox.offer(&batch("small", 1), Urgency::Tick, ms(0));
         let mail = take(&mut mailbox).unwrap();
         assert_eq!(mail.batches.len(), 1);
-        assert_eq!(mail.forgotten.iter().map(Channel::as_str).collect::<Vec<_>>(), ["small"]);
+        assert_eq!(mail.forgotten.keys().map(Channel::as_str).collect::<Vec<_>>(), ["small"]);
         mailbox.offer(&batch("small", 1), Urgency::Tick, ms(0));
         assert_eq!(take(&mut mailbox).unwrap().batches.len(), 1, "what was taken no longer counts");
     }
@@ -198,7 +198,7 @@ mod tests {
             mailbox.offer(&batch("b", 1), Urgency::Tick, ms(0));
         }
         let mail = take(&mut mailbox).unwrap();
-        assert!(mail.forgotten.contains("a"));
+        assert!(mail.forgotten.contains_key("a"));
         let after_loss = mail.batches.iter().filter(|batch| batch.channel.as_str() == "a").count();
         assert_eq!(after_loss, 1, "a hole is never followed by what came after it");
     }

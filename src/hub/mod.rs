@@ -17,7 +17,7 @@ mod stream;
 mod subscription;
 mod time;
 
-pub use action::{Action, Answer, Close, Published, Transmit};
+pub use action::{Action, Answer, Close, Published, Transmit, come_back_after};
 pub use batch::{Batch, Format, Span};
 pub use batcher::{BatchRules, Batcher, Sealed, Urgency};
 pub use broker_state::BrokerState;

@@ -14,6 +14,7 @@
 mod answer;
 mod begin;
 mod outage;
+mod presence;
 #[cfg(test)]
 mod tests;
 
@@ -51,6 +52,8 @@ pub struct SessionConfig {
     pub retry_after: Duration,
     /// The most subscriptions.
     pub channels_max: usize,
+    /// The most members in one list.
+    pub members_max: usize,
     /// The most commands that wait for their turn.
     pub commands_max: usize,
     /// The most bytes of data that a publish may carry.
@@ -106,6 +109,8 @@ pub struct Session {
     cursor: CursorState,
     /// The broker as the client was told, or will be with the greeting.
     broker: BrokerState,
+    /// Where, from 0 to 1, it is among those who came together: what all would do at once is spread by it.
+    jitter: f64,
     transmits: VecDeque<Transmit>,
 }
 
@@ -121,15 +126,17 @@ enum State {
 enum Asked {
     Connect { id: Option<u64> },
     Refresh { id: Option<u64> },
-    Join { id: Option<u64>, channel: Channel, since: Option<Position> },
+    Join { id: Option<u64>, channel: Channel, since: Option<Position>, presence: bool },
     Leave,
     History { id: Option<u64>, channel: Channel },
     BackFill { channel: Channel },
+    Members { id: Option<u64> },
     Publish { id: Option<u64> },
 }
 
 impl Session {
-    /// A session that just connected. Without a grant it waits for `connect`. `jitter` (0 to 1) spreads its pings.
+    /// A session that just connected. Without a grant it waits for `connect`. `jitter` (0 to 1) spreads its pings
+    /// and its comeback.
     pub fn new(
         config: Arc<SessionConfig>,
         name: String,
@@ -152,6 +159,7 @@ impl Session {
             greet_after: 0,
             cursor: CursorState::None,
             broker: BrokerState::Up,
+            jitter,
             transmits: VecDeque::new(),
         };
         if let Some(grant) = grant {
@@ -160,16 +168,15 @@ impl Session {
         session
     }
 
-    /// A session that subscribes to all it will ever subscribe to before it is greeted, as SSE does: each channel with
+    /// A session that subscribes to all it will ever subscribe to before it is greeted, as SSE does: to each channel since
     /// the position that the client's cursor has for it.
-    pub fn with_channels(mut self, channels: Vec<(Channel, Option<Position>)>, cursor: CursorState) -> Self {
+    pub fn with_channels(mut self, subscribes: Vec<SubscribeCommand>, cursor: CursorState) -> Self {
         self.transmits.clear();
         self.commands.clear();
-        self.greet_after = channels.len();
+        self.greet_after = subscribes.len();
         self.cursor = cursor;
-        for (channel, since) in channels {
-            self.commands.push_back((None, Ok(Command::Subscribe(SubscribeCommand { channel, since }))));
-        }
+        let commands = subscribes.into_iter().map(|subscribe| (None, Ok(Command::Subscribe(subscribe))));
+        self.commands.extend(commands);
         self
     }
 
@@ -178,8 +185,8 @@ impl Session {
         self.grant = grant;
         self.greet();
         for channel in self.grant.channels.clone() {
-            self.commands
-                .push_back((None, Ok(Command::Subscribe(SubscribeCommand { channel, since: None }))));
+            let subscribe = SubscribeCommand { channel, since: None, presence: false };
+            self.commands.push_back((None, Ok(Command::Subscribe(subscribe))));
         }
     }
 
@@ -254,7 +261,7 @@ impl Session {
         }
         if self.greet_after > 0 {
             // Nothing is said before the greeting: what comes so early is read from history after it.
-            return self.handle_forgotten(&batch.channel);
+            return self.handle_forgotten(&batch.channel, GapReason::Overflow);
         }
         let Some((_, name, subscription)) = self.subscriptions.get_full_mut2(&batch.channel) else { return };
         if !name.is_copy_of(&batch.channel) {
@@ -274,15 +281,15 @@ impl Session {
         }
     }
 
-    /// The mailbox forgot something of this channel, or the broker lost it.
-    pub fn handle_forgotten(&mut self, channel: &Channel) {
+    /// The mailbox forgot something of this channel, or the broker lost it; `why` is told where no history makes it good.
+    pub fn handle_forgotten(&mut self, channel: &Channel, why: GapReason) {
         let Some(subscription) = self.subscriptions.get_mut(channel) else { return };
         match subscription.fall_behind() {
             Fallen::Read => self.behind.push_back(channel.clone()),
             Fallen::Reading => {}
             // A channel without history begins with the greeting.
             Fallen::Gap if self.greet_after > 0 => {}
-            Fallen::Gap => self.declare_gap(channel, GapReason::Overflow, None),
+            Fallen::Gap => self.declare_gap(channel, why, None),
         }
     }
 

@@ -66,6 +66,8 @@ impl Connections {
 mod tests {
     use super::*;
     use crate::hub::Mail;
+    use crate::node::Profile;
+    use tidings_protocol::Transport;
 
     const DOWN: BrokerState = BrokerState::Down { since_ms: 5 };
 
@@ -76,7 +78,7 @@ mod tests {
     }
 
     fn enter(connections: &Connections, session: u64) -> Arc<SharedMailbox> {
-        let mailbox = Arc::new(SharedMailbox::new(1_000));
+        let mailbox = Arc::new(SharedMailbox::new(1_000, Profile::new(Transport::WebSocket, 0)));
         connections.insert(SessionId(session), &mailbox);
         mailbox
     }

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use super::SharedMailbox;
+use super::cluster::Cluster;
 use super::connections::Connections;
 use crate::broker::BrokerEvent;
 use crate::clock::Clock;
@@ -42,6 +43,7 @@ pub(super) struct EventLoop {
     pub(super) broker: &'static str,
     pub(super) commands: mpsc::Receiver<NodeCommand>,
     pub(super) events: mpsc::Receiver<BrokerEvent>,
+    pub(super) cluster: Arc<Cluster>,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
     /// Mailboxes to wake when everything of this round is in: one wake-up, hence one write, for all of it.
@@ -102,8 +104,8 @@ impl EventLoop {
                 done.send(()).ok();
             }
             NodeCommand::Channels { limit, done } => {
-                let channels =
-                    self.hub.channels().take(limit).map(|(channel, count)| (channel.clone(), count));
+                let channels = self.hub.channels().filter(|(channel, _)| !channel.is_presence()).take(limit);
+                let channels = channels.map(|(channel, count)| (channel.clone(), count));
                 done.send(channels.collect()).ok();
             }
         }
@@ -124,6 +126,8 @@ impl EventLoop {
                     }
                 }
             }
+            BrokerEvent::Interrupted(interruption) => self.metrics.interrupted(interruption.as_str()),
+            BrokerEvent::Told(message) => self.cluster.handle_message(message),
             BrokerEvent::State(state) => self.handle_broker_state(state),
         }
     }

@@ -1,13 +1,17 @@
-//! What others may touch of a connection: its mailbox and its waker, behind a lock held for one push.
+//! What others may touch of a connection: its mailbox and its waker, behind a lock held for one push, and its profile.
 
 use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 
-use crate::hub::{Mail, Mailbox, Wake};
+use super::Profile;
+use crate::hub::{Close, Mail, Mailbox, Wake};
 
 /// A mailbox that the hub puts into and one connection takes out of.
 #[derive(Debug)]
-pub struct SharedMailbox(Mutex<Inner>);
+pub struct SharedMailbox {
+    inner: Mutex<Inner>,
+    profile: Profile,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -19,16 +23,28 @@ struct Inner {
 }
 
 impl SharedMailbox {
-    /// An empty mailbox for at most `bytes_max` bytes.
-    pub fn new(bytes_max: usize) -> Self {
+    /// An empty mailbox for at most `bytes_max` bytes, of a connection with this profile.
+    pub fn new(bytes_max: usize, profile: Profile) -> Self {
         let mailbox = Mailbox::new(bytes_max);
         let inner = Inner { mailbox, called: false, waker: Waker::noop().clone() };
-        SharedMailbox(Mutex::new(inner))
+        SharedMailbox { inner: Mutex::new(inner), profile }
+    }
+
+    /// Whose connection it is.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
     }
 
     /// Changes what is inside; the caller sees to the wake-up that this asks for.
     pub fn with(&self, change: impl FnOnce(&mut Mailbox) -> Wake) -> Wake {
         self.locked(|inner| change(&mut inner.mailbox))
+    }
+
+    /// Tells the connection to end after what it has to deliver.
+    pub fn close(&self, close: Close) {
+        if self.with(|inside| inside.close(close)) == Wake::Now {
+            self.wake();
+        }
     }
 
     /// Tells the connection to look.
@@ -53,6 +69,6 @@ impl SharedMailbox {
     }
 
     fn locked<T>(&self, look: impl FnOnce(&mut Inner) -> T) -> T {
-        look(&mut self.0.lock().expect("nothing panics while it holds a mailbox"))
+        look(&mut self.inner.lock().expect("nothing panics while it holds a mailbox"))
     }
 }

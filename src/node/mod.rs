@@ -2,26 +2,36 @@
 //!
 //! It does not know how a subscriber is connected, nor how the broker stores.
 
+mod cluster;
 mod connections;
 mod event_loop;
+mod inquiry;
 mod mailbox;
+mod member;
+mod operation;
+mod profile;
 
+pub use inquiry::Findings;
 pub use mailbox::SharedMailbox;
+pub use member::Member;
+pub use profile::Profile;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tidings_protocol::{Ack, Channel, CloseCode, Code, Position, Problem, PublishCommand};
+use tidings_protocol::{
+    Ack, Channel, CloseCode, ClusterAsk, Code, Position, PresenceMembers, Problem, PublishCommand,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use crate::ablation::{Safeguard, ablated};
-use crate::broker::{Broker, BrokerEvent};
+use crate::broker::{Broker, BrokerEvent, InstanceCard, Peer};
 use crate::clock::Clock;
 use crate::config::{BatchMode, Limits, Namespace, Namespaces};
-use crate::hub::{BatchRules, BrokerState, Close, Hub, Page, PageLimit, Published, SessionId, Wake};
+use crate::hub::{BatchRules, BrokerState, Close, Hub, Page, PageLimit, Published, SessionId};
 use crate::observe::Metrics;
+use cluster::Cluster;
 use connections::Connections;
 use event_loop::{EventLoop, NodeCommand};
 
@@ -38,7 +48,11 @@ pub struct Node {
     namespaces: Namespaces,
     rules: HashMap<Arc<str>, Arc<BatchRules>>,
     connections: Arc<Connections>,
+    cluster: Arc<Cluster>,
+    clock: Clock,
     next_session: AtomicU64,
+    /// What connections that ended still have to take back.
+    parting: TaskTracker,
     /// Publishes on their way; closed once no more are taken.
     publishing: TaskTracker,
 }
@@ -46,6 +60,7 @@ pub struct Node {
 impl Node {
     /// Joins a broker and the receiving end of its announcements; runs until dropped.
     pub fn start(
+        card: Arc<InstanceCard>,
         broker: Arc<dyn Broker>,
         events: mpsc::Receiver<BrokerEvent>,
         namespaces: Namespaces,
@@ -55,10 +70,12 @@ impl Node {
     ) -> Arc<Node> {
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
         let connections = Arc::new(Connections::new(broker.state()));
+        let cluster = Arc::new(Cluster::new(card, broker.clone(), connections.clone(), clock));
         let event_loop = EventLoop {
             hub: Hub::default(),
             connections: connections.clone(),
             broker: broker.name(),
+            cluster: cluster.clone(),
             commands,
             events,
             clock,
@@ -75,6 +92,9 @@ impl Node {
             namespaces,
             rules,
             connections,
+            cluster,
+            clock,
+            parting: TaskTracker::new(),
             next_session: AtomicU64::new(1),
             publishing: TaskTracker::new(),
         })
@@ -84,11 +104,12 @@ impl Node {
     pub fn enter(self: &Arc<Self>, mailbox: Arc<SharedMailbox>) -> Member {
         let session = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
         self.connections.insert(session, &mailbox);
+        self.cluster.card().connection_opened();
         if self.publishing.is_closed() {
             // It was admitted before the drain began, and may be in nobody's list of what is to be closed.
             self.close(session, Close::new(CloseCode::Restart, "the server restarts"));
         }
-        Member { node: self.clone(), session, mailbox, channels: Vec::new() }
+        Member::new(self.clone(), session, mailbox)
     }
 
     /// Publishes, unless this instance is about to end.
@@ -124,6 +145,19 @@ impl Node {
         page.ok_or_else(|| Code::HistoryDisabled.into())
     }
 
+    /// Who is in the channel, on all instances that share the broker; at most `limit` of them.
+    pub async fn members(&self, channel: &Channel, limit: usize) -> Result<PresenceMembers, Problem> {
+        match self.has_presence(channel) {
+            true => Ok(self.broker.members(channel, limit).await?),
+            false => Err(Code::PresenceDisabled.into()),
+        }
+    }
+
+    /// Whether it is known who is in the channel.
+    pub fn has_presence(&self, channel: &Channel) -> bool {
+        self.namespaces.of(channel.as_str()).presence
+    }
+
     /// Channels with subscribers here or with history, at most `limit` of each kind.
     pub async fn channels(
         &self,
@@ -136,6 +170,16 @@ impl Node {
     /// The number of connections.
     pub fn connections(&self) -> usize {
         self.connections.len()
+    }
+
+    /// The instances of the cluster: this one as it is now, the others as they were heard of last.
+    pub fn instances(&self) -> Vec<Peer> {
+        self.cluster.instances()
+    }
+
+    /// Has every instance do something with its connections, and names those that did not answer within 2 s.
+    pub async fn ask_all(&self, ask: ClusterAsk) -> Result<Findings, Problem> {
+        self.cluster.ask(ask).await
     }
 
     /// Whether the event loop runs: without it nothing that is published reaches anybody.
@@ -160,6 +204,12 @@ impl Node {
         self.ask(|done| NodeCommand::Flush { done }).await
     }
 
+    /// Returns when nothing is left of connections that ended. To be called when no more begin.
+    pub async fn all_parted(&self) {
+        self.parting.close();
+        self.parting.wait().await;
+    }
+
     /// Takes leave of the instances that share the broker.
     pub async fn leave(&self) {
         self.broker.leave().await;
@@ -172,16 +222,20 @@ impl Node {
 
     /// Tells a connection to end after what it has to deliver.
     pub fn close(&self, session: SessionId, close: Close) {
-        if let Some(mailbox) = self.connections.mailbox(session)
-            && mailbox.with(|inside| inside.close(close)) == Wake::Now
-        {
-            mailbox.wake();
+        if let Some(mailbox) = self.connections.mailbox(session) {
+            mailbox.close(close);
         }
     }
 
-    async fn attach(&self, channel: &Channel, member: &Member) -> Result<(), Problem> {
-        let (session, mailbox) = (member.session, member.mailbox.clone());
-        let rules = self.rules[&self.namespaces.of(channel.as_str()).name].clone();
+    async fn attach(
+        &self,
+        channel: &Channel,
+        session: SessionId,
+        mailbox: Arc<SharedMailbox>,
+    ) -> Result<(), Problem> {
+        let subject = channel.presence_of();
+        let namespace = self.namespaces.of(subject.as_ref().unwrap_or(channel).as_str());
+        let rules = self.rules[&namespace.name].clone();
         let channel = channel.clone();
         let attach = |done| NodeCommand::Attach { channel: channel.clone(), session, mailbox, rules, done };
         self.ask(attach).await?;
@@ -213,79 +267,5 @@ fn batch_rules(namespace: &Namespace, limits: &Limits) -> BatchRules {
         leading: namespace.leading,
         publications_max: limits.batch_publications_max,
         bytes_max: limits.batch_bytes_max,
-    }
-}
-
-/// A connection's place in the node: what it is attached to ends with it, whatever ends it.
-pub struct Member {
-    node: Arc<Node>,
-    session: SessionId,
-    mailbox: Arc<SharedMailbox>,
-    channels: Vec<Channel>,
-}
-
-impl Member {
-    /// The connection's name in this process.
-    pub fn session(&self) -> SessionId {
-        self.session
-    }
-
-    /// Attaches to a channel, then reads what it holds after `since`; `None` for a volatile channel.
-    pub async fn join(
-        &mut self,
-        channel: Channel,
-        since: Option<Position>,
-        limit: PageLimit,
-    ) -> Result<Option<Page>, Problem> {
-        let joined = self.attach_and_read(&channel, since, limit).await;
-        if joined.is_err() {
-            self.leave(&channel).await;
-        }
-        joined
-    }
-
-    async fn attach_and_read(
-        &mut self,
-        channel: &Channel,
-        since: Option<Position>,
-        limit: PageLimit,
-    ) -> Result<Option<Page>, Problem> {
-        let broker = self.node.broker.clone();
-        let history = || broker.resume(channel.clone(), since.clone(), limit);
-        if ablated(Safeguard::ListenBeforeRead) {
-            let page = history().await?;
-            self.attach(channel).await?;
-            return Ok(page);
-        }
-        // Listen before reading history: a publication between the two is then seen twice, never missed.
-        self.attach(channel).await?;
-        Ok(history().await?)
-    }
-
-    /// Detaches from a channel.
-    pub async fn leave(&mut self, channel: &Channel) {
-        self.channels.retain(|attached| attached != channel);
-        self.node.detach(channel, self.session).await;
-    }
-
-    async fn attach(&mut self, channel: &Channel) -> Result<(), Problem> {
-        self.channels.push(channel.clone());
-        self.node.attach(channel, self).await
-    }
-}
-
-impl Drop for Member {
-    fn drop(&mut self) {
-        self.node.connections.remove(self.session);
-        let (node, session, channels) = (self.node.clone(), self.session, std::mem::take(&mut self.channels));
-        if channels.is_empty() {
-            return;
-        }
-        // Dropping happens in a task, also when that task panicked; detaching may have to wait for room.
-        tokio::spawn(async move {
-            for channel in channels {
-                node.detach(&channel, session).await;
-            }
-        });
     }
 }

@@ -35,15 +35,14 @@ impl BrokerHealth {
         self.is_delivering && self.state.is_up()
     }
 
-    /// Its name, and what is wrong with it; `unix_ms` is the moment, in milliseconds since 1970.
+    /// How it is; `unix_ms` is the moment, in milliseconds since 1970.
     fn detail(&self, unix_ms: u64) -> String {
-        let name = self.name;
         match self.state {
             BrokerState::Down { since_ms } => {
-                format!("{name}, unreachable for {} s", unix_ms.saturating_sub(since_ms) / 1_000)
+                format!("unreachable for {} s", unix_ms.saturating_sub(since_ms) / 1_000)
             }
-            BrokerState::Up if !self.is_delivering => format!("{name}, its announcements are not delivered"),
-            BrokerState::Up => name.to_owned(),
+            BrokerState::Up if !self.is_delivering => "its announcements are not delivered".to_owned(),
+            BrokerState::Up => "reachable".to_owned(),
         }
     }
 }
@@ -70,7 +69,7 @@ pub struct HealthReport {
 /// One part.
 #[derive(Debug, Serialize)]
 pub struct Component {
-    /// What it is.
+    /// What it is: the broker by its name, as clients are told of its outages, or `connections`.
     pub component: &'static str,
     /// `ok` or `degraded`.
     pub status: &'static str,
@@ -110,7 +109,7 @@ impl Health {
             version: env!("CARGO_PKG_VERSION"),
             components: vec![
                 Component {
-                    component: "broker",
+                    component: broker.name,
                     status: status(broker.is_up()),
                     detail: broker.detail(unix_ms),
                 },
@@ -146,13 +145,14 @@ mod tests {
         let down = BrokerHealth { state: BrokerState::Down { since_ms: 5_000 }, ..UP };
         let stuck = BrokerHealth { is_delivering: false, ..UP };
         for (broker, status, detail) in [
-            (UP, "ok", "redis"),
-            (down, "degraded", "redis, unreachable for 12 s"),
-            (stuck, "degraded", "redis, its announcements are not delivered"),
+            (UP, "ok", "reachable"),
+            (down, "degraded", "unreachable for 12 s"),
+            (stuck, "degraded", "its announcements are not delivered"),
         ] {
             let report = health.report(broker, 0, 10, 17_900);
-            let Component { status: of_broker, detail: seen, .. } = &report.components[0];
+            let Component { component, status: of_broker, detail: seen } = &report.components[0];
             assert_eq!((report.status, *of_broker, seen.as_str()), (status, status, detail));
+            assert_eq!(*component, "redis");
         }
     }
 }

@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
-use tidings_protocol::{CloseCode, Code, GapReason};
+use tidings_protocol::{CloseCode, Code, GapReason, Transport};
 
 use crate::hub::Batch;
 
@@ -23,6 +23,15 @@ pub enum TransportKind {
     Sse,
 }
 
+impl From<TransportKind> for Transport {
+    fn from(kind: TransportKind) -> Transport {
+        match kind {
+            TransportKind::WebSocket => Transport::WebSocket,
+            TransportKind::Sse => Transport::Sse,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Slug {
     code: &'static str,
@@ -31,6 +40,11 @@ struct Slug {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
     result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Cause {
+    cause: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -66,11 +80,14 @@ pub struct Metrics {
     published: Counter,
     broker_events: Counter,
     broker_losses: Counter,
+    broker_interruptions: Family<Cause, Counter>,
     batch_sizes: Histogram,
     batches: Counter,
     panics: Counter,
     requests: Family<Request, Histogram>,
     broker_up: Gauge<u64, AtomicU64>,
+    cluster_instances: Gauge<u64, AtomicU64>,
+    cluster_silent: Gauge<u64, AtomicU64>,
 }
 
 impl Metrics {
@@ -88,11 +105,14 @@ impl Metrics {
             published: Counter::default(),
             broker_events: Counter::default(),
             broker_losses: Counter::default(),
+            broker_interruptions: Family::default(),
             batch_sizes: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
             batches: Counter::default(),
             panics: Counter::default(),
             requests: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_1, 4.0, 9))),
             broker_up: Gauge::default(),
+            cluster_instances: Gauge::default(),
+            cluster_silent: Gauge::default(),
         };
         metrics.register_transports();
         metrics.register_all();
@@ -142,6 +162,11 @@ impl Metrics {
         );
         registry.register("broker_events", "Announcements taken from the broker", self.broker_events.clone());
         registry.register("broker_losses", "Announcements known to be lost", self.broker_losses.clone());
+        registry.register(
+            "broker_interruptions",
+            "What may have cost announcements, so that history was read, by cause",
+            self.broker_interruptions.clone(),
+        );
         registry.register("batches", "Batches sealed", self.batches.clone());
         registry.register("batch_size_messages", "Publications in a batch", self.batch_sizes.clone());
         registry.register("panics", "Defects caught at the boundary of a connection", self.panics.clone());
@@ -149,6 +174,16 @@ impl Metrics {
             "broker_up",
             "1 while the broker can be reached and what it announces is delivered",
             self.broker_up.clone(),
+        );
+        registry.register(
+            "cluster_instances",
+            "Instances that were heard of lately, this one among them",
+            self.cluster_instances.clone(),
+        );
+        registry.register(
+            "cluster_silent",
+            "Instances that were not heard of lately and did not say that they leave",
+            self.cluster_silent.clone(),
         );
         let help = "Time from a request's head to its answer's head";
         registry.register_with_unit("http_request_duration", help, Unit::Seconds, self.requests.clone());
@@ -224,6 +259,11 @@ impl Metrics {
         self.broker_losses.inc();
     }
 
+    /// Announcements may have been lost, and are looked for.
+    pub fn interrupted(&self, cause: &'static str) {
+        self.broker_interruptions.get_or_create(&Cause { cause }).inc();
+    }
+
     /// A batch was sealed.
     pub fn sealed(&self, batch: &Batch) {
         self.batches.inc();
@@ -239,6 +279,12 @@ impl Metrics {
     pub fn answered(&self, method: &'static str, route: &str, status: u16, took: Duration) {
         let request = Request { method, route: route.to_owned(), status };
         self.requests.get_or_create(&request).observe(took.as_secs_f64());
+    }
+
+    /// Instances are in the cluster.
+    pub fn clustered(&self, heard: usize, silent: usize) {
+        self.cluster_instances.set(heard as u64);
+        self.cluster_silent.set(silent as u64);
     }
 
     /// All numbers as text; whether the broker is up is known when it is asked.
@@ -267,14 +313,19 @@ mod tests {
         metrics.opened(TransportKind::Sse);
         metrics.delivered(TransportKind::WebSocket, 3);
         metrics.refused(Code::BadFrame);
+        metrics.interrupted("lag");
         metrics.answered("POST", "/v1/publish/{channel}", 200, Duration::from_millis(1));
+        metrics.clustered(3, 1);
         let text = metrics.encode(true);
         for line in [
             "tidings_connections{transport=\"Sse\"} 1",
             "tidings_messages_delivered_total{transport=\"WebSocket\"} 3",
             "tidings_errors_total{code=\"bad_frame\"} 1",
             "tidings_http_request_duration_seconds_count{method=\"POST\",route=\"/v1/publish/{channel}\",status=\"200\"} 1",
+            "tidings_broker_interruptions_total{cause=\"lag\"} 1",
             "tidings_broker_up 1",
+            "tidings_cluster_instances 3",
+            "tidings_cluster_silent 1",
         ] {
             assert!(text.contains(line), "{line} in\n{text}");
         }

@@ -281,9 +281,9 @@ impl<W: Wire> Driver<W> {
         for batch in std::mem::take(&mut self.mail.batches) {
             self.session.handle_batch(&batch);
         }
-        for channel in self.mail.forgotten.drain(..) {
+        for (channel, why) in self.mail.forgotten.drain(..) {
             self.metrics.fell_behind();
-            self.session.handle_forgotten(&channel);
+            self.session.handle_forgotten(&channel, why);
         }
         if let Some(state) = self.mail.broker.take() {
             self.session.handle_broker_state(state);

@@ -11,7 +11,7 @@ use axum::http::{Response, StatusCode};
 use axum::response::IntoResponse;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
-use tidings_protocol::{Channel, Code, Position, Problem, SUBPROTOCOL_JSON};
+use tidings_protocol::{Channel, Code, Position, Problem, SUBPROTOCOL_JSON, SubscribeCommand};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::server::create_response;
 use tracing::debug;
@@ -26,9 +26,9 @@ use crate::api::{ApiError, read_body};
 use crate::auth::refused;
 use crate::dialect;
 use crate::dialect::cursor::{self, Cursor};
-use crate::hub::{CursorState, Grant, Session, SessionConfig, SessionId};
+use crate::hub::{CursorState, Grant, Session, SessionConfig, come_back_after};
 use crate::instance::Instance;
-use crate::node::{Member, SharedMailbox};
+use crate::node::{Member, Profile, SharedMailbox};
 
 /// `GET /ws`
 pub async fn websocket(
@@ -80,11 +80,12 @@ fn open<W: Wire>(
     wire: W,
     prepare: impl FnOnce(Session) -> Session,
 ) {
-    let mailbox = Arc::new(SharedMailbox::new(instance.config.limits.mailbox_bytes));
+    let profile = Profile::new(W::KIND.into(), instance.clock.unix_ms());
+    let mailbox = Arc::new(SharedMailbox::new(instance.config.limits.mailbox_bytes, profile));
     let member: Member = instance.node.enter(mailbox.clone());
-    let SessionId(number) = member.session();
-    let name = format!("{}-{number}", instance.seed);
-    let session = Session::new(config, name, grant, instance.jitter(), instance.clock.now());
+    grant.iter().for_each(|grant| member.identify(&grant.user));
+    let session =
+        Session::new(config, member.name().to_string(), grant, instance.jitter(), instance.clock.now());
     let connection = Connection {
         session: prepare(session),
         wire,
@@ -106,7 +107,7 @@ fn open<W: Wire>(
 /// What a stream is asked for.
 #[derive(Debug, Default)]
 struct StreamRequest {
-    channels: Vec<(Channel, Option<Position>)>,
+    subscribes: Vec<SubscribeCommand>,
     raw: bool,
     cursor: Option<String>,
 }
@@ -117,15 +118,18 @@ pub async fn sse_get(
     request: Request,
 ) -> Result<Response<Body>, ApiError> {
     let mut wanted = StreamRequest::default();
+    let mut presence = false;
     for (name, value) in form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()) {
         match &*name {
-            "channel" => wanted.channels.push((channel(&value)?, None)),
+            "channel" => wanted.subscribes.push(at_the_head(channel(&value)?)),
             "raw" => wanted.raw = matches!(&*value, "1" | "true"),
+            "presence" => presence = matches!(&*value, "1" | "true"),
             "last_event_id" => wanted.cursor = Some(value.into_owned()),
             // Other names belong to later versions, or to whoever is in between.
             _ => {}
         }
     }
+    wanted.subscribes.iter_mut().for_each(|subscribe| subscribe.presence = presence);
     stream(&instance, request.headers(), wanted)
 }
 
@@ -144,14 +148,16 @@ pub async fn sse_post(
     struct Subscribe {
         channel: String,
         since: Option<Position>,
+        #[serde(default)]
+        presence: bool,
     }
     let headers = request.headers().clone();
     let body = read_body(&instance, request, instance.config.limits.message_bytes_max).await?;
     let form: Form = serde_json::from_slice(&body)
         .map_err(|e| Problem::new(Code::BadRequest, format!("the body is no subscription: {e}")))?;
     let mut wanted = StreamRequest { raw: form.raw, ..StreamRequest::default() };
-    for subscribe in form.subscribe {
-        wanted.channels.push((channel(&subscribe.channel)?, subscribe.since));
+    for Subscribe { channel: name, since, presence } in form.subscribe {
+        wanted.subscribes.push(SubscribeCommand { channel: channel(&name)?, since, presence });
     }
     stream(&instance, &headers, wanted)
 }
@@ -160,15 +166,20 @@ fn channel(name: &str) -> Result<Channel, Problem> {
     Channel::parse(name).map_err(|e| Problem::new(Code::ChannelInvalid, e.to_string()))
 }
 
+/// A subscription from now on.
+fn at_the_head(channel: Channel) -> SubscribeCommand {
+    SubscribeCommand { channel, since: None, presence: false }
+}
+
 fn stream(
     instance: &Arc<Instance>,
     headers: &HeaderMap,
     wanted: StreamRequest,
 ) -> Result<Response<Body>, ApiError> {
     let grant = grant_of(instance, headers)?.ok_or_else(refused)?;
-    let StreamRequest { channels, raw, cursor } = wanted;
-    let channels = with_granted(&grant, channels);
-    check(instance, &grant, &channels)?;
+    let StreamRequest { subscribes, raw, cursor } = wanted;
+    let mut subscribes = with_granted(&grant, subscribes);
+    check(instance, &grant, &subscribes)?;
     if admit(instance).is_err() {
         return Ok(come_back_later(instance));
     }
@@ -182,57 +193,61 @@ fn stream(
         Some(Err(_)) => CursorState::Unreadable,
     };
     let cursor = cursor.and_then(Result::ok);
-    let resume = |(channel, since): (Channel, Option<Position>)| {
-        let since = cursor.as_ref().and_then(|cursor| cursor.position(&channel).cloned()).or(since);
-        (channel, since)
-    };
-    let channels = channels.into_iter().map(resume).collect();
+    for SubscribeCommand { channel, since, .. } in &mut subscribes {
+        let position = cursor.as_ref().and_then(|cursor| cursor.position(channel).cloned());
+        *since = position.or(since.take());
+    }
 
     let (wire, body): (SseWire, Body) = sse::stream(raw);
     let config = instance.sse.clone();
-    open(instance, config, Some(grant), wire, |session| session.with_channels(channels, cursor_state));
+    open(instance, config, Some(grant), wire, |session| session.with_channels(subscribes, cursor_state));
     Ok(event_stream(body))
 }
 
 /// The asked channels, each once, and those that the credential subscribes to by itself.
-fn with_granted(grant: &Grant, asked: Vec<(Channel, Option<Position>)>) -> Vec<(Channel, Option<Position>)> {
-    let mut channels: Vec<(Channel, Option<Position>)> = Vec::new();
-    let granted = grant.channels.iter().map(|channel| (channel.clone(), None));
-    for (channel, since) in asked.into_iter().chain(granted) {
-        if !channels.iter().any(|(known, _)| *known == channel) {
-            channels.push((channel, since));
+fn with_granted(grant: &Grant, asked: Vec<SubscribeCommand>) -> Vec<SubscribeCommand> {
+    let mut subscribes: Vec<SubscribeCommand> = Vec::new();
+    let granted = grant.channels.iter().cloned().map(at_the_head);
+    for subscribe in asked.into_iter().chain(granted) {
+        if !subscribes.iter().any(|known| known.channel == subscribe.channel) {
+            subscribes.push(subscribe);
         }
     }
-    channels
+    subscribes
 }
 
-fn check(
-    instance: &Instance,
-    grant: &Grant,
-    channels: &[(Channel, Option<Position>)],
-) -> Result<(), Problem> {
+fn check(instance: &Instance, grant: &Grant, subscribes: &[SubscribeCommand]) -> Result<(), Problem> {
     let most = instance.config.limits.channels_per_connection.min(cursor::CHANNELS_MAX);
-    if channels.is_empty() {
+    if subscribes.is_empty() {
         return Err(Problem::new(Code::BadRequest, "a stream needs a channel: /sse?channel=tickets"));
     }
-    if channels.len() > most {
-        let message = format!("a stream has at most {most} channels, {} were asked for", channels.len());
+    let heard = subscribes.iter().filter(|subscribe| subscribe.presence);
+    let count = subscribes.len() + heard.clone().count();
+    if count > most {
+        let message = format!("a stream has at most {most} channels, {count} were asked for");
         return Err(Problem::new(Code::TooManyItems, message));
     }
-    match channels.iter().find(|(channel, _)| !grant.may_subscribe(channel)) {
-        None => Ok(()),
-        Some((channel, _)) => {
-            let message = format!("the credential does not allow to subscribe to {channel}");
-            Err(Problem::new(Code::ChannelNotAllowed, message))
-        }
+    let refused = |channel: &Channel, what: &str| {
+        let message = format!("the credential does not allow to {what} {channel}");
+        Err(Problem::new(Code::ChannelNotAllowed, message))
+    };
+    if let Some(subscribe) = subscribes.iter().find(|asked| !grant.may_subscribe(&asked.channel)) {
+        return refused(&subscribe.channel, "subscribe to");
+    }
+    if let Some(subscribe) = heard.clone().find(|asked| !grant.may_see_presence(&asked.channel)) {
+        return refused(&subscribe.channel, "see the presence of");
+    }
+    match heard.clone().all(|asked| instance.node.has_presence(&asked.channel)) {
+        true => Ok(()),
+        false => Err(Code::PresenceDisabled.into()),
     }
 }
 
 /// A browser's EventSource gives up for good on anything but 200: so whoever finds no room gets an empty stream and the
 /// advice when to come back.
 fn come_back_later(instance: &Instance) -> Response<Body> {
-    let milliseconds = 1_000 + (instance.jitter() * 4_000.0) as u64;
-    event_stream(Body::from(dialect::sse::retry(milliseconds)))
+    let after = come_back_after(instance.jitter());
+    event_stream(Body::from(dialect::sse::retry(after.as_millis() as u64)))
 }
 
 fn event_stream(body: Body) -> Response<Body> {

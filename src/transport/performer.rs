@@ -25,11 +25,13 @@ impl Performer {
         match action {
             Action::Authenticate { token } => {
                 let now = Now { time: self.clock.now(), unix: self.clock.unix_ms() / 1_000 };
-                Answer::Authenticated(self.authenticator.authenticate(&token, now))
+                let granted = self.authenticator.authenticate(&token, now);
+                granted.iter().for_each(|grant| self.member.identify(&grant.user));
+                Answer::Authenticated(granted)
             }
-            Action::Join { channel, since, limit } => {
+            Action::Join { channel, since, limit, user, presence } => {
                 let resumes = since.is_some();
-                let page = self.member.join(channel, since, limit).await;
+                let page = self.member.join(channel, since, limit, user, presence).await;
                 if let (true, Ok(page)) = (resumes, &page) {
                     self.metrics.resumed(page.as_ref().is_some_and(|page| page.gap.is_none()));
                 }
@@ -45,6 +47,7 @@ impl Performer {
             Action::Read { channel, since, limit } => {
                 Answer::Read(self.node.history(channel, since, limit).await)
             }
+            Action::Members { channel, limit } => Answer::Members(self.node.members(&channel, limit).await),
             Action::Publish(publish) => self.publish(publish).await,
         }
     }

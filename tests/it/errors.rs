@@ -17,13 +17,8 @@ const NOT_YET: &[(Code, &str)] = &[
 ];
 
 /// Codes that only commands can meet.
-const SOCKETS_ONLY: &[Code] = &[
-    Code::BadFrame,
-    Code::UnknownCommand,
-    Code::PresenceDisabled,
-    Code::AlreadySubscribed,
-    Code::NotSubscribed,
-];
+const SOCKETS_ONLY: &[Code] =
+    &[Code::BadFrame, Code::UnknownCommand, Code::AlreadySubscribed, Code::NotSubscribed];
 
 /// Codes whose answer is hyper's, before any of our code sees the request: a status and no body.
 const STATUS_ONLY: &[Code] = &[Code::HeadersTooLarge];
@@ -41,6 +36,7 @@ fn requests(server: &TestServer) -> Vec<(Code, Request)> {
         (Code::BadRequest, key(server.post("/v1/publish/a?ack=perhaps", "1"))),
         (Code::BadRequest, key(server.post("/v1/publish", "{}"))),
         (Code::BadRequest, key(server.get("/ws"))),
+        (Code::PresenceDisabled, key(server.get("/v1/channels/a/presence"))),
         (Code::InvalidJson, json("{")),
         (Code::Unauthorized, server.post("/v1/publish/a", "1")),
         (Code::Unauthorized, server.get("/sse?channel=a")),

@@ -42,3 +42,42 @@ async fn hundreds_of_websockets_lose_nothing_though_every_fifth_is_cut() {
 async fn hundreds_of_streams_lose_nothing_though_every_fifth_is_cut() {
     check("sse").await;
 }
+
+/// The whole measurement of a cluster, in little.
+async fn cluster(arguments: &[&str]) -> std::process::Output {
+    let little = ["--rounds", "2", "--publishers", "8", "--publications", "300", "--warm-up", "40"];
+    let latency = ["--clients", "30", "--rate", "20", "--seconds", "1"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
+    command.args(["bench", "cluster", "--json"]).args(little).args(latency).args(arguments);
+    command.stdin(Stdio::null()).kill_on_drop(true).output().await.expect("the generator runs")
+}
+
+#[tokio::test]
+async fn a_cluster_is_measured_in_every_part() {
+    let output = cluster(&[]).await;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let report: Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("a report, not {output:?}"));
+    assert!(output.status.success(), "{report:#}");
+    let rows = |name: &str| report[name].as_array().cloned().unwrap_or_default();
+    let kinds: Vec<_> =
+        rows("costs").iter().map(|row| (row["bytes"].clone(), row["has_key"].clone())).collect();
+    assert_eq!(
+        kinds,
+        [(64, false), (64, true), (1024, false), (1024, true)].map(|(b, k)| (b.into(), k.into()))
+    );
+    for row in rows("costs") {
+        for cost in ["publishing_us", "receiving_us", "redis_us", "per_second", "per_cpu_second"] {
+            assert!(row[cost]["min"].as_f64() > Some(0.0), "{cost} in {row:#}");
+        }
+    }
+    let budgets: Vec<_> = rows("latencies").iter().map(|row| row["budget"]["p99_ms"].clone()).collect();
+    assert_eq!(budgets, [Value::Null, Value::Null, 20.0.into()]);
+    assert!(rows("latencies").iter().all(|row| row["p50_ms"]["min"].as_f64() > Some(0.0)), "{report:#}");
+}
+
+#[tokio::test]
+async fn a_cluster_without_its_redis_is_not_measured() {
+    let output = cluster(&["--redis", "redis://127.0.0.1:1"]).await;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("redis://127.0.0.1:1"), "{output:?}");
+}

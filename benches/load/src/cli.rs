@@ -1,15 +1,17 @@
 //! The commands and their options, for this program and for any that takes them over as subcommands.
 
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use crate::cluster::cluster;
 use crate::error::LoadError;
 use crate::fanout::fanout;
 use crate::floor::{self, floor};
+use crate::http::Target;
 use crate::link::Transport;
 
 /// What can be measured.
@@ -19,6 +21,8 @@ pub enum Command {
     Fanout(FanoutArgs),
     /// Measure CPU per delivery and memory per connection beside what the kernel alone costs
     Floor(FloorArgs),
+    /// Measure what a publish costs instances that share a Redis, and what latency the way through it adds
+    Cluster(ClusterArgs),
     /// The floor's server: one send per socket and tick (started by `floor`)
     #[command(hide = true)]
     RawServer(RawServerArgs),
@@ -32,16 +36,29 @@ pub enum Command {
 pub struct Host {
     /// What stands between the program's name and `raw-server` on its command line: `["bench"]` for `tidings bench`.
     pub prefix: Vec<String>,
-    /// The server to measure where `floor` is not told: the program itself, if it is one.
+    /// The server to measure where `floor` and `cluster` are not told: the program itself, if it is one.
     pub server: Option<PathBuf>,
+}
+
+impl Host {
+    /// The server's program: the one that was asked for, else our own.
+    pub(crate) fn server<'a>(&'a self, asked: Option<&'a Path>) -> Result<&'a Path, LoadError> {
+        asked.or(self.server.as_deref()).ok_or_else(|| {
+            LoadError::Usage("which server? Give its program: --server target/release/tidings".to_owned())
+        })
+    }
 }
 
 /// Options of `fanout`.
 #[derive(Args, Clone, Debug)]
 pub struct FanoutArgs {
-    /// Server under load; loopback only
+    /// Server under load; loopback only. Given several times: subscribers spread over them, and go on at the next one when
+    /// they lose theirs; the publisher begins at the first
     #[arg(long, default_value = "http://127.0.0.1:8080")]
-    pub url: String,
+    pub url: Vec<String>,
+    /// Server to publish to, where it is another than the subscribers'; may be given several times
+    #[arg(long)]
+    pub publish_url: Vec<String>,
     /// Subscribers
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub clients: u32,
@@ -122,6 +139,50 @@ pub struct FloorArgs {
     pub server_args: Vec<String>,
 }
 
+/// Options of `cluster`.
+#[derive(Args, Clone, Debug)]
+pub struct ClusterArgs {
+    /// The server's program; started as `SERVER dev --listen 127.0.0.1:0`
+    #[arg(long)]
+    pub server: Option<PathBuf>,
+    /// The Redis to share, such as redis://127.0.0.1:6379; without it a redis-server is started
+    #[arg(long)]
+    pub redis: Option<String>,
+    /// Process id of that Redis, to measure its CPU
+    #[arg(long, requires = "redis")]
+    pub redis_pid: Option<u32>,
+    /// Rounds, each of which measures everything once
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
+    /// Publishers, each with a connection that has one publish under way
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub publishers: u32,
+    /// Publications measured
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub publications: u32,
+    /// Publications before the measured ones
+    #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub warm_up: u32,
+    /// Channels published to in turn
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub channels: u32,
+    /// Subscribers while latency is measured
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub clients: u32,
+    /// Publications a second while latency is measured
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub rate: u32,
+    /// Seconds for which latency is measured
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub seconds: u32,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// More arguments for the servers, after `--`
+    #[arg(last = true)]
+    pub server_args: Vec<String>,
+}
+
 /// Options of `raw-server`.
 #[derive(Args, Clone, Debug)]
 pub struct RawServerArgs {
@@ -171,6 +232,10 @@ pub fn run(command: &Command, host: &Host) -> ExitCode {
             print(&report, args.json);
             true
         }),
+        Command::Cluster(args) => cluster(args, host).map(|report| {
+            print(&report, args.json);
+            true
+        }),
         Command::RawServer(args) => floor::raw_server(args).map(|()| true),
         Command::RawSink(args) => floor::raw_sink(args).map(|()| true),
     };
@@ -201,6 +266,17 @@ impl FanoutArgs {
         }
     }
 
+    /// The servers that subscribers connect to.
+    pub(crate) fn subscriber_targets(&self) -> Result<Vec<Target>, LoadError> {
+        targets(&self.url, self.token.as_deref().or(self.api_key.as_deref()))
+    }
+
+    /// The servers that the publisher publishes to.
+    pub(crate) fn publisher_targets(&self) -> Result<Vec<Target>, LoadError> {
+        let urls = if self.publish_url.is_empty() { &self.url } else { &self.publish_url };
+        targets(urls, self.api_key.as_deref().or(self.token.as_deref()))
+    }
+
     /// Publications of the whole run; an error if the book would not hold them.
     pub(crate) fn publication_count(&self) -> Result<u64, LoadError> {
         /// The book keeps some 150 bytes of each: 3 GB.
@@ -213,4 +289,8 @@ impl FanoutArgs {
         }
         Ok(count)
     }
+}
+
+fn targets(urls: &[String], credential: Option<&str>) -> Result<Vec<Target>, LoadError> {
+    urls.iter().map(|url| Target::parse(url, credential)).collect()
 }

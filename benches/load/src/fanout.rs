@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::crowd::Crowd;
 use crate::error::LoadError;
 use crate::frame::FrameReader;
-use crate::http::Target;
+use crate::outlet::Outlet;
 use crate::process::{self, Process};
 use crate::publisher::{Published, Publisher};
 use crate::random::Random;
@@ -72,7 +72,7 @@ impl<'a> Run<'a> {
         let book = Arc::new(Mutex::new(Book::new(name, args.channel_names())));
         let channels = (0..args.clients).map(|client| (client % args.channels) as usize);
         let shared = Shared {
-            target: Target::parse(&args.url, args.token.as_deref().or(args.api_key.as_deref()))?,
+            targets: args.subscriber_targets()?,
             transport: args.transport,
             crowd: RefCell::new(Crowd::new(clock, FrameReader::new(book.clone()), channels)),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
@@ -146,10 +146,7 @@ impl<'a> Run<'a> {
 
     fn start_publisher(&self) -> Result<oneshot::Receiver<Published>, LoadError> {
         let publisher = Publisher {
-            target: Target::parse(
-                &self.args.url,
-                self.args.api_key.as_deref().or(self.args.token.as_deref()),
-            )?,
+            outlet: Outlet::new(self.args.publisher_targets()?),
             book: self.book.clone(),
             clock: self.clock,
             rate: self.args.rate,

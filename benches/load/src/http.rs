@@ -37,7 +37,7 @@ pub(crate) struct Target {
 impl Target {
     /// Reads `http://HOST:PORT`. Only loopback addresses are taken: load belongs on machines of one's own.
     pub(crate) fn parse(url: &str, credential: Option<&str>) -> Result<Target, LoadError> {
-        let usage = |problem: String| LoadError::Usage(format!("--url {url:?}: {problem}"));
+        let usage = |problem: String| LoadError::Usage(format!("server {url:?}: {problem}"));
         let host = url
             .strip_prefix("http://")
             .ok_or_else(|| usage("only http:// is spoken here, as in http://127.0.0.1:8080".into()))?
@@ -114,6 +114,15 @@ impl Head {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// Bytes of a body that does not come in chunks; an error over what is ever read.
+    pub(crate) fn body_length(&self) -> io::Result<usize> {
+        let length = self.header("content-length").map_or(Ok(0), str::parse).map_err(io::Error::other)?;
+        if length > BODY_BYTES_MAX {
+            return Err(io::Error::other(HttpError::BodyTooLarge));
+        }
+        Ok(length)
+    }
+
     /// Whether the body comes in chunks.
     pub(crate) fn is_chunked(&self) -> bool {
         self.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"))
@@ -153,15 +162,12 @@ impl Connection {
             }
         };
         self.received.drain(..head.length);
-        let body = if head.is_chunked() { self.chunked_body()? } else { self.sized_body(&head)? };
+        let body =
+            if head.is_chunked() { self.chunked_body()? } else { self.sized_body(head.body_length()?)? };
         Ok(Response { status: head.status, body })
     }
 
-    fn sized_body(&mut self, head: &Head) -> io::Result<Vec<u8>> {
-        let length = head.header("content-length").map_or(Ok(0), str::parse).map_err(io::Error::other)?;
-        if length > BODY_BYTES_MAX {
-            return Err(io::Error::other(HttpError::BodyTooLarge));
-        }
+    fn sized_body(&mut self, length: usize) -> io::Result<Vec<u8>> {
         while self.received.len() < length {
             self.read_more()?;
         }

@@ -5,13 +5,15 @@
 //! publisher ──► server ──► subscriber → link → (websocket | http, sse) → frame → check
 //!     └────────► book ◄────────────────────────────────────────────────────┘
 //! ```
-//! `floor` measures beside it what the kernel alone costs. Everything runs against loopback.
+//! `floor` measures beside it what the kernel alone costs, `cluster` what a way through Redis costs. Everything runs against loopback.
 
 mod book;
 mod check;
+mod child;
 mod chunked;
 mod cli;
 mod clock;
+mod cluster;
 mod crowd;
 mod error;
 mod fanout;
@@ -21,6 +23,8 @@ mod frame_cache;
 mod http;
 mod latency;
 mod link;
+mod measurement;
+mod outlet;
 mod process;
 mod publisher;
 mod random;
@@ -31,10 +35,12 @@ mod tally;
 mod websocket;
 mod wire;
 
-pub use cli::{Command, FanoutArgs, FloorArgs, Host, RawServerArgs, RawSinkArgs, run};
+pub use cli::{ClusterArgs, Command, FanoutArgs, FloorArgs, Host, RawServerArgs, RawSinkArgs, run};
+pub use cluster::{Budget, ClusterReport, CostRow, LatencyRow, cluster};
 pub use error::LoadError;
 pub use fanout::fanout;
-pub use floor::{CpuRow, FloorReport, Measurement, MemoryRow, floor};
+pub use floor::{CpuRow, FloorReport, MemoryRow, floor};
 pub use latency::LatencySummary;
 pub use link::Transport;
+pub use measurement::Measurement;
 pub use report::{FanoutReport, ServerCost};

@@ -9,17 +9,18 @@ use serde::Deserialize;
 
 use crate::book::{Book, Position};
 use crate::clock::Clock;
-use crate::http::{Connection, Response, Target, escape};
+use crate::http::escape;
 use crate::latency::Latency;
+use crate::outlet::{Outlet, Publish};
 
-/// A publication refused this often ends the publishing; with the pauses between, after about 30 s of outage.
-const ATTEMPTS_MAX: u32 = 60;
+/// A publication refused this often by every server ends the publishing; with the pauses between, after about 30 s of outage.
+const ROUNDS_MAX: usize = 60;
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// What to publish, and how fast.
 #[derive(Debug)]
 pub(crate) struct Publisher {
-    pub(crate) target: Target,
+    pub(crate) outlet: Outlet,
     pub(crate) book: Arc<Mutex<Book>>,
     pub(crate) clock: Clock,
     /// Publications a second, over all channels in turn.
@@ -59,7 +60,7 @@ struct AcknowledgedPosition<'a> {
 
 impl Publisher {
     /// Publishes everything at the asked rate, as far as the server keeps up with it.
-    pub(crate) fn run(self) -> Published {
+    pub(crate) fn run(mut self) -> Published {
         let start = Instant::now();
         let mut published = Published {
             acknowledged: 0,
@@ -69,13 +70,11 @@ impl Publisher {
             contradictions: 0,
             failure: None,
         };
-        let mut connection = None;
         let channels = self.book().channel_count() as u64;
         for number in 0..self.count {
             let due = Duration::from_secs_f64(number as f64 / f64::from(self.rate));
             thread::sleep(due.saturating_sub(start.elapsed()));
-            if let Err(failure) = self.publish((number % channels) as usize, &mut connection, &mut published)
-            {
+            if let Err(failure) = self.publish((number % channels) as usize, &mut published) {
                 published.failure = Some(failure);
                 break;
             }
@@ -84,23 +83,22 @@ impl Publisher {
         published
     }
 
-    fn publish(
-        &self,
-        channel: usize,
-        connection: &mut Option<Connection>,
-        published: &mut Published,
-    ) -> Result<(), String> {
+    fn publish(&mut self, channel: usize, published: &mut Published) -> Result<(), String> {
         let sent = self.clock.now();
-        let (sequence, request) = self.request(channel, sent);
+        let (sequence, publish) = self.request(channel, sent);
+        let attempts_max = ROUNDS_MAX * self.outlet.count();
         let mut attempts = 1;
         let response = loop {
-            match self.attempt(connection, &request) {
+            match self.outlet.attempt(&publish) {
                 Ok(response) => break response,
-                Err(reason) if attempts == ATTEMPTS_MAX => return Err(reason),
+                Err(reason) if attempts == attempts_max => return Err(reason),
                 Err(_) => {
-                    attempts += 1;
                     published.retries += 1;
-                    thread::sleep(RETRY_PAUSE);
+                    // The next server may well be there.
+                    if attempts % self.outlet.count() == 0 {
+                        thread::sleep(RETRY_PAUSE);
+                    }
+                    attempts += 1;
                 }
             }
         };
@@ -113,32 +111,15 @@ impl Publisher {
         Ok(())
     }
 
-    fn request(&self, channel: usize, sent: u64) -> (u64, Vec<u8>) {
+    fn request(&self, channel: usize, sent: u64) -> (u64, Publish) {
         let mut book = self.book();
         let (sequence, payload) = book.write(channel, sent, self.payload_bytes);
-        let path = format!("/v1/publish/{}", escape(book.channel_name(channel)));
-        let headers = format!(
-            "content-type: application/json\r\nidempotency-key: {}\r\n",
-            book.idempotency_key(channel, sequence)
-        );
-        (sequence, self.target.request("POST", &path, &headers, payload.as_bytes()))
-    }
-
-    /// One try; any failure costs the connection, so that no late answer is taken for another's.
-    fn attempt(&self, connection: &mut Option<Connection>, request: &[u8]) -> Result<Response, String> {
-        let mut open = match connection.take() {
-            Some(open) => open,
-            None => Connection::open(&self.target)
-                .map_err(|error| format!("publisher could not connect: {error}"))?,
+        let publish = Publish {
+            path: format!("/v1/publish/{}", escape(book.channel_name(channel))),
+            key: book.idempotency_key(channel, sequence),
+            payload,
         };
-        let response =
-            open.exchange(request).map_err(|error| format!("publish was not answered: {error}"))?;
-        if response.status != 200 {
-            let body = String::from_utf8_lossy(&response.body);
-            return Err(format!("publish was answered by {}: {body}", response.status));
-        }
-        *connection = Some(open);
-        Ok(response)
+        (sequence, publish)
     }
 
     fn book(&self) -> std::sync::MutexGuard<'_, Book> {

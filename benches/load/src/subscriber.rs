@@ -1,4 +1,5 @@
-//! One subscriber: connects, subscribes, reads until it is cut, and comes back from where it stood.
+//! One subscriber: connects, subscribes, reads until it is cut, and goes on from where it stood, at the next server if there
+//! are several.
 //! What it reads is judged in crowd.rs; this file knows sockets and the order of steps.
 
 use std::cell::RefCell;
@@ -27,7 +28,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
 /// What all subscribers of a run share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) target: Target,
+    /// At least one; member i begins at number i modulo their count.
+    pub(crate) targets: Vec<Target>,
     pub(crate) transport: Transport,
     pub(crate) crowd: RefCell<Crowd>,
     /// One read buffer for everybody: between reads a subscriber holds only what is incomplete.
@@ -52,11 +54,15 @@ impl Subscriber {
     pub(crate) async fn run(mut self) {
         let mut link = Link::new(self.shared.transport, self.member, &self.channel);
         let mut failures = 0;
-        while failures < FAILURES_MAX {
+        let shared = self.shared.clone();
+        for target in shared.targets.iter().cycle().skip(self.member % shared.targets.len()) {
             let joined_before = link.joins();
-            let ended = self.connection(&mut link).await;
+            let ended = self.connection(target, &mut link).await;
             failures = if link.joins() > joined_before { 0 } else { failures + 1 };
             self.note_end(ended, &mut link);
+            if failures == FAILURES_MAX {
+                return;
+            }
             let (least, most) = RECONNECT_PAUSE_MS;
             tokio::time::sleep(Duration::from_millis(least + self.random.below(most - least))).await;
         }
@@ -72,8 +78,8 @@ impl Subscriber {
     }
 
     /// One connection from its opening to its end.
-    async fn connection(&mut self, link: &mut Link) -> Ended {
-        let opening = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.open(link));
+    async fn connection(&mut self, target: &Target, link: &mut Link) -> Ended {
+        let opening = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.open(target, link));
         let opened =
             opening.await.unwrap_or_else(|_| Err(Ended::Otherwise("no answer to the handshake".into())));
         let (mut stream, rest) = match opened {
@@ -100,14 +106,14 @@ impl Subscriber {
     }
 
     /// Connects and asks for the subscription; returns the stream and what came behind the response head.
-    async fn open(&self, link: &mut Link) -> Result<(TcpStream, Vec<u8>), Ended> {
+    async fn open(&self, target: &Target, link: &mut Link) -> Result<(TcpStream, Vec<u8>), Ended> {
         let failed =
             |what: &'static str| move |error: std::io::Error| Ended::Otherwise(format!("{what}: {error}"));
         let _permit = self.shared.handshakes.acquire().await.expect("never closed");
-        let mut stream = TcpStream::connect(self.shared.target.address).await.map_err(failed("connect"))?;
+        let mut stream = TcpStream::connect(target.address).await.map_err(failed("connect"))?;
         stream.set_nodelay(true).map_err(failed("connect"))?;
         let position = self.shared.crowd.borrow_mut().judge(self.member).position().cloned();
-        stream.write_all(&link.request(&self.shared.target)).await.map_err(failed("handshake"))?;
+        stream.write_all(&link.request(target)).await.map_err(failed("handshake"))?;
         let mut received = Vec::with_capacity(512);
         let head = loop {
             match Head::parse(&received) {

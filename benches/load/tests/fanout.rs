@@ -94,6 +94,30 @@ fn an_epoch_that_changes_without_a_word_is_noticed() {
 }
 
 #[test]
+fn who_does_not_reach_a_server_goes_on_at_the_next() {
+    for transport in ["ws", "sse"] {
+        let url = server_with(Fault::None);
+        let report = fanout(&args(&format!("--url http://127.0.0.1:1 --url {url} --transport {transport}")));
+        let report = report.unwrap();
+        assert!(report.has_passed(), "{report}");
+        // Every other subscriber begins at the server that is not there, and so does the publisher.
+        assert_eq!((report.errors, report.publish_retries), (CLIENTS / 2, 1), "{report}");
+        assert_eq!((report.published, report.delivered), (100, CLIENTS * 100), "{report}");
+    }
+}
+
+#[test]
+fn publications_go_where_they_are_told_to() {
+    let [url, other] = [server_with(Fault::None), server_with(Fault::None)];
+    let report = fanout(&args(&format!("--url {url} --publish-url {other}"))).unwrap();
+    assert_eq!((report.published, report.delivered, report.lost), (100, 0, CLIENTS * 100), "{report}");
+    let report =
+        fanout(&args(&format!("--url {url} --publish-url http://127.0.0.1:1 --publish-url {url}"))).unwrap();
+    assert!(report.has_passed(), "{report}");
+    assert_eq!((report.publish_retries, report.delivered), (1, CLIENTS * 100), "{report}");
+}
+
+#[test]
 fn a_server_that_is_not_there_is_an_error_that_says_so() {
     let refused = fanout(&args("--url http://127.0.0.1:1 --join-timeout 1"));
     assert!(matches!(&refused, Err(LoadError::Peer(reason)) if reason.contains("connect")), "{refused:?}");

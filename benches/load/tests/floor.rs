@@ -60,8 +60,10 @@ fn a_sink_without_a_server_says_so_and_fails() {
 }
 
 #[test]
-fn a_floor_without_a_server_to_compare_is_a_usage_error() {
-    let output = Command::new(env!("CARGO_BIN_EXE_tidings-load")).arg("floor").output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("--server"), "{output:?}");
+fn a_measurement_without_a_server_is_a_usage_error() {
+    for measurement in ["floor", "cluster"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_tidings-load")).arg(measurement).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("--server"), "{output:?}");
+    }
 }

@@ -18,6 +18,12 @@ t.addEventListener('degraded', ({ detail }) => detail.component + detail.since.t
 t.addEventListener('restored', ({ detail }) => detail.component.trim());
 t.addEventListener('gap', ({ detail }) => detail.channel + detail.reason + detail.position?.offset);
 
+const room = t.presence('room:7');
+room.addEventListener('join', ({ detail }) => detail.user.trim() + detail.since.toFixed());
+room.addEventListener('end', ({ detail }) => detail?.code);
+room.members().map(({ session }) => session === t.session?.session);
+room.close();
+
 export async function use(): Promise<Position | null> {
   for await (const item of t.stream<string>('chat:7')) {
     if (item.gap) return item.gap.position;

@@ -156,6 +156,22 @@ fn a_lost_link_makes_every_channel_listened_to_and_read_again() {
 }
 
 #[test]
+fn a_lost_server_makes_only_its_own_channels_listened_to_again() {
+    let mut intake = live();
+    intake.handle_server_lost(|name| name.as_str() != "c");
+    assert!(intake.is_listening(&channel("c")) && intake.poll_interest().is_none());
+    for _ in 0..2 {
+        intake.handle_server_lost(|name| name.as_str() == "c");
+    }
+    assert!(!intake.is_listening(&channel("c")));
+    assert_eq!(intake.poll_interest(), Some(Interest::Listen(channel("c"))));
+    assert_eq!(intake.poll_interest(), None, "once");
+    intake.handle_listening(&channel("c"));
+    answer(&mut intake, Some("a.10"), page("a.10", 12, 12, None));
+    assert_eq!(told(&mut intake), ["a.11", "a.12"]);
+}
+
+#[test]
 fn a_head_that_never_arrives_makes_the_channel_listened_to_and_read_again() {
     let mut intake = live();
     for (head, arrives) in [(11, true), (12, false)] {

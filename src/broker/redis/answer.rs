@@ -5,12 +5,13 @@ use std::sync::Arc;
 use fred::error::{Error, ErrorKind};
 use fred::types::Value;
 use tidings_protocol::{Ack, Epoch, GapReason, Offset, Position, Publication, decode_stored};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::broker::BrokerError;
 use crate::hub::{Page, Published};
 
-/// Replies with which Redis refuses a script before or at its first write.
+/// Replies with which Redis refuses a script before or at its first write. `CLUSTERDOWN` is not among them: the library gives
+/// that answer to all commands of a connection, those that were done too.
 const REFUSALS: [&str; 9] = [
     "OOM",
     "READONLY",
@@ -19,24 +20,48 @@ const REFUSALS: [&str; 9] = [
     "NOPERM",
     "LOADING",
     "MASTERDOWN",
-    "CLUSTERDOWN",
     "MISCONF",
+    "WRONGTYPE",
 ];
+
+/// Replies of a server that is not the one, or not yet or no more: nothing was done.
+const ELSEWHERE: [&str; 3] = ["MOVED", "ASK", "TRYAGAIN"];
+
+/// Why a script did not do what it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Failed {
+    /// The channel is on another server, or on its way there. Nothing was done.
+    Elsewhere,
+    /// As the broker says it.
+    Broker(BrokerError),
+}
 
 /// An answer that no version of ours gives.
 #[derive(Debug)]
 pub(super) struct Garbage;
 
 /// What a failed write means: whether it was surely not done.
-pub(super) fn write_failed(error: &Error) -> BrokerError {
-    let refused = REFUSALS.iter().any(|word| error.details().contains(word));
-    match error.kind() {
+pub(super) fn write_failed(error: &Error) -> Failed {
+    let begins = |words: &[&str]| words.contains(&error.details().split(' ').next().unwrap_or_default());
+    if begins(&ELSEWHERE) {
+        return Failed::Elsewhere;
+    }
+    Failed::Broker(match error.kind() {
         ErrorKind::Backpressure => BrokerError::Overloaded,
-        _ if refused => {
+        _ if begins(&REFUSALS) => {
             warn!(%error, "redis refused a publish");
             BrokerError::Unavailable
         }
         _ => BrokerError::OutcomeUnknown,
+    })
+}
+
+/// What a failed read means.
+pub(super) fn read_failed(error: &Error) -> Failed {
+    debug!(%error, "history cannot be read");
+    match write_failed(error) {
+        Failed::Elsewhere => Failed::Elsewhere,
+        Failed::Broker(_) => Failed::Broker(BrokerError::Unavailable),
     }
 }
 
@@ -51,17 +76,19 @@ pub(super) fn words(answer: Value) -> Result<(String, Vec<Value>), Garbage> {
 }
 
 /// What a publish script gave.
-pub(super) fn published(answer: Value) -> Result<Published, BrokerError> {
-    let (word, rest) = words(answer).map_err(|Garbage| BrokerError::OutcomeUnknown)?;
+pub(super) fn published(answer: Value) -> Result<Published, Failed> {
+    let unknown = Failed::Broker(BrokerError::OutcomeUnknown);
+    let Ok((word, rest)) = words(answer) else { return Err(unknown) };
     let position = || rest.first().and_then(|position| position.as_str()?.parse().ok());
     match word.as_str() {
         "new" | "repeated" => Ok(Published { position: position(), ack: Ack::Stored }),
-        "mismatch" => Err(BrokerError::IdempotencyMismatch),
-        _ => Err(BrokerError::OutcomeUnknown),
+        "mismatch" => Err(Failed::Broker(BrokerError::IdempotencyMismatch)),
+        _ => Err(unknown),
     }
 }
 
-/// The page that the read script gave.
+/// The page that the read script gave. It ends before what cannot be read or is not there; one that would begin with that
+/// says that all up to the head is lost.
 pub(super) fn page(answer: Value) -> Result<Page, Garbage> {
     let (epoch, rest) = words(answer)?;
     let epoch = Epoch::parse(&epoch).map_err(|_| Garbage)?;
@@ -77,14 +104,26 @@ pub(super) fn page(answer: Value) -> Result<Page, Garbage> {
     let mut publications = Vec::with_capacity(entries.len() / 2);
     let mut next = from.next();
     for pair in entries.chunks(2) {
-        let [at, entry] = pair else { return Err(Garbage) };
-        if offset(at)? != next {
-            return Err(Garbage);
+        match entry_at(next, pair) {
+            Ok(publication) => publications.push(Arc::new(publication)),
+            Err(Garbage) if publications.is_empty() => {
+                let gap = Some(gap.unwrap_or(GapReason::Lost));
+                return Ok(Page { from: epoch.at(head), publications, head, gap });
+            }
+            Err(Garbage) => break,
         }
-        publications.push(Arc::new(entry_of(entry.as_bytes().ok_or(Garbage)?, Some(next))?));
         next = next.next();
     }
     Ok(Page { from: epoch.at(from), publications, head, gap })
+}
+
+/// The publication of a pair of offset and entry, which must be at this offset.
+fn entry_at(expected: Offset, pair: &[Value]) -> Result<Publication, Garbage> {
+    let [at, entry] = pair else { return Err(Garbage) };
+    if offset(at)? != expected {
+        return Err(Garbage);
+    }
+    entry_of(entry.as_bytes().ok_or(Garbage)?, Some(expected))
 }
 
 fn offset(value: &Value) -> Result<Offset, Garbage> {
@@ -147,15 +186,13 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_read_and_one_with_a_hole_is_refused() {
+    fn a_page_is_read_and_garbage_is_refused() {
         let kept = entry("12");
         let whole = array(&[b"1-a", b"9", b"7", b"", b"8", &kept, b"9", &kept]);
         let page_read = page(whole).unwrap();
         assert_eq!((page_read.from.to_string(), page_read.publications.len()), ("1-a.7".to_owned(), 2));
         for garbage in [
-            array(&[b"1-a", b"9", b"6", b"", b"8", &kept]),
             array(&[b"1-a", b"9", b"7", b"other", b"8", &kept]),
-            array(&[b"1-a", b"9", b"7", b"", b"8"]),
             array(&[b"1-a", b"x", b"7", b""]),
             array(&[]),
             Value::Null,
@@ -165,12 +202,47 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_read_ends_a_page_and_is_lost_at_the_beginning_of_one() {
+        let kept = entry("12");
+        let (mut ended, mut lost) = (Vec::new(), Vec::new());
+        for broken in [&b"hello"[..], b"12 \xc1", b""] {
+            ended.push(array(&[b"1-a", b"9", b"6", b"", b"7", &kept, b"8", broken]));
+            lost.push(array(&[b"1-a", b"9", b"7", b"", b"8", broken, b"9", &kept]));
+        }
+        ended.push(array(&[b"1-a", b"9", b"6", b"", b"7", &kept, b"9", &kept]));
+        lost.push(array(&[b"1-a", b"9", b"6", b"", b"8", &kept]));
+        lost.push(array(&[b"1-a", b"9", b"7", b"", b"8"]));
+        for answer in ended {
+            let page = page(answer).unwrap();
+            assert_eq!((page.end().to_string(), page.gap, page.more()), ("1-a.7".to_owned(), None, true));
+        }
+        for answer in lost {
+            let page = page(answer).unwrap();
+            let seen = (page.from.to_string(), page.publications.len(), page.gap);
+            assert_eq!(seen, ("1-a.9".to_owned(), 0, Some(GapReason::Lost)));
+        }
+        let trimmed = page(array(&[b"1-a", b"9", b"7", b"trimmed", b"8", b"hello"])).unwrap();
+        assert_eq!(trimmed.gap, Some(GapReason::Trimmed), "the first reason stands");
+    }
+
+    #[test]
     fn a_refused_write_was_surely_not_done_and_any_other_failure_is_unknown() {
         let failed = |kind, words: &'static str| write_failed(&Error::new(kind, words));
-        assert_eq!(failed(ErrorKind::Unknown, "OOM command not allowed"), BrokerError::Unavailable);
-        assert_eq!(failed(ErrorKind::Unknown, "NOREPLICAS Not enough"), BrokerError::Unavailable);
-        assert_eq!(failed(ErrorKind::Backpressure, "full"), BrokerError::Overloaded);
-        assert_eq!(failed(ErrorKind::Timeout, "Request timed out."), BrokerError::OutcomeUnknown);
-        assert_eq!(failed(ErrorKind::IO, "Connection closed"), BrokerError::OutcomeUnknown);
+        let (unavailable, unknown) =
+            (Failed::Broker(BrokerError::Unavailable), Failed::Broker(BrokerError::OutcomeUnknown));
+        for (kind, words, expected) in [
+            (ErrorKind::Unknown, "OOM command not allowed", &unavailable),
+            (ErrorKind::Unknown, "NOREPLICAS Not enough", &unavailable),
+            (ErrorKind::Unknown, "WRONGTYPE Operation against", &unavailable),
+            (ErrorKind::Cluster, "MOVED 3999 127.0.0.1:6381", &Failed::Elsewhere),
+            (ErrorKind::Cluster, "TRYAGAIN Multiple keys request", &Failed::Elsewhere),
+            (ErrorKind::Backpressure, "full", &Failed::Broker(BrokerError::Overloaded)),
+            (ErrorKind::Timeout, "Request timed out.", &unknown),
+            (ErrorKind::IO, "Connection closed", &unknown),
+            (ErrorKind::Cluster, "CLUSTERDOWN The cluster is down", &unknown),
+            (ErrorKind::Unknown, "ERR something about OOM", &unknown),
+        ] {
+            assert_eq!(failed(kind, words), *expected, "{words}");
+        }
     }
 }

@@ -4,17 +4,22 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fred::clients::Client;
-use fred::prelude::*;
+use fred::error::{Error, ErrorKind};
+use fred::prelude::{FredResult, PubsubInterface};
 use indexmap::IndexMap;
 use tidings_protocol::{Beacon, Channel, ClusterMessage, Position};
 use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
+use super::shard::Shard;
+use super::shards::Shards;
 use crate::broker::InstanceCard;
 
 /// How often a beacon is sent.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a server may take to send one; in a cluster the next one is asked then, since any of them reaches all.
+const SEND_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Heads in one beacon; more go into further ones.
 const HEADS_PER_BEACON: usize = 512;
@@ -42,7 +47,9 @@ impl Advanced {
 }
 
 pub(super) struct Beacons {
-    pub(super) client: Client,
+    pub(super) shards: Arc<Shards>,
+    /// The server that sent the last one.
+    pub(super) sender: u64,
     /// The pub/sub channel of all instances.
     pub(super) name: String,
     pub(super) card: Arc<InstanceCard>,
@@ -100,6 +107,26 @@ impl Beacons {
         let beacon =
             Beacon { instance: self.card.info(), number: self.number, heads: heads.collect(), leaving };
         let message = Bytes::from(ClusterMessage::Beacon(beacon).encode());
-        self.client.publish(self.name.clone(), message).await
+        self.publish(message).await
+    }
+
+    async fn publish(&mut self, message: Bytes) -> FredResult<()> {
+        let map = self.shards.map();
+        let is_sender = |shard: &&Arc<Shard>| shard.number == self.sender;
+        let sender = map.shards.iter().find(is_sender);
+        let others = map.shards.iter().filter(|shard| !is_sender(shard));
+        let mut last = Error::new(ErrorKind::Cluster, "there is no server");
+        for shard in sender.into_iter().chain(others) {
+            let publish = shard.commands.publish(self.name.clone(), message.clone());
+            match tokio::time::timeout(SEND_TIMEOUT, publish).await {
+                Ok(Ok(())) => {
+                    self.sender = shard.number;
+                    return Ok(());
+                }
+                Ok(Err(error)) => last = error,
+                Err(_) => last = Error::new(ErrorKind::Timeout, "the beacon is not sent in time"),
+            }
+        }
+        Err(last)
     }
 }

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use fred::clients::Client;
 use fred::types::Value;
-use fred::types::config::Server;
 use tracing::{info, warn};
 
-use super::directory::{run, servers};
+use super::directory::run;
+use super::shard::Shard;
 
 /// The oldest version: the first with sharded pub/sub.
 const VERSION_MIN: (u32, u32) = (7, 0);
@@ -16,31 +16,28 @@ const VERSION_MIN: (u32, u32) = (7, 0);
 const SUBSCRIBER_BUFFER: u64 = 32 << 20;
 
 /// Refuses a Redis that cannot be used, with what to do; warns of one that may lose things.
-pub(super) async fn check(client: &Client, replicas: usize) -> Result<(), String> {
-    for server in servers(client) {
-        let server = server.as_ref();
-        check_version(&info_of(client, server, "server").await?)?;
-        let replication = info_of(client, server, "replication").await?;
-        if replication.get("role").is_none_or(|role| role != "master") {
-            return Err(
-                "it is a replica: name the primary, or use redis-sentinel:// or redis-cluster://".to_owned()
-            );
-        }
-        let settings = Settings { client, server };
-        settings.check_eviction().await;
-        settings.check_buffer().await;
-        settings.check_replicas(&replication, replicas).await;
+pub(super) async fn check(shard: &Shard, replicas: usize) -> Result<(), String> {
+    let client = &shard.commands;
+    check_version(&info_of(client, "server").await?)?;
+    let replication = info_of(client, "replication").await?;
+    if replication.get("role").is_none_or(|role| role != "master") {
+        return Err(
+            "it is a replica: name the primary, or use redis-sentinel:// or redis-cluster://".to_owned()
+        );
+    }
+    let settings = Settings { client };
+    settings.check_eviction().await;
+    settings.check_buffer().await;
+    settings.check_replicas(&replication, replicas).await;
+    if shard.server.is_some() {
+        settings.check_coverage().await;
     }
     Ok(())
 }
 
 /// A section of `INFO`: the scripts read it too, so that without the right to it nothing works.
-async fn info_of(
-    client: &Client,
-    server: Option<&Server>,
-    section: &'static str,
-) -> Result<HashMap<String, String>, String> {
-    let answer = run(client, server, "INFO", vec![section.into()]).await.map_err(|error| {
+async fn info_of(client: &Client, section: &'static str) -> Result<HashMap<String, String>, String> {
+    let answer = run(client, "INFO", vec![section.into()]).await.map_err(|error| {
         if error.details().contains("NOPERM") {
             "the user lacks the right to INFO, which tells a failover: `ACL SETUSER <user> +info`".to_owned()
         } else {
@@ -68,12 +65,11 @@ fn check_version(server: &HashMap<String, String>) -> Result<(), String> {
 /// What the server is configured to, where we may look.
 struct Settings<'a> {
     client: &'a Client,
-    server: Option<&'a Server>,
 }
 
 impl Settings<'_> {
     async fn get(&self, name: &'static str) -> Option<String> {
-        let answer = run(self.client, self.server, "CONFIG", vec!["GET".into(), name.into()]).await;
+        let answer = run(self.client, "CONFIG", vec!["GET".into(), name.into()]).await;
         match answer {
             // A map in one version of the protocol, a list in the other.
             Ok(Value::Map(map)) => map.inner().into_values().next()?.into_string(),
@@ -100,6 +96,14 @@ impl Settings<'_> {
             warn!(
                 bytes,
                 "redis closes subscribers that fall behind by so little: set client-output-buffer-limit pubsub 32mb 8mb 60"
+            );
+        }
+    }
+
+    async fn check_coverage(&self) {
+        if self.get("cluster-require-full-coverage").await.is_some_and(|value| value == "yes") {
+            warn!(
+                "while one primary is replaced, the others refuse everything: set cluster-require-full-coverage no"
             );
         }
     }

@@ -1,14 +1,14 @@
 //! Which channels Redis holds.
 
 use fred::clients::Client;
-use fred::interfaces::{ClientLike, ClusterInterface};
+use fred::interfaces::ClientLike;
 use fred::prelude::FredResult;
-use fred::types::config::Server;
 use fred::types::{ClusterHash, CustomCommand, Key, Value};
 use tidings_protocol::{Channel, Position};
 use tracing::debug;
 
 use super::keys::Keys;
+use super::shards::Map;
 use crate::broker::BrokerError;
 
 /// Steps of one listing on one server: it ends early on a Redis that is full of other things.
@@ -19,13 +19,13 @@ const KEYS_PER_STEP: &str = "1000";
 
 /// Channels with their heads, at most `limit`, in no order.
 pub(super) async fn channels(
-    client: &Client,
+    map: &Map,
     keys: &Keys,
     limit: usize,
 ) -> Result<Vec<(Channel, Position)>, BrokerError> {
     let mut found = Vec::new();
-    for server in servers(client) {
-        scan(client, server, keys, limit, &mut found).await.map_err(|error| {
+    for shard in &map.shards {
+        scan(&shard.commands, keys, limit, &mut found).await.map_err(|error| {
             debug!(%error, "channels cannot be listed");
             BrokerError::Unavailable
         })?;
@@ -33,31 +33,13 @@ pub(super) async fn channels(
     Ok(found)
 }
 
-/// Every primary of a cluster; `None` for the only one there is.
-pub(super) fn servers(client: &Client) -> Vec<Option<Server>> {
-    match client.cached_cluster_state() {
-        Some(cluster) => cluster.unique_primary_nodes().into_iter().map(Some).collect(),
-        None => vec![None],
-    }
-}
-
-/// Runs a command on one server.
-pub(super) async fn run(
-    client: &Client,
-    server: Option<&Server>,
-    command: &'static str,
-    args: Vec<Value>,
-) -> FredResult<Value> {
-    let command = CustomCommand::new_static(command, ClusterHash::Random, false);
-    match server {
-        Some(server) => client.with_cluster_node(server).custom(command, args).await,
-        None => client.custom(command, args).await,
-    }
+/// Runs a command that the library has no function for.
+pub(super) async fn run(client: &Client, command: &'static str, args: Vec<Value>) -> FredResult<Value> {
+    client.custom(CustomCommand::new_static(command, ClusterHash::Random, false), args).await
 }
 
 async fn scan(
     client: &Client,
-    server: Option<Server>,
     keys: &Keys,
     limit: usize,
     found: &mut Vec<(Channel, Position)>,
@@ -65,7 +47,7 @@ async fn scan(
     let mut cursor = "0".to_owned();
     for _ in 0..STEPS_MAX {
         let args = [cursor.as_str(), "MATCH", &keys.all_metas(), "COUNT", KEYS_PER_STEP].map(Value::from);
-        let mut step = run(client, server.as_ref(), "SCAN", args.to_vec()).await?.into_array();
+        let mut step = run(client, "SCAN", args.to_vec()).await?.into_array();
         let metas = step.pop().map(Value::into_array);
         for meta in metas.into_iter().flatten() {
             let Some(channel) = meta.as_str().and_then(|name| keys.channel_of_meta(&name)) else { continue };
@@ -84,9 +66,7 @@ async fn scan(
 }
 
 async fn head(client: &Client, meta: Key) -> FredResult<Option<Position>> {
-    let command = CustomCommand::new_static("HMGET", ClusterHash::FirstKey, false);
-    let fields: Vec<Value> = vec![meta.into(), "epoch".into(), "offset".into()];
-    let kept: Value = client.custom(command, fields).await?;
+    let kept = run(client, "HMGET", vec![meta.into(), "epoch".into(), "offset".into()]).await?;
     let kept: Vec<String> = kept.into_array().into_iter().filter_map(Value::into_string).collect();
     Ok(kept.join(".").parse().ok())
 }

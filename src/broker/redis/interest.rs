@@ -1,7 +1,8 @@
-//! Tells Redis what to announce here, in the order in which it was decided.
+//! Tells one server what to announce here, in the order in which it was decided.
 
 use fred::clients::Client;
 use fred::prelude::*;
+use futures::StreamExt;
 use tidings_protocol::Channel;
 use tokio::sync::mpsc;
 use tracing::debug;
@@ -10,10 +11,10 @@ use super::keys::Keys;
 use super::receiver::Report;
 use crate::broker::Interest;
 
-/// Changes that wait for the connection; the receiver waits beyond.
-pub(super) const INTERESTS_MAX: usize = 1_024;
+/// Changes that wait for the connection; further channels are asked for again a little later.
+pub(super) const INTERESTS_MAX: usize = 16_384;
 
-/// Channels in one command.
+/// Channels in one command; sharded ones have a command each, and so many of them are under way at once.
 const CHANNELS_PER_COMMAND: usize = 256;
 
 /// A change, and the state of the link that it was decided for.
@@ -24,10 +25,14 @@ pub(super) struct Change {
     pub(super) link: u64,
 }
 
-/// The one task that subscribes and unsubscribes.
+/// The one task that subscribes and unsubscribes on a server.
 pub(super) struct Interests {
     pub(super) client: Client,
     pub(super) keys: Keys,
+    /// The number of the server.
+    pub(super) shard: u64,
+    /// Whether the server announces what it holds alone.
+    pub(super) is_sharded: bool,
     pub(super) changes: mpsc::Receiver<Change>,
     pub(super) reports: mpsc::Sender<Report>,
 }
@@ -46,44 +51,64 @@ impl Interests {
                 while let Some(next) = rest.next_if(alike) {
                     channels.push(channel_of(next.interest));
                 }
-                let done =
-                    if listens { self.listen(&channels).await } else { self.unlisten(&channels).await };
-                let report = match done {
-                    Ok(()) => Report::Listening { channels, link },
-                    Err(error) => {
-                        debug!(%error, channels = channels.len(), "redis was not told what to announce");
-                        Report::NotListening { channels, link }
-                    }
-                };
-                // What is announced although nobody needs it any more is passed over.
-                if listens && self.reports.send(report).await.is_err() {
+                if !listens {
+                    self.unlisten(&channels).await;
+                    continue;
+                }
+                let (listening, refused) = self.listen(channels).await;
+                let report = Report::Listening { listening, refused, shard: self.shard, link };
+                if self.reports.send(report).await.is_err() {
                     return;
                 }
             }
         }
     }
 
-    /// Returns when Redis has confirmed all.
-    async fn listen(&self, channels: &[Channel]) -> FredResult<()> {
-        if self.client.is_clustered() {
-            for channel in channels {
-                self.client.ssubscribe(self.keys.announcements(channel)).await?;
-            }
-            return Ok(());
+    /// Returns when the server has confirmed all, or has not: which it announces for certain, and which not.
+    async fn listen(&self, channels: Vec<Channel>) -> (Vec<Channel>, Vec<Channel>) {
+        if !self.is_sharded {
+            return match self.listen_together(&channels).await {
+                Ok(()) => (channels, Vec::new()),
+                Err(error) => {
+                    debug!(%error, channels = channels.len(), "redis was not told what to announce");
+                    (Vec::new(), channels)
+                }
+            };
         }
+        // The answer to each names no more than one channel, and they come in the order of the commands.
+        let asked = channels.into_iter().map(|channel| async move {
+            match self.client.ssubscribe(self.keys.announcements(&channel)).await {
+                Ok(()) => Ok(channel),
+                Err(error) => {
+                    debug!(%error, %channel, "redis was not told what to announce");
+                    Err(channel)
+                }
+            }
+        });
+        let answers: Vec<_> = futures::stream::iter(asked).buffered(CHANNELS_PER_COMMAND).collect().await;
+        let (listening, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+        let all = |answers: Vec<Result<Channel, Channel>>| {
+            answers.into_iter().map(|answer| answer.unwrap_or_else(|channel| channel)).collect()
+        };
+        (all(listening), all(refused))
+    }
+
+    async fn listen_together(&self, channels: &[Channel]) -> FredResult<()> {
         self.client.subscribe(self.names(channels)).await?;
         // The library does not wait for what `SUBSCRIBE` answers; the answer to what follows on this connection proves it.
         self.client.ping(None).await
     }
 
-    async fn unlisten(&self, channels: &[Channel]) -> FredResult<()> {
-        if !self.client.is_clustered() {
-            return self.client.unsubscribe(self.names(channels)).await;
+    async fn unlisten(&self, channels: &[Channel]) {
+        let done = if self.is_sharded {
+            let names = self.names(channels).into_iter();
+            futures::future::try_join_all(names.map(|name| self.client.sunsubscribe(name))).await.map(|_| ())
+        } else {
+            self.client.unsubscribe(self.names(channels)).await
+        };
+        if let Err(error) = done {
+            debug!(%error, channels = channels.len(), "redis goes on announcing what nobody listens to");
         }
-        for channel in channels {
-            self.client.sunsubscribe(self.keys.announcements(channel)).await?;
-        }
-        Ok(())
     }
 
     fn names(&self, channels: &[Channel]) -> Vec<String> {

@@ -40,15 +40,34 @@ impl Keys {
         name.into()
     }
 
-    /// The pub/sub channel that a channel is announced on.
+    /// The sorted set with the moments at which the channel's members expire.
+    pub(super) fn expiries(&self, channel: &Channel) -> Key {
+        format!("{}:{{{channel}}}:e", self.prefix).into()
+    }
+
+    /// The hash with the channel's members.
+    pub(super) fn members(&self, channel: &Channel) -> Key {
+        format!("{}:{{{channel}}}:a", self.prefix).into()
+    }
+
+    /// The pub/sub channel that a channel is announced on. That of a companion is in the slot of its channel: one step
+    /// changes who is there and announces it.
     pub(super) fn announcements(&self, channel: &Channel) -> String {
+        if let Some(channel) = channel.presence_of() {
+            return format!("{}:{{{channel}}}:p", self.prefix);
+        }
         format!("{}:{{{channel}}}", self.prefix)
     }
 
     /// The channel that is announced on a pub/sub channel; `None` for any other.
     pub(super) fn announced(&self, name: &str) -> Option<Channel> {
-        let name = name.strip_prefix(&*self.prefix)?.strip_prefix(":{")?.strip_suffix('}')?;
-        Channel::parse(name).ok()
+        let name = name.strip_prefix(&*self.prefix)?.strip_prefix(":{")?;
+        let (name, is_presence) = match name.strip_suffix(":p") {
+            Some(name) => (name, true),
+            None => (name, false),
+        };
+        let channel = Channel::parse(name.strip_suffix('}')?).ok()?;
+        Some(if is_presence { channel.presence() } else { channel })
     }
 
     /// The pub/sub channel on which instances talk to each other.
@@ -63,7 +82,7 @@ impl Keys {
 
     /// The channel whose meta hash this is.
     pub(super) fn channel_of_meta(&self, key: &str) -> Option<Channel> {
-        self.announced(key.strip_suffix(":m")?)
+        self.announced(key.strip_suffix(":m")?).filter(|channel| !channel.is_presence())
     }
 }
 
@@ -81,6 +100,9 @@ mod tests {
             keys.stream(&channel),
             keys.idempotency(&channel, "}{ any \n bytes"),
             keys.announcements(&channel).into(),
+            keys.announcements(&channel.presence()).into(),
+            keys.expiries(&channel),
+            keys.members(&channel),
             "room:7".into(),
         ];
         let slots = slots.map(|key| ClusterHash::FirstKey.hash(&[key.into()]));
@@ -92,8 +114,11 @@ mod tests {
         let keys = Keys::new("app");
         let channel = Channel::parse("room:7").unwrap();
         assert_eq!(keys.announced(&keys.announcements(&channel)), Some(channel.clone()));
+        let companion = channel.presence();
+        assert_eq!(keys.announced(&keys.announcements(&companion)), Some(companion));
         assert_eq!(keys.channel_of_meta(keys.meta(&channel).as_str().unwrap()), Some(channel));
-        for foreign in ["app:$cluster", "other:{a}", "app:{a}:m", "app:{}", "app:{a b}", "app"] {
+        for foreign in ["app:$cluster", "other:{a}", "app:{a}:m", "app:{a}:p:p", "app:{}", "app:{a b}", "app"]
+        {
             assert_eq!(keys.announced(foreign), None, "{foreign}");
         }
     }

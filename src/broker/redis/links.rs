@@ -2,7 +2,8 @@
 //!
 //! The library's own defaults lose messages without a word (a buffer of 32 announcements), wait for ever on a server that
 //! does not answer, and send a write again that may have been done. So: a buffer that is drained by a task that does
-//! nothing else, time limits everywhere, one attempt, and connections that count as dead after a second of silence.
+//! nothing else, time limits everywhere, one attempt, and connections that count as dead after a second of silence. Its own way
+//! of following a cluster holds all servers up until the last one can be reached: so each has clients of its own.
 
 use std::time::Duration;
 
@@ -31,60 +32,32 @@ const RECONNECT_PAUSE_MS: u32 = 200;
 /// Commands that wait for a connection; above, they fail at once.
 const COMMANDS_MAX: usize = 16_384;
 
-/// Announcements that wait for the receiving task; above, all channels are read again.
-const ANNOUNCEMENTS_MAX: usize = 16_384;
-
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// Scripts and probes.
     Commands,
-    /// Announcements.
-    Subscriber,
+    /// Announcements, of which so many may wait for the receiving task; more are lag.
+    Subscriber { announcements_max: usize },
     /// Publishes that wait for replicas, and the waiting.
     Replicated,
 }
 
-/// The connections of one instance.
-pub(super) struct Links {
-    pub(super) commands: Client,
-    pub(super) subscriber: Client,
-    /// Where a publish can wait for replicas.
-    pub(super) replicated: Option<Client>,
-}
-
-impl Links {
-    /// Connects all, or says why not.
-    pub(super) async fn connect(url: &str, replicas: usize) -> Result<Links, Error> {
-        let config = Config::from_url(url)?;
-        let links = Links {
-            commands: client(&config, Purpose::Commands)?,
-            subscriber: client(&config, Purpose::Subscriber)?,
-            replicated: (replicas > 0).then(|| client(&config, Purpose::Replicated)).transpose()?,
-        };
-        let clients = [Some(&links.commands), Some(&links.subscriber), links.replicated.as_ref()];
-        for client in clients.into_iter().flatten() {
-            client.init().await?;
-        }
-        Ok(links)
-    }
-
-    /// Whether channels are announced per shard.
-    pub(super) fn is_cluster(&self) -> bool {
-        self.commands.is_clustered()
-    }
-}
-
-fn client(config: &Config, purpose: Purpose) -> Result<Client, Error> {
+/// A client that is not connected yet, and which tries again for ever once it is told to be.
+pub(super) fn client(config: &Config, purpose: Purpose) -> Result<Client, Error> {
     let mut config = config.clone();
     config.version = RespVersion::RESP3;
-    config.fail_fast = true;
-    // A wait for replicas is an answer that is owed on purpose.
-    let patience = if purpose == Purpose::Replicated { CONFIRM_TIMEOUT } else { Duration::ZERO };
+    config.fail_fast = false;
+    let (patience, announcements_max) = match purpose {
+        Purpose::Commands => (Duration::ZERO, 1),
+        Purpose::Subscriber { announcements_max } => (Duration::ZERO, announcements_max),
+        // A wait for replicas is an answer that is owed on purpose.
+        Purpose::Replicated => (CONFIRM_TIMEOUT, 1),
+    };
     Builder::from_config(config)
         .with_performance_config(|performance| {
             performance.default_command_timeout = COMMAND_TIMEOUT + patience;
-            performance.broadcast_channel_capacity = ANNOUNCEMENTS_MAX;
+            performance.broadcast_channel_capacity = announcements_max;
         })
         .with_connection_config(|connection| {
             connection.connection_timeout = CONNECT_TIMEOUT;
@@ -96,6 +69,9 @@ fn client(config: &Config, purpose: Purpose) -> Result<Client, Error> {
                 interval: UNRESPONSIVE_CHECK,
             };
             connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
+            // The library would end a connection at such an answer, and give it to all that were under way: some of them
+            // may have been done.
+            connection.reconnect_errors = Vec::new();
         })
         .set_policy(ReconnectPolicy::new_constant(0, RECONNECT_PAUSE_MS))
         .build()

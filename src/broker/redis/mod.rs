@@ -15,39 +15,54 @@ mod checks;
 mod directory;
 mod interest;
 mod keys;
+mod line;
 mod links;
 mod monitor;
+mod presence;
 mod receiver;
 mod replicated;
 mod script;
+mod sentinels;
+mod shard;
+mod shards;
 mod store;
+mod survey;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fred::prelude::*;
+use bytes::Bytes;
+use fred::error::Error;
+use fred::prelude::{Config as RedisClientConfig, PubsubInterface};
 use futures::future::{BoxFuture, FutureExt};
-use tidings_protocol::{Ack, Channel, Position, PublishCommand};
+use tidings_protocol::{
+    Ack, Channel, ClusterMessage, Position, PresenceMember, PresenceMembers, PublishCommand,
+};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::{Broker, BrokerError, BrokerEvent, InstanceCard, Intake, IntakeLimits, Peers};
+use super::{Broker, BrokerError, BrokerEvent, InstanceCard, Intake, IntakeLimits, Peer, Peers};
 use crate::broker::memory::retention;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::hub::{BrokerState, Page, PageLimit, Published};
+use answer::Failed;
 use beacon::{Advanced, Beacons};
-use interest::{INTERESTS_MAX, Interests};
 use keys::Keys;
-use links::Links;
-use monitor::{Monitor, Reach};
+use line::HEARD_MAX;
+use monitor::{Monitor, Standing};
+use presence::Presence;
 use receiver::{REQUESTS_MAX, Receiver, Request};
-use replicated::Replicated;
+use shard::{Reach, Shard};
+use shards::Shards;
 use store::{Lives, RedisStore};
 
 /// How long somebody waits until a channel is listened to.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the others may take to be told that this instance leaves.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Reads of the intake at once.
 const READS_MAX: usize = 64;
@@ -78,18 +93,26 @@ pub enum RedisRefused {
 
 /// Shares channels with the other instances on the same Redis and prefix.
 pub struct RedisBroker {
-    links: Links,
+    shards: Arc<Shards>,
     store: Arc<RedisStore>,
     config: Config,
     requests: mpsc::Sender<Request>,
-    replicated: Option<Replicated>,
     advanced: Arc<Advanced>,
-    reach: Arc<Reach>,
+    standing: Arc<Standing>,
+    presence: Presence,
+    peers: Arc<Mutex<Peers>>,
     /// The bytes of publishes on their way; a permit is a KiB.
     room: Arc<Semaphore>,
     farewell: mpsc::Sender<oneshot::Sender<()>>,
     /// Everything that runs for it, and ends with it.
     _tasks: JoinSet<()>,
+}
+
+/// What a broker is started with, beside its configuration.
+struct Surroundings {
+    events: mpsc::Sender<BrokerEvent>,
+    clock: Clock,
+    card: Arc<InstanceCard>,
 }
 
 impl RedisBroker {
@@ -101,48 +124,82 @@ impl RedisBroker {
         card: Arc<InstanceCard>,
     ) -> Result<RedisBroker, RedisRefused> {
         let url = config.redis.url.as_ref().expect("a Redis is configured");
-        let masked = || url.masked();
-        let links = Links::connect(url.expose(), config.redis.replicas).await;
-        let links =
-            links.map_err(|error| RedisRefused::Unreachable { url: masked(), reason: error.to_string() })?;
-        let fit = checks::check(&links.commands, config.redis.replicas).await;
-        fit.map_err(|reason| RedisRefused::Unfit { url: masked(), reason })?;
-        Ok(Self::run(config, links, events, clock, card))
+        let unreachable =
+            |error: Error| RedisRefused::Unreachable { url: url.masked(), reason: error.to_string() };
+        let connection = RedisClientConfig::from_url(url.expose()).map_err(unreachable)?;
+        let keys = Keys::new(&config.redis.prefix);
+        let lives = Lives { key: config.limits.idempotency_window, meta: config.redis.forget_after };
+        let is_cluster = connection.server.is_clustered();
+        let store = Arc::new(RedisStore::new(keys, lives, card.id(), is_cluster));
+        let replicas = config.redis.replicas;
+        let announcements_max = config.limits.broker_announcements_max;
+        let reach =
+            Reach { config: connection.clone(), store: store.clone(), replicas, announcements_max, clock };
+        let shards = match is_cluster {
+            true => {
+                let ranges = survey::first(&connection).await.map_err(unreachable)?;
+                Shards::cluster(reach, ranges)
+            }
+            false => Shards::single(reach),
+        };
+        let shards = Arc::new(shards.map_err(unreachable)?);
+        let mut tasks = JoinSet::new();
+        if is_cluster {
+            tasks.spawn(survey::keep(shards.clone(), connection));
+        } else if connection.server.is_sentinel() {
+            tasks.spawn(sentinels::keep(shards.clone(), connection));
+        }
+        let (mut reached, mut refused) = (0, None);
+        for shard in &shards.map().shards {
+            if let Err(error) = shard.connected().await {
+                refused = Some(unreachable(error));
+                continue;
+            }
+            reached += 1;
+            let fit = checks::check(shard, replicas).await;
+            fit.map_err(|reason| RedisRefused::Unfit { url: url.masked(), reason })?;
+        }
+        // What some primary of a cluster holds can wait until that one is back, or followed by another.
+        if let Some(refused) = refused.filter(|_| reached == 0) {
+            return Err(refused);
+        }
+        Ok(Self::run(config, shards, store, tasks, Surroundings { events, clock, card }))
     }
 
     fn run(
         config: &Config,
-        links: Links,
-        events: mpsc::Sender<BrokerEvent>,
-        clock: Clock,
-        card: Arc<InstanceCard>,
+        shards: Arc<Shards>,
+        store: Arc<RedisStore>,
+        mut tasks: JoinSet<()>,
+        Surroundings { events, clock, card }: Surroundings,
     ) -> RedisBroker {
-        let keys = Keys::new(&config.redis.prefix);
-        let lives = Lives { key: config.limits.idempotency_window, meta: config.redis.forget_after };
-        let store = Arc::new(RedisStore::new(keys, lives, card.id(), links.is_cluster()));
-        let (reach, advanced) = (Arc::new(Reach::default()), Arc::new(Advanced::default()));
-        let mut tasks = JoinSet::new();
-
-        let own_id = card.id().clone();
-        let requests = receive(config, &links, store.clone(), own_id, clock, events.clone(), &mut tasks);
-        let (client, name) = (links.commands.clone(), store.keys.cluster());
+        let (standing, advanced) = (Arc::new(Standing::default()), Arc::new(Advanced::default()));
+        let (requests, peers) =
+            receive(config, &shards, store.clone(), standing.clone(), clock, events.clone(), &mut tasks);
         let (farewell, leaving) = mpsc::channel(1);
-        tasks.spawn(Beacons { client, name, card, advanced: advanced.clone(), leaving, number: 0 }.run());
-        let clients = vec![links.commands.clone(), links.subscriber.clone()];
-        tasks.spawn(Monitor { clients, clock, reach: reach.clone(), events }.run());
-        let replicated = links.replicated.as_ref().map(|client| {
-            Replicated::start(client.clone(), store.clone(), config.redis.replicas, &mut tasks)
-        });
+        let beacons = Beacons {
+            shards: shards.clone(),
+            sender: 0,
+            name: store.keys.cluster(),
+            card,
+            advanced: advanced.clone(),
+            leaving,
+            number: 0,
+        };
+        tasks.spawn(beacons.run());
+        tasks.spawn(Monitor { shards: shards.clone(), clock, standing: standing.clone(), events }.run());
+        let presence = Presence::start(shards.clone(), &store.keys, config, clock, &mut tasks);
         let room = Arc::new(Semaphore::new(config.limits.broker_pending_bytes.div_ceil(1_024)));
         let config = config.clone();
         RedisBroker {
-            links,
+            shards,
             store,
             config,
             requests,
-            replicated,
             advanced,
-            reach,
+            standing,
+            presence,
+            peers,
             room,
             farewell,
             _tasks: tasks,
@@ -151,20 +208,23 @@ impl RedisBroker {
 
     async fn store(&self, command: PublishCommand) -> Result<Published, BrokerError> {
         let wants_replicas = command.ack == Ack::Replicated;
-        if wants_replicas && self.replicated.is_none() {
+        if wants_replicas && self.config.redis.replicas == 0 {
             return Err(BrokerError::AckNotPossible);
-        }
-        if self.reach.is_down() {
-            return Err(BrokerError::Unavailable);
         }
         let kib = command.payload.as_bytes().len().div_ceil(1_024).max(1) as u32;
         let _room = self.room.try_acquire_many(kib).map_err(|_| BrokerError::Overloaded)?;
-        let retention = retention(self.config.namespaces.of(command.channel.as_str()));
+        let retention = retention(&self.config.namespaces, &command.channel);
         let channel = command.channel.clone();
-        let published = match self.replicated.as_ref().filter(|_| wants_replicas) {
-            Some(replicated) => replicated.publish(command, retention).await,
-            None => self.store.publish(&self.links.commands, &command, &retention).await,
+        let publish = |shard: Arc<Shard>| {
+            let (command, retention) = (&command, &retention);
+            async move {
+                match shard.replicated.as_ref().filter(|_| wants_replicas) {
+                    Some(replicated) => replicated.publish(command.clone(), retention.clone()).await,
+                    None => self.store.publish(&shard.commands, command, retention).await,
+                }
+            }
         };
+        let published = self.shards.at(&channel, publish).await;
         match &published {
             Ok(published) => {
                 if let Some(position) = &published.position {
@@ -188,10 +248,7 @@ impl RedisBroker {
         if self.is_volatile(&channel) {
             return Ok(None);
         }
-        if self.reach.is_down() {
-            return Err(BrokerError::Unavailable);
-        }
-        self.store.read(&self.links.commands, &channel, since.as_ref(), limit).await.map(Some)
+        self.store.read_at(&self.shards, &channel, since.as_ref(), limit).await.map(Some)
     }
 
     async fn resume_or_read(
@@ -210,6 +267,20 @@ impl RedisBroker {
         }
     }
 
+    async fn announce(&self, message: ClusterMessage) -> Result<(), BrokerError> {
+        // Any server of a cluster reaches the subscribers of all.
+        let map = self.shards.map();
+        let shard =
+            map.shards.iter().find(|shard| shard.trouble().is_none()).ok_or(BrokerError::Unavailable)?;
+        let (name, bytes) = (self.store.keys.cluster(), Bytes::from(message.encode()));
+        shard.commands.publish::<(), _, _>(name, bytes).await.map_err(|error| {
+            match answer::write_failed(&error) {
+                Failed::Elsewhere => BrokerError::Unavailable,
+                Failed::Broker(error) => error,
+            }
+        })
+    }
+
     fn is_volatile(&self, channel: &Channel) -> bool {
         self.config.namespaces.of(channel.as_str()).history_size == 0
     }
@@ -221,44 +292,45 @@ impl RedisBroker {
     }
 }
 
-/// Starts what takes announcements in; returns where it is asked.
+/// Starts what takes announcements in; returns where it is asked, and whom it hears of.
 fn receive(
     config: &Config,
-    links: &Links,
+    shards: &Arc<Shards>,
     store: Arc<RedisStore>,
-    own_id: Arc<str>,
+    standing: Arc<Standing>,
     clock: Clock,
     events: mpsc::Sender<BrokerEvent>,
     tasks: &mut JoinSet<()>,
-) -> mpsc::Sender<Request> {
+) -> (mpsc::Sender<Request>, Arc<Mutex<Peers>>) {
     let (asker, requests) = mpsc::channel(REQUESTS_MAX);
-    let (changes, changed) = mpsc::channel(INTERESTS_MAX);
+    let peers = Arc::new(Mutex::new(Peers::default()));
     let (reporter, reports) = mpsc::channel(REQUESTS_MAX);
-    let (client, keys) = (links.subscriber.clone(), store.keys.clone());
-    tasks.spawn(Interests { client, keys, changes: changed, reports: reporter.clone() }.run());
+    let (speaker, heard) = mpsc::channel(HEARD_MAX);
+    let mut maps = shards.maps();
+    let map = maps.borrow_and_update().clone();
     let receiver = Receiver {
         intake: Intake::new(intake_limits(config)),
-        peers: Arc::new(Mutex::new(Peers::default())),
-        own_id,
+        peers: peers.clone(),
         store,
-        commands: links.commands.clone(),
-        subscriber: links.subscriber.clone(),
+        shards: shards.clone(),
+        map,
+        maps,
+        lines: HashMap::new(),
         namespaces: config.namespaces.clone(),
         clock,
         events,
-        changes,
         reporter,
         reports,
         requests,
-        messages: links.subscriber.message_rx(),
-        reconnects: links.subscriber.reconnect_rx(),
+        speaker,
+        heard,
         waiting: HashMap::new(),
-        link: 0,
-        heard_self: clock.now(),
-        giving_up: None,
+        told: Vec::new(),
+        standing,
+        interruptions: Vec::new(),
     };
     tasks.spawn(receiver.run());
-    asker
+    (asker, peers)
 }
 
 fn intake_limits(config: &Config) -> IntakeLimits {
@@ -311,22 +383,46 @@ impl Broker for RedisBroker {
     }
 
     fn channels(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>> {
-        directory::channels(&self.links.commands, &self.store.keys, limit).boxed()
+        async move { directory::channels(&self.shards.map(), &self.store.keys, limit).await }.boxed()
+    }
+
+    fn enter(&self, channel: &Channel, member: PresenceMember) -> BoxFuture<'_, ()> {
+        self.presence.enter(channel.clone(), member).boxed()
+    }
+
+    fn exit(&self, channel: &Channel, session: &Arc<str>) -> BoxFuture<'_, ()> {
+        self.presence.exit(channel.clone(), session.clone()).boxed()
+    }
+
+    fn members(
+        &self,
+        channel: &Channel,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<PresenceMembers, BrokerError>> {
+        self.presence.members(channel.clone(), limit).boxed()
+    }
+
+    fn tell(&self, message: ClusterMessage) -> BoxFuture<'_, Result<(), BrokerError>> {
+        self.announce(message).boxed()
+    }
+
+    fn peers(&self) -> Vec<Peer> {
+        self.peers.lock().expect("nobody panics with the peers").iter().cloned().collect()
     }
 
     fn leave(&self) -> BoxFuture<'_, ()> {
         async move {
             let (done, told) = oneshot::channel();
-            // Without beacons there is nobody to tell.
-            if self.farewell.send(done).await.is_ok() {
-                told.await.ok();
+            // Without beacons, or without Redis, there is nobody to tell; and they notice the silence.
+            if self.state().is_up() && self.farewell.send(done).await.is_ok() {
+                tokio::time::timeout(LEAVE_TIMEOUT, told).await.ok();
             }
         }
         .boxed()
     }
 
     fn state(&self) -> BrokerState {
-        self.reach.state()
+        self.standing.state()
     }
 
     fn name(&self) -> &'static str {

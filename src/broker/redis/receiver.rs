@@ -4,23 +4,21 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fred::clients::Client;
-use fred::prelude::*;
-use fred::types::{Message, config::Server};
+use fred::types::Message;
 use tidings_protocol::{Beacon, Channel, ClusterMessage, Position};
-use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, warn};
 
 use super::answer;
-use super::interest::Change;
+use super::line::{FromLine, Heard as FromServer, Line};
+use super::monitor::Standing;
+use super::shards::{Map, Shards};
 use super::store::RedisStore;
 use crate::broker::memory::retention;
-use crate::broker::{BrokerEvent, Heard, Intake, IntakeRead, Peers};
+use crate::broker::{BrokerEvent, Heard, Intake, IntakeRead, Interest, Interruption, Peers};
 use crate::clock::Clock;
 use crate::config::Namespaces;
-use crate::hub::{Page, PageLimit, Time};
+use crate::hub::{Page, PageLimit};
 
 /// Requests and reports that wait for the receiver; who finds no room waits.
 pub(super) const REQUESTS_MAX: usize = 4_096;
@@ -30,10 +28,6 @@ const ANNOUNCEMENTS_PER_ROUND: usize = 512;
 
 /// How often the clock is looked at.
 const TICK: Duration = Duration::from_millis(100);
-
-/// A link on which not even this instance's own beacons arrive for so long is given up. Beacons come each second, and a lost
-/// link is to be noticed within 2.5 s.
-const DEAF_AFTER: Duration = Duration::from_millis(2_200);
 
 /// The bounds of one page that the intake reads.
 const PAGE: PageLimit = PageLimit { publications: 1_000, bytes: 4 << 20 };
@@ -56,10 +50,8 @@ pub(super) enum Request {
 /// What others have done for it.
 #[derive(Debug)]
 pub(super) enum Report {
-    /// Redis announces these channels, on the link of that number.
-    Listening { channels: Vec<Channel>, link: u64 },
-    /// It could not be told to.
-    NotListening { channels: Vec<Channel>, link: u64 },
+    /// On the link of that number, a server announces some channels, and others not.
+    Listening { listening: Vec<Channel>, refused: Vec<Channel>, shard: u64, link: u64 },
     /// History was read, or could not be.
     Page { read: IntakeRead, page: Result<Option<Page>, ()> },
 }
@@ -67,52 +59,48 @@ pub(super) enum Report {
 pub(super) struct Receiver {
     pub(super) intake: Intake,
     pub(super) peers: Arc<Mutex<Peers>>,
-    pub(super) own_id: Arc<str>,
     pub(super) store: Arc<RedisStore>,
-    pub(super) commands: Client,
-    pub(super) subscriber: Client,
+    pub(super) shards: Arc<Shards>,
+    /// Which channel is on which server.
+    pub(super) map: Arc<Map>,
+    pub(super) maps: watch::Receiver<Arc<Map>>,
+    /// By the numbers of the servers.
+    pub(super) lines: HashMap<u64, Line>,
     pub(super) namespaces: Namespaces,
     pub(super) clock: Clock,
     pub(super) events: mpsc::Sender<BrokerEvent>,
-    pub(super) changes: mpsc::Sender<Change>,
     pub(super) reporter: mpsc::Sender<Report>,
     pub(super) reports: mpsc::Receiver<Report>,
     pub(super) requests: mpsc::Receiver<Request>,
-    pub(super) messages: broadcast::Receiver<Message>,
-    pub(super) reconnects: broadcast::Receiver<Server>,
+    pub(super) speaker: mpsc::Sender<FromLine>,
+    pub(super) heard: mpsc::Receiver<FromLine>,
     /// Who waits until a channel is listened to.
     pub(super) waiting: HashMap<Channel, Vec<oneshot::Sender<()>>>,
-    /// How many links there were.
-    pub(super) link: u64,
-    /// When this instance last heard itself, or gave a link up.
-    pub(super) heard_self: Time,
-    /// Tries to get another link.
-    pub(super) giving_up: Option<JoinHandle<()>>,
+    /// What instances told all in this round, to be passed on.
+    pub(super) told: Vec<ClusterMessage>,
+    pub(super) standing: Arc<Standing>,
+    /// What went wrong since the node was last told.
+    pub(super) interruptions: Vec<Interruption>,
 }
 
 impl Receiver {
     /// Runs until the node or the broker is gone.
     pub(super) async fn run(mut self) {
-        self.join_cluster();
+        self.open_lines();
         let mut tick = tokio::time::interval(TICK);
         loop {
-            // In this order: a link is known to be lost before anything is believed that was confirmed on it.
             tokio::select! {
                 biased;
-                reconnected = self.reconnects.recv() => match reconnected {
-                    Ok(_) | Err(RecvError::Lagged(_)) => self.handle_reconnected(),
-                    Err(RecvError::Closed) => return,
+                changed = self.maps.changed() => match changed {
+                    Ok(()) => self.handle_map(),
+                    Err(_) => return,
                 },
                 Some(report) = self.reports.recv() => self.handle_report(report),
                 request = self.requests.recv() => match request {
                     Some(request) => self.handle_request(request),
                     None => return,
                 },
-                message = self.messages.recv() => match message {
-                    Ok(message) => self.handle_messages(message),
-                    Err(RecvError::Lagged(count)) => self.handle_lag(count),
-                    Err(RecvError::Closed) => return,
-                },
+                Some(heard) = self.heard.recv() => self.handle_heard(heard),
                 _ = tick.tick() => self.handle_tick(),
             }
             if self.act().await.is_err() {
@@ -121,52 +109,49 @@ impl Receiver {
         }
     }
 
-    fn handle_reconnected(&mut self) {
-        warn!(channels = self.intake.channels(), "the redis connection for announcements is new");
-        self.link += 1;
-        self.heard_self = self.clock.now();
-        self.intake.handle_link_lost();
-        self.intake.handle_link_restored();
-        self.join_cluster();
+    fn open_lines(&mut self) {
+        let now = self.clock.now();
+        for shard in &self.map.shards {
+            let (speaker, reporter) = (self.speaker.clone(), self.reporter.clone());
+            let open = || Line::open(shard, &self.store.keys, speaker, reporter, now);
+            self.lines.entry(shard.number).or_insert_with(open);
+        }
     }
 
-    /// Subscribes to what instances tell each other. If that fails this instance does not hear itself, and tries another link.
-    fn join_cluster(&self) {
-        let (client, name) = (self.subscriber.clone(), self.store.keys.cluster());
-        tokio::spawn(async move {
-            if let Err(error) = client.subscribe(name).await {
-                debug!(%error, "cannot listen to the other instances");
-            }
-        });
+    /// Channels are on other servers than before.
+    fn handle_map(&mut self) {
+        let map = self.maps.borrow_and_update().clone();
+        let before = std::mem::replace(&mut self.map, map);
+        self.lines.retain(|number, _| self.map.shards.iter().any(|shard| shard.number == *number));
+        self.open_lines();
+        self.intake.handle_server_lost(|channel| before.number_of(channel) != self.map.number_of(channel));
+    }
+
+    fn handle_renewed(&mut self, shard: u64) {
+        let Some(line) = self.lines.get_mut(&shard) else { return };
+        warn!(shard, channels = self.intake.channels(), "the redis connection for announcements is new");
+        self.interruptions.push(Interruption::LinkLost);
+        line.renew(self.clock.now());
+        self.intake.handle_server_lost(|channel| self.map.number_of(channel) == Some(shard));
     }
 
     fn handle_report(&mut self, report: Report) {
         match report {
-            Report::Listening { channels, link } if link == self.link => {
-                for channel in channels {
-                    self.intake.handle_listening(&channel);
-                    self.answer_waiting(&channel);
+            Report::Listening { listening, refused, shard, link } => {
+                if self.lines.get(&shard).is_none_or(|line| line.link != link) {
+                    return;
+                }
+                for channel in &refused {
+                    self.intake.handle_not_listening(channel, self.clock.now());
+                }
+                for channel in listening.iter().filter(|name| self.map.number_of(name) == Some(shard)) {
+                    self.intake.handle_listening(channel);
+                    answer_waiting(&self.intake, &mut self.waiting, channel);
                 }
             }
-            Report::NotListening { channels, link } if link == self.link => {
-                for channel in channels {
-                    self.intake.handle_not_listening(&channel, self.clock.now());
-                }
-            }
-            Report::Listening { .. } | Report::NotListening { .. } => {}
             Report::Page { read, page } => {
                 self.intake.handle_page(&read, page, self.clock.now());
-                self.answer_waiting(&read.channel);
-            }
-        }
-    }
-
-    /// Answers those who wait for the channel, if it is listened to by now.
-    fn answer_waiting(&mut self, channel: &Channel) {
-        if self.intake.is_listening(channel) {
-            for waiting in self.waiting.remove(channel).into_iter().flatten() {
-                // Whoever asked may be gone by now.
-                waiting.send(()).ok();
+                answer_waiting(&self.intake, &mut self.waiting, &read.channel);
             }
         }
     }
@@ -174,7 +159,7 @@ impl Receiver {
     fn handle_request(&mut self, request: Request) {
         match request {
             Request::Listen { channel, done } => {
-                let retention = retention(self.namespaces.of(channel.as_str()));
+                let retention = retention(&self.namespaces, &channel);
                 match self.intake.listen(&channel, &retention) {
                     true => drop(done.send(())),
                     false => self.waiting.entry(channel).or_default().push(done),
@@ -188,51 +173,80 @@ impl Receiver {
         }
     }
 
-    fn handle_messages(&mut self, first: Message) {
-        self.handle_message(first);
+    fn handle_heard(&mut self, first: FromLine) {
+        self.handle_one(first);
         for _ in 1..ANNOUNCEMENTS_PER_ROUND {
-            match self.messages.try_recv() {
-                Ok(message) => self.handle_message(message),
-                Err(broadcast::error::TryRecvError::Lagged(count)) => return self.handle_lag(count),
+            match self.heard.try_recv() {
+                Ok(next) => self.handle_one(next),
                 Err(_) => return,
             }
         }
     }
 
-    fn handle_message(&mut self, message: Message) {
+    /// Whether what comes by this line is heard: every line brings what instances tell all, and once is enough.
+    fn is_leading(&self, shard: u64) -> bool {
+        let now = self.clock.now();
+        let lines =
+            self.map.shards.iter().filter_map(|shard| Some((shard.number, self.lines.get(&shard.number)?)));
+        let mut hearing = lines.filter(|(_, line)| line.hears(now));
+        hearing.next().is_some_and(|(number, _)| number == shard)
+    }
+
+    fn handle_one(&mut self, (shard, heard): FromLine) {
+        match heard {
+            FromServer::Renewed => self.handle_renewed(shard),
+            FromServer::Message(message) => self.handle_message(shard, &message),
+            FromServer::Dropped(count) => self.handle_lag(count),
+        }
+    }
+
+    fn handle_message(&mut self, shard: u64, message: &Message) {
         let Some(bytes) = message.value.as_bytes() else { return };
         if *message.channel == *self.store.keys.cluster() {
             return match ClusterMessage::decode(bytes) {
-                Ok(ClusterMessage::Beacon(beacon)) => self.handle_beacon(beacon),
+                Ok(ClusterMessage::Beacon(beacon)) => self.handle_beacon(shard, beacon),
+                Ok(message @ (ClusterMessage::Ask { .. } | ClusterMessage::Answer { .. })) => {
+                    if self.is_leading(shard) {
+                        self.told.push(message);
+                    }
+                }
                 Err(error) => debug!(%error, "a message between instances cannot be read"),
             };
         }
         let Some(channel) = self.store.keys.announced(&message.channel) else { return };
+        let now = self.clock.now();
         match answer::announcement(bytes) {
             Ok((epoch, publication)) => {
-                self.intake.handle_publication(&channel, epoch, publication.into(), self.clock.now());
+                self.intake.handle_publication(&channel, epoch, publication.into(), now);
             }
             Err(answer::Garbage) => {
                 // Whoever writes such things may have displaced something of ours.
                 warn!("an announcement cannot be read");
-                self.give_up_link();
+                self.interruptions.push(Interruption::Garbage);
+                if let Some(line) = self.lines.get_mut(&shard) {
+                    line.give_up(now);
+                }
             }
         }
     }
 
     fn handle_lag(&mut self, count: u64) {
         warn!(count, "announcements were dropped: more came than could be taken in");
+        self.interruptions.push(Interruption::Lag);
         self.intake.handle_lag();
     }
 
-    fn handle_beacon(&mut self, beacon: Beacon) {
+    fn handle_beacon(&mut self, shard: u64, beacon: Beacon) {
         let now = self.clock.now();
-        if beacon.instance.id == self.own_id {
-            self.heard_self = now;
+        if *beacon.instance.id == *self.store.seed
+            && let Some(line) = self.lines.get_mut(&shard)
+        {
+            line.handle_own_beacon(now);
         }
         let heard = self.peers.lock().expect("nobody panics with the peers").handle_beacon(&beacon, now);
         if heard == Heard::Missed {
             warn!(instance = %beacon.instance.id, "a beacon is missing, and perhaps announcements with it");
+            self.interruptions.push(Interruption::BeaconMissed);
             self.intake.handle_lag();
         }
         for (channel, head) in beacon.heads {
@@ -244,41 +258,31 @@ impl Receiver {
         let now = self.clock.now();
         if self.peers.lock().expect("nobody panics with the peers").handle_timeout(now) {
             warn!("an instance fell silent: the heads of all channels are compared");
+            self.interruptions.push(Interruption::Silence);
             self.intake.handle_doubt();
         }
         self.intake.handle_timeout(now);
-        if self.heard_self.after(DEAF_AFTER) <= now {
-            self.give_up_link();
-        }
+        self.lines.values_mut().for_each(|line| line.handle_timeout(now));
+        self.standing.set_deaf(self.lines.values().any(|line| line.is_deaf));
         self.waiting.retain(|_, waiting| {
             waiting.retain(|done| !done.is_closed());
             !waiting.is_empty()
         });
     }
 
-    fn give_up_link(&mut self) {
-        if self.giving_up.as_ref().is_some_and(|task| !task.is_finished()) {
-            return;
-        }
-        warn!("the redis connection for announcements is given up");
-        self.heard_self = self.clock.now();
-        let client = self.subscriber.clone();
-        self.giving_up = Some(tokio::spawn(async move {
-            if let Err(error) = client.force_reconnection().await {
-                debug!(%error, "no new connection for announcements");
-            }
-        }));
-    }
-
     /// Does what the intake asks for. Fails when the node is gone.
     async fn act(&mut self) -> Result<(), mpsc::error::SendError<BrokerEvent>> {
-        // Without room now, there is some at the next tick.
-        while let Ok(room) = self.changes.try_reserve() {
-            let Some(interest) = self.intake.poll_interest() else { break };
-            room.send(Change { interest, link: self.link });
+        while let Some(interest) = self.intake.poll_interest() {
+            self.pursue(interest);
         }
         while let Some(read) = self.intake.poll_read() {
             self.read(read);
+        }
+        for interruption in self.interruptions.drain(..) {
+            self.events.send(BrokerEvent::Interrupted(interruption)).await?;
+        }
+        for message in self.told.drain(..) {
+            self.events.send(BrokerEvent::Told(message)).await?;
         }
         while let Some(event) = self.intake.poll_event() {
             self.events.send(event).await?;
@@ -286,15 +290,38 @@ impl Receiver {
         Ok(())
     }
 
+    fn pursue(&mut self, interest: Interest) {
+        let (Interest::Listen(channel) | Interest::Unlisten(channel)) = &interest;
+        let line = self.map.number_of(channel).and_then(|number| self.lines.get(&number));
+        let refused = line.map_or(Err(interest.clone()), |line| line.ask(interest));
+        if let Err(Interest::Listen(channel)) = refused {
+            self.intake.handle_not_listening(&channel, self.clock.now());
+        }
+    }
+
     fn read(&self, read: IntakeRead) {
-        let (store, client, reporter) = (self.store.clone(), self.commands.clone(), self.reporter.clone());
+        let (store, shards, reporter) = (self.store.clone(), self.shards.clone(), self.reporter.clone());
         tokio::spawn(async move {
             let limit =
                 PageLimit { publications: if read.since.is_some() { PAGE.publications } else { 0 }, ..PAGE };
-            let page = store.read(&client, &read.channel, read.since.as_ref(), limit).await;
+            let page = store.read_at(&shards, &read.channel, read.since.as_ref(), limit).await;
             let page = page.map(Some).map_err(|error| debug!(%error, "history cannot be read"));
             // Without a receiver the broker is gone.
             reporter.send(Report::Page { read, page }).await.ok();
         });
+    }
+}
+
+/// Answers those who wait for the channel, if it is listened to by now.
+fn answer_waiting(
+    intake: &Intake,
+    waiting: &mut HashMap<Channel, Vec<oneshot::Sender<()>>>,
+    channel: &Channel,
+) {
+    if intake.is_listening(channel) {
+        for waiting in waiting.remove(channel).into_iter().flatten() {
+            // Whoever asked may be gone by now.
+            waiting.send(()).ok();
+        }
     }
 }

@@ -3,11 +3,10 @@
 //! Redis's `WAIT` counts the replicas that have what *its own connection* wrote, and holds the connection up meanwhile. So
 //! these publishes have a connection of their own: many scripts in a row, then one `WAIT` for all of them.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use fred::clients::Client;
-use fred::interfaces::{ClientLike, ClusterInterface, EventInterface};
+use fred::interfaces::{ClientLike, EventInterface};
 use fred::types::config::Server;
 use fred::types::{ClusterHash, CustomCommand, Value};
 use futures::future::join_all;
@@ -17,6 +16,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::debug;
 
+use super::answer::Failed;
 use super::links::CONFIRM_TIMEOUT;
 use super::store::RedisStore;
 use crate::broker::BrokerError;
@@ -28,7 +28,7 @@ const WAITING_MAX: usize = 4_096;
 /// Publishes that one `WAIT` confirms.
 const PUBLISHES_PER_WAIT: usize = 256;
 
-type Outcome = Result<Published, BrokerError>;
+type Outcome = Result<Published, Failed>;
 
 struct Job {
     command: PublishCommand,
@@ -36,7 +36,7 @@ struct Job {
     done: oneshot::Sender<Outcome>,
 }
 
-/// Where such publishes are handed in.
+/// Where such publishes to one server are handed in.
 pub(super) struct Replicated {
     jobs: mpsc::Sender<Job>,
 }
@@ -58,8 +58,9 @@ impl Replicated {
     /// Stored and confirmed, or why not.
     pub(super) async fn publish(&self, command: PublishCommand, retention: Retention) -> Outcome {
         let (done, outcome) = oneshot::channel();
-        self.jobs.try_send(Job { command, retention, done }).map_err(|_| BrokerError::Overloaded)?;
-        outcome.await.map_err(|_| BrokerError::OutcomeUnknown)?
+        let job = Job { command, retention, done };
+        self.jobs.try_send(job).map_err(|_| Failed::Broker(BrokerError::Overloaded))?;
+        outcome.await.map_err(|_| Failed::Broker(BrokerError::OutcomeUnknown))?
     }
 }
 
@@ -81,39 +82,25 @@ impl Lane {
             let (client, store) = (&self.client, &self.store);
             let publishes = jobs.iter().map(|job| store.publish(client, &job.command, &job.retention));
             let outcomes = join_all(publishes).await;
-            let servers: Vec<_> = jobs.iter().map(|job| self.server_of(job)).collect();
-            let confirmed = self.confirm(&servers).await;
-            for ((job, outcome), server) in jobs.drain(..).zip(outcomes).zip(servers) {
-                let outcome = outcome.and_then(|published| settle(published, confirmed[&server]));
+            let is_confirmed = self.confirm().await;
+            for (job, outcome) in jobs.drain(..).zip(outcomes) {
+                let outcome = outcome.and_then(|published| settle(published, is_confirmed));
                 // Whoever asked may be gone by now.
                 job.done.send(outcome).ok();
             }
         }
     }
 
-    /// Which servers had their replicas confirm all that was written on this connection.
-    async fn confirm(&mut self, servers: &[Option<Server>]) -> HashMap<Option<Server>, bool> {
-        let mut confirmed: HashMap<_, _> = servers.iter().map(|server| (server.clone(), false)).collect();
-        for (server, is_confirmed) in &mut confirmed {
-            let count = self.wait(server.as_ref()).await;
-            *is_confirmed = count.is_some_and(|count| count >= self.replicas as u64);
-        }
-        if self.has_reconnected() {
-            // A new connection has written nothing, so all replicas have all of it: that proves nothing.
-            confirmed.values_mut().for_each(|is_confirmed| *is_confirmed = false);
-        }
-        confirmed
-    }
-
-    async fn wait(&self, server: Option<&Server>) -> Option<u64> {
+    /// Whether enough replicas have all that was written on this connection.
+    async fn confirm(&mut self) -> bool {
         let args: Vec<Value> =
             vec![self.replicas.to_string().into(), CONFIRM_TIMEOUT.as_millis().to_string().into()];
         let command = CustomCommand::new_static("WAIT", ClusterHash::Random, false);
-        let answer: Result<Value, _> = match server {
-            Some(server) => self.client.with_cluster_node(server).custom(command, args).await,
-            None => self.client.custom(command, args).await,
-        };
-        answer.map_err(|error| debug!(%error, "replicas did not confirm")).ok()?.as_u64()
+        let answer: Result<Value, _> = self.client.custom(command, args).await;
+        let answer = answer.map_err(|error| debug!(%error, "replicas did not confirm"));
+        let count = answer.ok().and_then(|count| count.as_u64());
+        // A new connection has written nothing, so all replicas have all of it: that proves nothing.
+        count.is_some_and(|count| count >= self.replicas as u64) && !self.has_reconnected()
     }
 
     /// Whether the connection is another one than when this was last asked.
@@ -126,18 +113,15 @@ impl Lane {
             }
         }
     }
-
-    fn server_of(&self, job: &Job) -> Option<Server> {
-        let cluster = self.client.cached_cluster_state()?;
-        let slot = ClusterHash::FirstKey.hash(&[self.store.keys.meta(&job.command.channel).into()])?;
-        cluster.get_server(slot).cloned()
-    }
 }
 
 fn settle(published: Published, is_confirmed: bool) -> Outcome {
     let Published { position, .. } = published;
     match is_confirmed {
         true => Ok(Published { position, ack: Ack::Replicated }),
-        false => Err(BrokerError::ReplicationUnconfirmed(position.map(Box::<Position>::new))),
+        false => {
+            let position = position.map(Box::<Position>::new);
+            Err(Failed::Broker(BrokerError::ReplicationUnconfirmed(position)))
+        }
     }
 }

@@ -35,7 +35,7 @@ impl Scripts {
 }
 
 impl Script {
-    fn new(body: &str, fenced: bool) -> Self {
+    pub(super) fn new(body: &str, fenced: bool) -> Self {
         let source = format!("local FENCED = {fenced}\n{NUMBERING}\n{body}");
         Script { hash: fred::util::sha1_hash(&source), source }
     }

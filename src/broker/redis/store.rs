@@ -1,5 +1,6 @@
 //! What is asked of Redis as a store: publish and read, each one script.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -8,11 +9,12 @@ use fred::clients::Client;
 use fred::types::{Key, Value};
 use sha2::{Digest, Sha256};
 use tidings_protocol::{Channel, Position, PublishCommand, encode_stored};
-use tracing::debug;
 
-use super::answer::{self, Garbage};
+use super::answer::{self, Failed, Garbage};
 use super::keys::Keys;
 use super::script::Scripts;
+use super::shard::Shard;
+use super::shards::Shards;
 use crate::broker::BrokerError;
 use crate::hub::{Page, PageLimit, Published, Retention};
 
@@ -30,8 +32,8 @@ pub(super) struct RedisStore {
     pub(super) keys: Keys,
     scripts: Scripts,
     lives: Lives,
-    /// Makes names of new epochs.
-    seed: String,
+    /// This instance's id. Makes names of new epochs.
+    pub(super) seed: String,
     epochs: AtomicU64,
     /// `PUBLISH`, or `SPUBLISH` where channels are announced per shard.
     announce: &'static str,
@@ -51,7 +53,7 @@ impl RedisStore {
         client: &Client,
         command: &PublishCommand,
         retention: &Retention,
-    ) -> Result<Published, BrokerError> {
+    ) -> Result<Published, Failed> {
         let PublishCommand { channel, payload, key, id, idempotency_key, .. } = command;
         let stored: Value = Bytes::from(encode_stored(payload, id.as_deref(), key.as_deref())).into();
         let hash = match idempotency_key {
@@ -90,7 +92,7 @@ impl RedisStore {
         channel: &Channel,
         since: Option<&Position>,
         limit: PageLimit,
-    ) -> Result<Page, BrokerError> {
+    ) -> Result<Page, Failed> {
         let keys: Vec<Key> = vec![self.keys.meta(channel), self.keys.stream(channel)];
         let (epoch, offset) = match since {
             Some(since) => (since.epoch.as_str().into(), since.offset.to_string().into()),
@@ -104,11 +106,21 @@ impl RedisStore {
             number(limit.bytes),
             millis(self.lives.meta),
         ];
-        let answer = self.scripts.read.run(client, keys, args).await.map_err(|error| {
-            debug!(%error, "history cannot be read");
-            BrokerError::Unavailable
-        })?;
-        answer::page(answer).map_err(|Garbage| BrokerError::Unavailable)
+        let answer = self.scripts.read.run(client, keys, args).await;
+        let answer = answer.map_err(|error| answer::read_failed(&error))?;
+        answer::page(answer).map_err(|Garbage| Failed::Broker(BrokerError::Unavailable))
+    }
+
+    /// The same, wherever the channel is.
+    pub(super) async fn read_at(
+        &self,
+        shards: &Shards,
+        channel: &Channel,
+        since: Option<&Position>,
+        limit: PageLimit,
+    ) -> Result<Page, BrokerError> {
+        let read = |shard: Arc<Shard>| async move { self.read(&shard.commands, channel, since, limit).await };
+        shards.at(channel, read).await
     }
 
     fn new_epoch(&self) -> Value {

@@ -89,7 +89,7 @@ impl Conversation {
             Frame::Disconnect(frame) => self.disconnect(&frame),
             Frame::Degraded(frame) => vec![Step::Degraded(frame)],
             Frame::Restored(frame) => vec![Step::Restored(frame)],
-            Frame::Published(_) | Frame::Refreshed(_) | Frame::Pong { .. } => Vec::new(),
+            Frame::Presence(_) | Frame::Published(_) | Frame::Refreshed(_) | Frame::Pong { .. } => Vec::new(),
         }
     }
 
@@ -100,7 +100,7 @@ impl Conversation {
 
     fn subscribe(&mut self, index: usize) -> Step {
         let (channel, since) = (self.channel(index), self.feeds[index].continuity.position().cloned());
-        self.ask(index, Command::Subscribe(SubscribeCommand { channel, since }))
+        self.ask(index, Command::Subscribe(SubscribeCommand { channel, since, presence: false }))
     }
 
     fn ask(&mut self, index: usize, command: Command) -> Step {

@@ -162,10 +162,10 @@ mod tests {
     #[test]
     fn close_codes_say_whether_to_come_back() {
         let end = |code: u16| end_of(Some(&CloseFrame { code: code.into(), reason: "slug: words".into() }));
-        for code in [1001, 1011, 1012, 1013, 4401, 4408, 4409, 4499] {
+        for code in [1001, 1011, 1012, 1013, 4001, 4401, 4408, 4409, 4499] {
             assert_eq!(end(code), End::cut(format!("slug: words (close code {code})")));
         }
-        for code in [1000, 1002, 1003, 1007, 1008, 1009, 4500, 4501, 4999] {
+        for code in [1000, 1002, 1003, 1007, 1008, 1009, 4500, 4501, 4503, 4999] {
             assert_eq!(end(code), End::Refused(format!("slug: words (close code {code})")));
         }
         assert_eq!(end_of(None), End::cut("the server closed the connection"));

@@ -39,7 +39,8 @@ fn the_commented_file_loads_when_every_key_is_taken_out_of_its_comment() {
         });
     let config = file(&lines.collect::<Vec<_>>().join("\n")).config();
     assert_eq!((config.server, config.namespaces, config.limits, config.log), {
-        let defaults = Config::default();
+        let mut defaults = Config::default();
+        defaults.server.advertise = Some(<Option<String>>::EXAMPLE.trim_matches('"').to_owned());
         (defaults.server, defaults.namespaces, defaults.limits, defaults.log)
     });
     assert_eq!((config.api_keys.len(), config.auth.hmac_secret.is_some()), (1, true));

@@ -22,7 +22,10 @@ impl Session {
             (Asked::Connect { .. }, Answer::Authenticated(Ok(grant))) => self.open(grant),
             (Asked::Connect { id }, Answer::Authenticated(Err(problem))) => self.turn_away(id, problem),
             (Asked::Refresh { id }, Answer::Authenticated(Ok(grant))) => self.refreshed(id, grant),
-            (Asked::Join { id, channel, since }, Answer::Joined(Ok(page))) => {
+            (Asked::Join { id, channel, since, presence }, Answer::Joined(Ok(page))) => {
+                if presence {
+                    self.hear_presence(&channel);
+                }
                 self.joined(id, channel, since.as_ref(), page)
             }
             (Asked::Join { id, channel, .. }, Answer::Joined(Err(problem))) => {
@@ -36,11 +39,13 @@ impl Session {
                 self.behind.push_back(channel);
                 self.retry_at = Some(now.after(self.config.retry_after));
             }
+            (Asked::Members { id }, Answer::Members(Ok(members))) => self.tell_members(id, members),
             (Asked::Publish { id }, Answer::Published(Ok(Published { position, ack }))) => {
                 self.reply(id, Frame::Published(PublishedFrame { position, ack }));
             }
             (Asked::Refresh { id }, Answer::Authenticated(Err(problem)))
             | (Asked::History { id, .. }, Answer::Read(Err(problem)))
+            | (Asked::Members { id }, Answer::Members(Err(problem)))
             | (Asked::Publish { id }, Answer::Published(Err(problem))) => self.refuse(id, problem),
             (asked, answer) => unreachable!("{answer:?} does not answer {asked:?}"),
         }
@@ -52,14 +57,15 @@ impl Session {
             return self
                 .refuse(id, Problem::new(Code::Unauthorized, "`refresh` takes a token of the same user"));
         }
-        let uncovered = |channel: &&Channel| !grant.may_subscribe(channel);
+        let uncovered = |channel: &&Channel| !channel.is_presence() && !grant.may_subscribe(channel);
         let lost: Vec<Channel> = self.subscriptions.keys().filter(uncovered).cloned().collect();
         for channel in lost {
-            self.subscriptions.shift_remove(&channel);
+            self.forget(&channel);
             let frame = UnsubscribedFrame { channel: channel.clone(), code: Some(Code::ChannelNotAllowed) };
             self.say(None, Frame::Unsubscribed(frame));
             self.lost.push_back(channel);
         }
+        self.end_presence(&grant);
         let exp = grant.expires.map(|expiry| expiry.exp);
         self.grant = grant;
         if let Some(exp) = exp {
@@ -68,11 +74,11 @@ impl Session {
     }
 
     fn not_joined(&mut self, id: Option<u64>, channel: &Channel, problem: Problem) {
-        self.subscriptions.shift_remove(channel);
+        self.forget(channel);
         match self.config.catch_up {
             CatchUp::ByClient => self.refuse(id, problem),
             // A stream that lacks one of its channels would look whole: let the client come back for all of it.
-            CatchUp::ByServer => self.close(Close::new(CloseCode::Overloaded, problem.to_string())),
+            CatchUp::ByServer => self.close(Close::for_now(problem.to_string(), self.jitter)),
         }
     }
 
@@ -188,7 +194,13 @@ impl Session {
     }
 
     pub(super) fn declare_gap(&mut self, channel: &Channel, reason: GapReason, position: Option<Position>) {
-        self.say(None, Frame::Gap(GapFrame { channel: channel.clone(), reason, position }));
+        self.say(
+            None,
+            match channel.presence_of() {
+                Some(channel) => Self::presence_lost(channel),
+                None => Frame::Gap(GapFrame { channel: channel.clone(), reason, position }),
+            },
+        );
     }
 
     /// Tells the client that its position has another name now, where it has.

@@ -25,7 +25,7 @@ impl Session {
             Command::Refresh { token } => (Asked::Refresh { id }, Action::Authenticate { token }),
             Command::Subscribe(subscribe) => return self.begin_subscribe(id, subscribe),
             Command::Unsubscribe { channel } => {
-                if self.subscriptions.shift_remove(&channel).is_none() {
+                if !self.forget(&channel) {
                     return Err(Code::NotSubscribed.into());
                 }
                 self.reply(
@@ -36,9 +36,8 @@ impl Session {
             }
             Command::Publish(publish) => (Asked::Publish { id }, self.begin_publish(publish)?),
             Command::History(history) => return self.begin_history(id, history),
-            Command::Presence { channel } => {
-                self.demand(self.grant.may_subscribe(&channel), &channel, "subscribe to")?;
-                return Err(Code::PresenceDisabled.into());
+            Command::Presence { channel, limit } => {
+                (Asked::Members { id }, self.begin_presence(channel, limit)?)
             }
             Command::Ping { .. } => unreachable!("pings are answered when they come"),
         };
@@ -47,10 +46,11 @@ impl Session {
     }
 
     fn begin_subscribe(&mut self, id: Option<u64>, command: SubscribeCommand) -> Result<Action, Problem> {
-        let SubscribeCommand { channel, since } = command;
+        let SubscribeCommand { channel, since, presence } = command;
         self.demand(self.grant.may_subscribe(&channel), &channel, "subscribe to")?;
+        self.demand(!presence || self.grant.may_see_presence(&channel), &channel, "see the presence of")?;
         let channels_max = self.config.channels_max;
-        let full = self.subscriptions.len() >= channels_max;
+        let full = self.subscriptions.len() + usize::from(presence) >= channels_max;
         match self.subscriptions.entry(channel.clone()) {
             Entry::Occupied(_) => return Err(Code::AlreadySubscribed.into()),
             Entry::Vacant(_) if full => {
@@ -59,13 +59,16 @@ impl Session {
             }
             Entry::Vacant(entry) => entry.insert(Subscription::joining()),
         };
-        self.asked = Some(Asked::Join { id, channel: channel.clone(), since: since.clone() });
+        if presence {
+            self.subscriptions.insert(channel.presence(), Subscription::joining());
+        }
+        self.asked = Some(Asked::Join { id, channel: channel.clone(), since: since.clone(), presence });
         let publications = match (&since, self.config.catch_up) {
             (Some(_), CatchUp::ByClient) => self.config.page.publications,
             _ => 0,
         };
         let limit = PageLimit { publications, ..self.config.page };
-        Ok(Action::Join { channel, since, limit })
+        Ok(Action::Join { channel, since, limit, user: self.grant.user.clone(), presence })
     }
 
     fn begin_publish(&self, publish: PublishCommand) -> Result<Action, Problem> {
@@ -90,7 +93,7 @@ impl Session {
         Ok(Action::Read { channel, since, limit })
     }
 
-    fn demand(&self, allowed: bool, channel: &Channel, what: &str) -> Result<(), Problem> {
+    pub(super) fn demand(&self, allowed: bool, channel: &Channel, what: &str) -> Result<(), Problem> {
         match allowed {
             true => Ok(()),
             false => Err(Problem::new(

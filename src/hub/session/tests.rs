@@ -1,8 +1,8 @@
 //! What a stream of several channels says before all of them are joined: nothing. And what all sessions say of the broker.
 
 use super::*;
-use crate::hub::{Answer, CatchUp, Page};
-use tidings_protocol::{Epoch, Offset, Payload, Publication};
+use crate::hub::{Answer, CatchUp, Expiry, Page, Pattern};
+use tidings_protocol::{Epoch, Offset, Payload, PresenceFrame, Publication};
 
 fn channel(name: &str) -> Channel {
     Channel::parse(name).unwrap()
@@ -23,8 +23,8 @@ fn page(from: &str, gap: Option<GapReason>) -> Page {
     Page { publications: Vec::new(), head: from.offset, from, gap }
 }
 
-/// A stream that resumes `a` after a.3 and `b` after a.5; both joins are still to come.
-fn stream() -> Session {
+/// A session of a transport that catches up so, which was not greeted yet.
+fn session(catch_up: CatchUp) -> Session {
     let hello = HelloFrame {
         session: String::new(),
         ping_interval_ms: 25_000,
@@ -35,19 +35,29 @@ fn stream() -> Session {
     let config = SessionConfig {
         hello,
         broker: "redis",
-        catch_up: CatchUp::ByServer,
+        catch_up,
         heartbeat: Heartbeat { interval: Duration::from_secs(25), timeout: None },
         hello_timeout: Duration::from_secs(5),
         retry_after: Duration::from_secs(1),
         channels_max: 8,
+        members_max: 8,
         commands_max: 8,
         message_bytes_max: 1_000,
         waiting_bytes_max: 1_000,
         page: PageLimit { publications: 10, bytes: 1_000 },
     };
-    let session = Session::new(Arc::new(config), "s".to_owned(), Some(Grant::open()), 0.0, Time::ZERO);
-    let since = |position: &str| Some(position.parse().unwrap());
-    session.with_channels(vec![(channel("a"), since("a.3")), (channel("b"), since("a.5"))], CursorState::Read)
+    Session::new(Arc::new(config), "s".to_owned(), Some(Grant::open()), 0.0, Time::ZERO)
+}
+
+/// A stream that resumes `a` after a.3 and `b` after a.5; both joins are still to come.
+fn stream() -> Session {
+    let subscribe = |name: &str, since: &str| SubscribeCommand {
+        channel: channel(name),
+        since: Some(since.parse().unwrap()),
+        presence: false,
+    };
+    let subscribes = vec![subscribe("a", "a.3"), subscribe("b", "a.5")];
+    session(CatchUp::ByServer).with_channels(subscribes, CursorState::Read)
 }
 
 fn join(session: &mut Session, page: Page) {
@@ -90,11 +100,23 @@ fn a_stream_that_is_closed_before_its_greeting_says_only_that() {
 }
 
 #[test]
+fn a_stream_that_cannot_join_is_told_when_to_come_back() {
+    let mut session = stream();
+    assert!(matches!(session.poll_action(), Some(Action::Join { .. })));
+    session.handle_answer(Answer::Joined(Err(Code::BrokerUnavailable.into())), Time::ZERO);
+    let Some(Transmit::Close(close)) = session.poll_transmit() else { panic!("it is closed") };
+    assert_eq!((close.code, close.after), (CloseCode::Overloaded, Some(Duration::from_secs(1))));
+    let spread =
+        [0.0, 0.5, 1.0].map(|jitter| Close::for_now("", jitter).after.expect("it is set").as_millis());
+    assert_eq!(spread, [1_000, 3_000, 5_000]);
+}
+
+#[test]
 fn nothing_follows_the_last_word() {
     let mut session = stream();
     join(&mut session, page("a.3", None));
     join(&mut session, page("a.5", None));
-    session.handle_forgotten(&channel("a"));
+    session.handle_forgotten(&channel("a"), GapReason::Overflow);
     assert!(matches!(session.poll_action(), Some(Action::Resume { .. })), "`a` is read");
     session.close(Close::new(CloseCode::Restart, ""));
     session.handle_batch(&batch("b", 6));
@@ -113,10 +135,19 @@ fn said(session: &mut Session) -> Vec<String> {
             Frame::Gap(gap) => format!("gap {}", gap.reason.as_str()),
             Frame::Degraded(frame) => format!("degraded {} {}", frame.component, frame.since),
             Frame::Restored(frame) => format!("restored {}", frame.component),
+            Frame::Subscribed(frame) => format!("subscribed {}", frame.channel),
+            Frame::Unsubscribed(frame) => format!("unsubscribed {}", frame.channel),
+            Frame::Error(frame) => frame.code.slug().to_owned(),
+            Frame::Presence(PresenceFrame::Changes(changes)) => match (changes.lost, changes.code) {
+                (true, None) => format!("presence lost {}", changes.channel),
+                (false, Some(code)) => format!("presence {code} {}", changes.channel),
+                _ => panic!("{changes:?}"),
+            },
             other => panic!("{other:?}"),
         },
         Transmit::Close(_) => "close".to_owned(),
-        Transmit::Batch { .. } | Transmit::Ping => panic!("{transmit:?}"),
+        Transmit::Batch { batch, .. } => format!("batch {}", batch.channel),
+        Transmit::Ping => panic!("{transmit:?}"),
     };
     std::iter::from_fn(|| session.poll_transmit()).map(word).collect()
 }
@@ -186,4 +217,97 @@ fn an_outage_is_no_news_after_the_last_word() {
     session.close(Close::new(CloseCode::Restart, ""));
     session.handle_broker_state(DOWN);
     assert_eq!(said(&mut session), ["close"]);
+}
+
+/// A change of the presence of a channel.
+fn change(name: &str) -> Arc<Batch> {
+    Arc::new(Batch::new(channel(name).presence(), None, vec![publication(0)]))
+}
+
+fn command(session: &mut Session, command: Command) -> Option<Action> {
+    session.handle_command(Some(1), command);
+    session.poll_action()
+}
+
+fn subscribe(name: &str, presence: bool) -> Command {
+    Command::Subscribe(SubscribeCommand { channel: channel(name), since: None, presence })
+}
+
+/// A session that hears who comes and goes on `a`, and on `b` does not.
+fn listener() -> Session {
+    let mut session = session(CatchUp::ByClient);
+    for (name, heard) in [("a", true), ("b", false)] {
+        let action = command(&mut session, subscribe(name, heard));
+        assert!(matches!(action, Some(Action::Join { presence, .. }) if presence == heard));
+        session.handle_batch(&change(name));
+        session.handle_answer(Answer::Joined(Ok(Some(page("a.3", None)))), Time::ZERO);
+    }
+    assert_eq!(said(&mut session), ["hello", "subscribed a", "subscribed b"], "no change before its reply");
+    session
+}
+
+#[test]
+fn changes_of_presence_are_passed_on_to_those_who_asked_for_them() {
+    let mut session = listener();
+    session.handle_batch(&change("a"));
+    session.handle_batch(&change("b"));
+    assert_eq!(said(&mut session), ["batch $presence:a"]);
+    assert!(matches!(
+        command(&mut session, Command::Unsubscribe { channel: channel("a") }),
+        Some(Action::Leave { .. })
+    ));
+    session.handle_answer(Answer::Left, Time::ZERO);
+    session.handle_batch(&change("a"));
+    assert_eq!(said(&mut session), ["unsubscribed a"]);
+}
+
+#[test]
+fn changes_of_presence_that_did_not_arrive_are_said_to_be_lost() {
+    let mut session = listener();
+    session.handle_forgotten(&channel("a").presence(), GapReason::Lost);
+    assert_eq!(said(&mut session), ["presence lost a"]);
+    session.handle_batch(&change("a"));
+    assert_eq!(said(&mut session), ["batch $presence:a"]);
+}
+
+#[test]
+fn a_grant_that_is_narrowed_ends_changes_or_the_whole_subscription() {
+    let a = || vec![Pattern::parse("a").unwrap()];
+    let expires = Some(Expiry { at: Time(Duration::from_secs(60)), exp: 60 });
+    for (subscribe, presence, words, left) in [
+        (a(), a(), "unsubscribed b", vec!["b"]),
+        (a(), vec![], "unsubscribed b, presence channel_not_allowed a", vec!["b", "$presence:a"]),
+        (vec![], a(), "unsubscribed a, unsubscribed b", vec!["a", "b"]),
+    ] {
+        let mut session = listener();
+        let refresh = Command::Refresh { token: String::new() };
+        session.handle_command(None, refresh);
+        assert!(matches!(session.poll_action(), Some(Action::Authenticate { .. })));
+        let grant = Grant { subscribe, presence, expires, ..Grant::default() };
+        session.handle_answer(Answer::Authenticated(Ok(grant)), Time::ZERO);
+        assert_eq!(said(&mut session).join(", "), words);
+        for name in left {
+            let action = session.poll_action();
+            assert!(
+                matches!(&action, Some(Action::Leave { channel }) if channel.as_str() == name),
+                "{action:?}"
+            );
+            session.handle_answer(Answer::Left, Time::ZERO);
+        }
+        session.handle_batch(&change("a"));
+        assert_eq!(said(&mut session).is_empty(), words != "unsubscribed b");
+    }
+}
+
+#[test]
+fn hearing_of_presence_counts_as_a_subscription() {
+    let mut session = listener();
+    for name in ["c", "d", "e", "f"] {
+        assert!(command(&mut session, subscribe(name, false)).is_some());
+        session.handle_answer(Answer::Joined(Ok(None)), Time::ZERO);
+    }
+    said(&mut session);
+    assert!(command(&mut session, subscribe("g", true)).is_none());
+    assert_eq!(said(&mut session), ["limit_reached"]);
+    assert!(command(&mut session, subscribe("g", false)).is_some());
 }

@@ -64,7 +64,14 @@ impl Model {
             prop_assert!(offered.starts_with(&got), "{}: {:?} of {:?} follows a hole", name, got, offered);
             let forgotten = self.forgotten.remove(name).is_some();
             let missing = got.len() < offered.len() || forgotten;
-            prop_assert_eq!(mail.forgotten.contains(name), missing, "{}: {:?} of {:?}", name, got, offered);
+            prop_assert_eq!(
+                mail.forgotten.contains_key(name),
+                missing,
+                "{}: {:?} of {:?}",
+                name,
+                got,
+                offered
+            );
         }
         Ok(())
     }

@@ -167,8 +167,8 @@ impl World {
         for batch in &mail.batches {
             self.session.handle_batch(batch);
         }
-        for channel in &mail.forgotten {
-            self.session.handle_forgotten(channel);
+        for (channel, why) in &mail.forgotten {
+            self.session.handle_forgotten(channel, *why);
         }
     }
 
@@ -273,7 +273,9 @@ impl World {
     fn ask(&mut self) {
         let (channel, since) = (channel(CHANNEL), self.continuity.position().cloned());
         let command = match self.continuity.outstanding() {
-            Some(Outstanding::Subscribe) => Command::Subscribe(SubscribeCommand { channel, since }),
+            Some(Outstanding::Subscribe) => {
+                Command::Subscribe(SubscribeCommand { channel, since, presence: false })
+            }
             Some(Outstanding::History) => Command::History(HistoryCommand { channel, since, limit: None }),
             None => return,
         };
@@ -357,6 +359,7 @@ fn session(catch_up: CatchUp, since: Option<Position>, now: Time) -> Session {
         hello_timeout: Duration::from_secs(5),
         retry_after: RETRY_AFTER,
         channels_max: 2,
+        members_max: 2,
         commands_max: 8,
         message_bytes_max: 1_000,
         waiting_bytes_max: 700,
@@ -365,7 +368,10 @@ fn session(catch_up: CatchUp, since: Option<Position>, now: Time) -> Session {
     let session = Session::new(Arc::new(config), "s".to_owned(), Some(Grant::open()), 0.5, now);
     match catch_up {
         CatchUp::ByClient => session,
-        CatchUp::ByServer => session.with_channels(vec![(channel(CHANNEL), since)], CursorState::Read),
+        CatchUp::ByServer => {
+            let subscribe = SubscribeCommand { channel: channel(CHANNEL), since, presence: false };
+            session.with_channels(vec![subscribe], CursorState::Read)
+        }
     }
 }
 

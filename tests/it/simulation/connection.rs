@@ -154,12 +154,12 @@ impl Connection {
         for batch in self.mail.batches.drain(..) {
             self.session.handle_batch(&batch);
         }
-        if self.mail.forgotten.iter().any(|channel| !self.lost.contains(channel)) {
+        if self.mail.forgotten.keys().any(|channel| !self.lost.contains(channel)) {
             context.count(Fault::MailboxOverflow, Some(self.client));
         }
         self.lost.clear();
-        for channel in self.mail.forgotten.drain(..) {
-            self.session.handle_forgotten(&channel);
+        for (channel, why) in self.mail.forgotten.drain(..) {
+            self.session.handle_forgotten(&channel, why);
         }
         if let Some(state) = self.mail.broker.take() {
             self.session.handle_broker_state(state);

@@ -120,7 +120,7 @@ impl Instance {
                 self.deliver(sealed, context);
             }
             BrokerEvent::Lost(channel) => self.forget(&channel, context),
-            BrokerEvent::State(state) => unreachable!("{state:?} is none of what an intake tells"),
+            other => unreachable!("{other:?} is none of what an intake tells"),
         }
     }
 

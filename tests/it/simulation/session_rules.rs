@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings::hub::{CatchUp, CursorState, Grant, Heartbeat, PageLimit, Session, SessionConfig, SessionId};
-use tidings_protocol::{Channel, HelloFrame, Position};
+use tidings_protocol::{Channel, HelloFrame, Position, SubscribeCommand};
 
 use super::context::Context;
 
@@ -37,6 +37,7 @@ impl SessionRules {
             hello_timeout: seconds(5),
             retry_after: Duration::from_millis(200),
             channels_max: 16,
+            members_max: 16,
             commands_max: 4,
             message_bytes_max: 1_000,
             waiting_bytes_max: 1_000,
@@ -66,6 +67,7 @@ impl SessionRules {
         let session = Session::new(self.stream.clone(), id.0.to_string(), Some(Grant::open()), jitter, now);
         // Its channels all keep history, so a readable cursor changes nothing beside the positions.
         let cursor = if cursor_lost { CursorState::Unreadable } else { CursorState::None };
-        session.with_channels(channels, cursor)
+        let subscribe = |(channel, since)| SubscribeCommand { channel, since, presence: false };
+        session.with_channels(channels.into_iter().map(subscribe).collect(), cursor)
     }
 }

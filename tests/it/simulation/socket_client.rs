@@ -110,7 +110,8 @@ impl SocketClient {
                     self.continue_with(channel, context, |witness| witness.continued(&frame));
                 }
             }
-            Frame::Degraded(_)
+            Frame::Presence(_)
+            | Frame::Degraded(_)
             | Frame::Restored(_)
             | Frame::Refreshed(_)
             | Frame::Pong { .. }
@@ -198,7 +199,7 @@ impl SocketClient {
     fn subscribe(&mut self, index: usize, context: &Context) {
         let channel = context.spec(self.held[index].channel()).channel.clone();
         let since = self.held[index].witness.position().cloned();
-        let id = self.send(Command::Subscribe(SubscribeCommand { channel, since }));
+        let id = self.send(Command::Subscribe(SubscribeCommand { channel, since, presence: false }));
         let held = &mut self.held[index];
         (held.phase, held.history) = (Phase::Subscribing(id), None);
     }

@@ -91,6 +91,21 @@ impl Instance {
         .await;
     }
 
+    /// A counter of its own, summed over all series with labels that contain `label`.
+    pub(crate) async fn metric(&self, name: &str, label: &str) -> f64 {
+        Request::new(self.address, "GET", "/metrics").send().await.metric(name, label)
+    }
+
+    /// The process, while it runs.
+    pub(crate) fn process(&self) -> &Process {
+        self.process.as_ref().expect("it runs")
+    }
+
+    /// Takes the process out, to see it end.
+    pub(crate) fn take_process(&mut self) -> Process {
+        self.process.take().expect("it runs")
+    }
+
     /// Starts it again on its address, after it ended.
     pub(crate) async fn start_again(&mut self) {
         self.launch();
@@ -99,14 +114,14 @@ impl Instance {
 
     /// Ends it without a chance to say anything.
     pub(crate) async fn kill9(&mut self) {
-        let process = self.process.take().expect("it runs");
+        let process = self.take_process();
         process.signal(Signal::KILL);
         process.ended().await;
     }
 
     /// Ends it in good order; returns how it ended.
     pub(crate) async fn terminate(&mut self) -> ExitStatus {
-        let process = self.process.take().expect("it runs");
+        let process = self.take_process();
         process.signal(Signal::TERM);
         within("the end of a drain", process.ended()).await.0
     }

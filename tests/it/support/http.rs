@@ -111,6 +111,17 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
     }
 
+    /// The sum of all series of a metric, with whatever labels contain `label`, where this is what `/metrics` answers.
+    pub(crate) fn metric(&self, name: &str, label: &str) -> f64 {
+        let text = self.text();
+        let values = text.lines().filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (metric, labels) = series.split_once('{').unwrap_or((series, ""));
+            (metric == name && labels.contains(label)).then(|| value.parse::<f64>().expect("a number"))
+        });
+        values.sum()
+    }
+
     /// The slug of a problem, whose every part must agree.
     #[track_caller]
     pub(crate) fn code(&self) -> String {

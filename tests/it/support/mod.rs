@@ -21,7 +21,7 @@ pub(crate) use port::free_port;
 pub(crate) use process::Process;
 pub(crate) use raw_websocket::{RawFrame, RawWebSocket};
 pub(crate) use redis::{Data, RedisCluster, RedisServer, Reply, SentinelGroup};
-pub(crate) use server::TestServer;
+pub(crate) use server::{TestServer, config};
 pub(crate) use sse::EventStream;
 pub(crate) use token::{API_KEY, SECRET, Token, auth_config};
 pub(crate) use traffic::{Outcome, Traffic, TrafficPlan};

@@ -68,6 +68,25 @@ impl Process {
         kill_process(pid, signal).expect("it can be signalled");
     }
 
+    /// Stops it where it is: connections stay open, and nobody answers.
+    pub(crate) async fn pause(&self) {
+        self.signal(Signal::STOP);
+        stopped(self.id()).await;
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// What it has in memory.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel tells");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kib * 1_024
+    }
+
     /// Waits for its end; returns how it ended and all that it said.
     pub(crate) async fn ended(mut self) -> (ExitStatus, String) {
         let status = within("the process to end", self.child.wait()).await.expect("it can be waited for");
@@ -75,4 +94,13 @@ impl Process {
         let said = self.stderr.lock().expect("nobody panics here").clone();
         (status, said)
     }
+}
+
+/// Waits until the process of this number does nothing any more.
+pub(super) async fn stopped(id: u32) {
+    eventually("a process to stop", async || {
+        let text = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("the process is there");
+        text.rsplit(") ").next()?.starts_with('T').then_some(())
+    })
+    .await;
 }

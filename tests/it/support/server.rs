@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-use super::{Answer, EventStream, Request, WebSocket, eventually, read_head, within};
+use super::{EventStream, Request, WebSocket, eventually, read_head, within};
 
 /// A running server. It ends with the test's runtime.
 pub(crate) struct TestServer {
@@ -107,7 +107,7 @@ impl TestServer {
 
     /// The sum of all series of a metric, with whatever labels contain `label`.
     pub(crate) async fn metric(&self, name: &str, label: &str) -> f64 {
-        metric(&self.get("/metrics").send().await, name, label)
+        self.get("/metrics").send().await.metric(name, label)
     }
 
     /// Waits until a metric has a value.
@@ -125,21 +125,11 @@ impl TestServer {
 }
 
 /// A configuration in TOML, on a free port.
-fn config(toml: &str, dev: bool) -> Config {
+pub(crate) fn config(toml: &str, dev: bool) -> Config {
     let directory = tempfile::tempdir().expect("a directory can be made");
     let file = directory.path().join("tidings.toml");
     std::fs::write(&file, toml).expect("a file can be written");
     let listen = FlagValue { key: "server.listen", value: "127.0.0.1:0".to_owned(), name: "--listen" };
     let sources = Sources { file: Some(file), flags: vec![listen], dev, ..Sources::default() };
     Config::load(&sources).unwrap_or_else(|problems| panic!("{problems}")).config
-}
-
-fn metric(answer: &Answer, name: &str, label: &str) -> f64 {
-    let text = answer.text();
-    let values = text.lines().filter_map(|line| {
-        let (series, value) = line.rsplit_once(' ')?;
-        let (metric, labels) = series.split_once('{').unwrap_or((series, ""));
-        (metric == name && labels.contains(label)).then(|| value.parse::<f64>().expect("a number"))
-    });
-    values.sum()
 }

@@ -43,6 +43,12 @@ impl Token {
         self
     }
 
+    /// May see the presence of no channels but those of these patterns.
+    pub(crate) fn presence(mut self, patterns: &[&str]) -> Token {
+        self.rights().presence = Some(patterns.iter().map(|pattern| (*pattern).to_owned()).collect());
+        self
+    }
+
     pub(crate) fn channel(mut self, name: &str) -> Token {
         self.rights().channels.push(name.to_owned());
         self

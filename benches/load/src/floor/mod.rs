@@ -2,26 +2,28 @@
 //! the same run: on a shared machine only figures of the same minute may be compared.
 //! Servers run on CPU 0, sinks and this process on CPU 1.
 
-mod child;
+mod helper;
 mod raw_server;
+mod report;
 mod sink;
-mod table;
 mod tidings;
 
 use std::path::Path;
 use std::time::Duration;
 
 pub(crate) use raw_server::raw_server;
+pub use report::{CpuRow, FloorReport, MemoryRow};
 pub(crate) use sink::raw_sink;
-pub use table::{CpuRow, FloorReport, Measurement, MemoryRow};
 
-use self::child::{Helper, OTHER_CPU};
+use self::helper::Helper;
 use self::raw_server::RawCost;
 use self::tidings::{Memory, Subject, sink_arguments};
+use crate::child::beside_servers;
 use crate::cli::{FloorArgs, Host};
 use crate::error::LoadError;
 use crate::link::Transport;
-use crate::process::{pin_to_cpu, raise_descriptor_limit};
+use crate::measurement::Measurement;
+use crate::process::raise_descriptor_limit;
 
 /// The server's default window.
 const WINDOW: Duration = Duration::from_millis(100);
@@ -51,19 +53,12 @@ struct Round {
 /// # Errors
 /// When a server or a sink could not do its part, or deliveries are missing.
 pub fn floor(args: &FloorArgs, host: &Host) -> Result<FloorReport, LoadError> {
-    let server = args.server.as_ref().or(host.server.as_ref()).ok_or_else(|| {
-        LoadError::Usage("which server? Give its program: --server target/release/tidings".to_owned())
-    })?;
+    let server = host.server(args.server.as_deref())?;
     raise_descriptor_limit(args.clients.max(args.connections) as usize)?;
-    // A thread of its own, since it moves between processors.
-    let measure = || {
-        pin_to_cpu(OTHER_CPU)?;
+    let rounds = beside_servers(|| {
         (0..args.rounds).map(|_| round(args, host, server)).collect::<Result<Vec<_>, _>>()
-    };
-    let rounds: Result<Vec<Round>, LoadError> = std::thread::scope(|scope| {
-        scope.spawn(measure).join().expect("a measurement reports its errors, it does not panic")
-    });
-    Ok(report(args, &rounds?))
+    })?;
+    Ok(report(args, &rounds))
 }
 
 fn round(args: &FloorArgs, host: &Host, server: &Path) -> Result<Round, LoadError> {

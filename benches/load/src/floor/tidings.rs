@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::child::{Helper, Server};
+use super::helper::Helper;
 use super::{Load, WINDOW};
+use crate::child::Server;
 use crate::cli::Host;
 use crate::error::LoadError;
 use crate::http::{Connection, Target, escape};
@@ -33,8 +34,8 @@ pub(super) struct Memory {
 
 impl<'a> Subject<'a> {
     pub(super) fn start(host: &'a Host, program: &Path, arguments: &[String]) -> Result<Self, LoadError> {
-        let server = Server::start(program, arguments)?;
-        let target = Target::parse(&format!("http://127.0.0.1:{}", server.port()), None)?;
+        let server = Server::start(program, arguments, &[])?;
+        let target = Target::parse(&server.url(), None)?;
         Ok(Subject { host, process: server.process()?, server, target })
     }
 

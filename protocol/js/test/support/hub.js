@@ -35,7 +35,19 @@ export class Hub {
   }
 
   detach(session) {
-    this.sessions.delete(session);
+    if (!this.sessions.delete(session)) return;
+    for (const name of session.subscriptions.keys()) this.tell(name, { left: [session.member] });
+  }
+
+  /** Who subscribed to a channel. */
+  members(name) {
+    return [...this.sessions].filter(({ subscriptions }) => subscriptions.has(name)).map(({ member }) => member);
+  }
+
+  /** Tells those who hear of it who came and went. */
+  tell(name, changes) {
+    const frame = { presence: { channel: name, joined: [], left: [], ...changes } };
+    for (const session of this.sessions) if (session.hears.has(name)) session.send(frame);
   }
 
   /** Publishes `{data}`s or `{b64}`s as one batch; `reaches(session)` may say that a session does not get it. */
@@ -120,9 +132,11 @@ class Channel {
 class Session {
   /** channel → whether it still pages through history. */
   subscriptions = new Map();
+  /** Channels of which it hears who comes and goes. */
+  hears = new Set();
 
   constructor(hub, send, name) {
-    Object.assign(this, { hub, send, name });
+    Object.assign(this, { hub, send, name, member: { user: '', session: name, since: hub.now() } });
   }
 
   wants(channel) {
@@ -145,12 +159,14 @@ class Session {
     return { pong: { c } };
   }
 
-  subscribe({ channel: name, since }) {
+  subscribe({ channel: name, since, presence }) {
     if (this.subscriptions.has(name)) return { error: { code: 'already_subscribed', message: name, retryable: false } };
     if (name.startsWith('secret')) return { error: { code: 'channel_not_allowed', message: name, retryable: false } };
     const channel = this.hub.channel(name);
     const { position } = channel;
     this.subscriptions.set(name, false);
+    if (presence) this.hears.add(name);
+    this.hub.tell(name, { joined: [this.member] });
     if (!since) return { subscribed: { channel: name, position, more: false, publications: [] } };
     const reason = channel.volatile ? 'lost' : channel.refusal(since);
     if (reason) {
@@ -164,6 +180,8 @@ class Session {
 
   unsubscribe({ channel }) {
     this.subscriptions.delete(channel);
+    this.hears.delete(channel);
+    this.hub.tell(channel, { left: [this.member] });
     return { unsubscribed: { channel } };
   }
 
@@ -173,6 +191,11 @@ class Session {
     if (!more && this.subscriptions.has(name)) this.subscriptions.set(name, false);
     const offset = publications.at(-1)?.offset ?? channel.head;
     return { history: { publications, position: { epoch: channel.epoch, offset }, more } };
+  }
+
+  presence({ channel }) {
+    const members = this.hub.members(channel);
+    return { presence: { members, count: members.length, more: false } };
   }
 
   publish({ channel, data, b64, key }) {

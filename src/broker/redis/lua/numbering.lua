@@ -30,7 +30,8 @@ local function numbering(meta, stream, candidate, fenced)
   local state = {
     epoch = kept[1], offset = tonumber(kept[2]), lineage = kept[4] or '', bytes = tonumber(kept[5]),
   }
-  if not state.epoch then
+  -- One of which a part is missing was not left so by us.
+  if not (state.epoch and state.offset and state.bytes) then
     redis.call('HSET', meta, 'epoch', candidate, 'offset', 0, 'id', id, 'lineage', '', 'bytes', 0)
     redis.call('DEL', stream)
     return { epoch = candidate, offset = 0, lineage = '', bytes = 0 }

@@ -25,8 +25,15 @@ local position = state.epoch .. '.' .. whole(offset)
 local entry = whole(time) .. ' ' .. ARGV[2]
 local bytes = state.bytes + #entry
 
+local added = redis.pcall('XADD', stream, whole(offset) .. '-0', 'p', entry)
+if type(added) == 'table' and added.err then
+  local soiled = string.find(added.err, 'WRONGTYPE', 1, true) or string.find(added.err, 'equal or smaller', 1, true)
+  if not soiled then return added end
+  -- Somebody else wrote here. The history begins anew: a gap for those who need what it was.
+  redis.call('DEL', stream)
+  redis.call('XADD', stream, whole(offset) .. '-0', 'p', entry)
+end
 redis.call('HSET', meta, 'offset', whole(offset))
-redis.call('XADD', stream, whole(offset) .. '-0', 'p', entry)
 if ARGV[3] ~= '' then
   redis.call('SET', key, ARGV[3] .. position, 'PX', ARGV[4])
 end
@@ -40,7 +47,8 @@ for _ = 1, 64 do
     break
   end
   local kept = oldest[2][2]
-  local expires = tonumber(string.match(kept, '^%d+')) + tonumber(ARGV[7])
+  -- What no version of ours wrote is as old as can be.
+  local expires = tonumber(string.match(kept, '^%d+') or 0) + tonumber(ARGV[7])
   if offset - number < tonumber(ARGV[5]) and bytes <= tonumber(ARGV[6]) and expires > time then break end
   redis.call('XDEL', stream, oldest[1])
   bytes = bytes - #kept

@@ -55,4 +55,8 @@ while next_offset <= last do
   end
   next_offset = next_offset + count
 end
+-- Somebody else took away what should be there.
+if #page == 4 and most > 0 and from < state.offset then
+  page[3], page[4] = whole(state.offset), gap ~= '' and gap or 'lost'
+end
 return page

@@ -62,6 +62,7 @@ impl Acting {
             Action::Leave { .. } => &[Step::Detach],
             Action::Read { .. } | Action::Resume { .. } => &[Step::Read],
             Action::Publish(_) => &[Step::Publish],
+            Action::Members { .. } => unreachable!("no client asks who is there"),
         };
         let steps = steps.iter().copied().collect();
         Acting { steps, action, until: None, read: None, published: None }
@@ -86,7 +87,7 @@ impl Acting {
                 }
             }
             (Step::Detach, Action::Leave { channel }) => place.detach(channel, context),
-            (Step::Read, Action::Join { channel, since, limit }) => {
+            (Step::Read, Action::Join { channel, since, limit, .. }) => {
                 self.read = Some(place.resume(channel, since.as_ref(), *limit, context));
             }
             (Step::Read, Action::Resume { channel, since, limit }) => {
@@ -123,6 +124,7 @@ impl Acting {
                 let page = self.read.expect("a read reads").map_err(Problem::from);
                 Answer::Read(page.and_then(|page| page.ok_or_else(|| Code::HistoryDisabled.into())))
             }
+            Action::Members { .. } => unreachable!("no client asks who is there"),
             Action::Publish(_) => {
                 let published = self.published.expect("a publish publishes");
                 Answer::Published(published.map_err(Problem::from))

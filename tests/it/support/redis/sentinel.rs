@@ -36,8 +36,32 @@ impl SentinelGroup {
             sentinels.push(RedisServer::start_as(&["--sentinel"], watch).await);
         }
         let group = SentinelGroup { servers, sentinels };
-        eventually("sentinels that know each other", async || group.is_complete().await.then_some(())).await;
+        group.wait_until_complete().await;
         group
+    }
+
+    /// Waits until every sentinel knows all others, and calls all servers well.
+    pub(crate) async fn wait_until_complete(&self) {
+        eventually("sentinels that know all others", async || self.is_complete().await.then_some(())).await;
+    }
+
+    /// Starts a server that is dead again, as a replica of the primary.
+    pub(crate) async fn revive(&mut self, index: usize) {
+        assert!(self.servers[index].start_again().await, "it starts again");
+        let primary = self.primary().await;
+        self.servers[index].replica_of(&self.servers[primary]).await;
+    }
+
+    /// Lets no replica hear any more of what the primary writes: a failover loses it.
+    pub(crate) async fn cut_replicas_off(&self) {
+        let primary = &self.servers[self.primary().await];
+        let denied = primary.command(&["ACL", "SETUSER", "default", "-psync", "-sync"]).await;
+        assert_eq!(denied.text(), "OK");
+        eventually("no replica to be left", async || {
+            primary.command(&["CLIENT", "KILL", "TYPE", "replica"]).await;
+            (primary.info("replication", "connected_slaves").await == "0").then_some(())
+        })
+        .await;
     }
 
     /// `redis-sentinel://…`, for the configuration of an instance.

@@ -2,12 +2,12 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::Reply;
+use crate::support::process::stopped;
 use crate::support::{eventually, free_port};
 
 /// A test demands nothing of the disk, and replicas join without the pause in which Redis waits for others.
@@ -122,12 +122,7 @@ impl RedisServer {
     /// Stops the process where it is: connections stay open, and nobody answers.
     pub(crate) async fn pause(&self) {
         self.signal(Signal::STOP);
-        let stat = Path::new("/proc").join(self.pid().to_string()).join("stat");
-        eventually("redis-server to stop", async || {
-            let text = std::fs::read_to_string(&stat).expect("the process is there");
-            text.rsplit(") ").next()?.starts_with('T').then_some(())
-        })
-        .await;
+        stopped(self.pid()).await;
     }
 
     /// Lets it go on.

@@ -1,0 +1,149 @@
+//! All servers that hold channels, and which channel is on which.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use fred::error::Error;
+use fred::types::config::Server;
+use fred::util::redis_keyslot;
+use tidings_protocol::Channel;
+use tokio::sync::{Notify, watch};
+
+use super::answer::Failed;
+use super::shard::{Reach, Shard};
+use crate::broker::BrokerError;
+
+/// How many milliseconds something waits, time after time, for a channel that is on its way to another server.
+const MOVING_PAUSES: [u64; 5] = [20, 50, 100, 200, 400];
+
+/// Slots of a cluster that one server holds, from the first to the last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Range {
+    pub(super) first: u16,
+    pub(super) last: u16,
+    pub(super) server: Server,
+}
+
+/// Who holds what at the moment.
+pub(super) struct Map {
+    pub(super) shards: Vec<Arc<Shard>>,
+    /// `None` where one server holds everything.
+    ranges: Option<Vec<Range>>,
+}
+
+impl Map {
+    /// Where a channel is; `None` where no server says that it has it.
+    pub(super) fn of(&self, channel: &Channel) -> Option<&Arc<Shard>> {
+        let Some(ranges) = &self.ranges else { return self.shards.first() };
+        // All its keys have the channel's name as their hash tag; those of a companion have that of its channel.
+        let companion_of = channel.presence_of();
+        let slot = redis_keyslot(companion_of.as_ref().unwrap_or(channel).as_str().as_bytes());
+        let range = ranges.iter().find(|range| (range.first..=range.last).contains(&slot))?;
+        self.shards.iter().find(|shard| shard.server.as_ref() == Some(&range.server))
+    }
+
+    /// Whether the slots are held like this.
+    pub(super) fn is_divided_like(&self, ranges: &[Range]) -> bool {
+        self.ranges.as_deref() == Some(ranges)
+    }
+
+    /// The number of the server that a channel is on.
+    pub(super) fn number_of(&self, channel: &Channel) -> Option<u64> {
+        self.of(channel).map(|shard| shard.number)
+    }
+}
+
+/// All servers.
+pub(super) struct Shards {
+    reach: Reach,
+    map: watch::Sender<Arc<Map>>,
+    last_number: AtomicU64,
+    /// Somebody saw that the map is not right.
+    pub(super) stale: Notify,
+}
+
+impl Shards {
+    /// The one server that the configuration leads to.
+    pub(super) fn single(reach: Reach) -> Result<Shards, Error> {
+        let shard = Arc::new(Shard::connect(&reach, 1, None)?);
+        Ok(Shards::new(reach, Map { shards: vec![shard], ranges: None }))
+    }
+
+    /// A cluster whose slots are held like this.
+    pub(super) fn cluster(reach: Reach, ranges: Vec<Range>) -> Result<Shards, Error> {
+        let shards = Shards::new(reach, Map { shards: Vec::new(), ranges: Some(Vec::new()) });
+        shards.divide(ranges)?;
+        Ok(shards)
+    }
+
+    fn new(reach: Reach, map: Map) -> Shards {
+        Shards {
+            reach,
+            map: watch::Sender::new(Arc::new(map)),
+            last_number: AtomicU64::new(1),
+            stale: Notify::new(),
+        }
+    }
+
+    /// The slots are held like this from now on: connects to servers that are new, and leaves those that hold none.
+    pub(super) fn divide(&self, ranges: Vec<Range>) -> Result<(), Error> {
+        let before = self.map();
+        let mut shards: Vec<Arc<Shard>> = Vec::new();
+        for range in &ranges {
+            let is_there = |shard: &&Arc<Shard>| shard.server.as_ref() == Some(&range.server);
+            if shards.iter().any(|shard| is_there(&shard)) {
+                continue;
+            }
+            let shard = match before.shards.iter().find(is_there) {
+                Some(known) => known.clone(),
+                None => {
+                    let number = self.last_number.fetch_add(1, Ordering::Relaxed) + 1;
+                    Arc::new(Shard::connect(&self.reach, number, Some(range.server.clone()))?)
+                }
+            };
+            shards.push(shard);
+        }
+        self.map.send_replace(Arc::new(Map { shards, ranges: Some(ranges) }));
+        Ok(())
+    }
+
+    /// Whether there are several servers, each of which announces its own channels.
+    pub(super) fn is_cluster(&self) -> bool {
+        self.map().ranges.is_some()
+    }
+
+    /// Who holds what.
+    pub(super) fn map(&self) -> Arc<Map> {
+        self.map.borrow().clone()
+    }
+
+    /// The same, with each change of it.
+    pub(super) fn maps(&self) -> watch::Receiver<Arc<Map>> {
+        self.map.subscribe()
+    }
+
+    /// Does something where the channel is; of a channel that moves, where it has moved to.
+    pub(super) async fn at<T, Work>(
+        &self,
+        channel: &Channel,
+        work: impl Fn(Arc<Shard>) -> Work,
+    ) -> Result<T, BrokerError>
+    where
+        Work: Future<Output = Result<T, Failed>>,
+    {
+        for pause in MOVING_PAUSES {
+            let shard = self.map().of(channel).cloned().filter(|shard| !shard.is_lost());
+            match work(shard.ok_or(BrokerError::Unavailable)?).await {
+                Ok(done) => return Ok(done),
+                Err(Failed::Broker(error)) => return Err(error),
+                Err(Failed::Elsewhere) => {
+                    self.stale.notify_one();
+                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                }
+            }
+        }
+        Err(BrokerError::Unavailable)
+    }
+}

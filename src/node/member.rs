@@ -1,0 +1,137 @@
+//! A connection's place in the node: what it is attached to and where it is present ends with it, whatever ends it.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use tidings_protocol::{Channel, Code, Position, PresenceMember, Problem};
+use tokio::task::JoinHandle;
+
+use super::{Node, SharedMailbox, operation};
+use crate::ablation::{Safeguard, ablated};
+use crate::hub::{Page, PageLimit, SessionId};
+
+/// A connection's place in the node.
+pub struct Member {
+    node: Arc<Node>,
+    session: SessionId,
+    name: Arc<str>,
+    mailbox: Arc<SharedMailbox>,
+    channels: Vec<Channel>,
+    /// Those of the channels that know it as a member.
+    present: Vec<Channel>,
+}
+
+impl Member {
+    pub(super) fn new(node: Arc<Node>, session: SessionId, mailbox: Arc<SharedMailbox>) -> Member {
+        let name = operation::name_of(node.cluster.card().id(), session).into();
+        Member { node, session, name, mailbox, channels: Vec::new(), present: Vec::new() }
+    }
+
+    /// What `hello` calls the connection, and lists of members; no other has this name on any instance.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The connection's credential was accepted.
+    pub fn identify(&self, user: &Arc<str>) {
+        self.mailbox.profile().identify(user);
+    }
+
+    /// Attaches to a channel, then reads what it holds after `since`; `None` for a volatile channel. From then on `user` is
+    /// present there. With `presence` it is attached to the channel's companion before.
+    pub async fn join(
+        &mut self,
+        channel: Channel,
+        since: Option<Position>,
+        limit: PageLimit,
+        user: Arc<str>,
+        presence: bool,
+    ) -> Result<Option<Page>, Problem> {
+        let has_presence = self.node.has_presence(&channel);
+        if presence && !has_presence {
+            return Err(Code::PresenceDisabled.into());
+        }
+        if presence && let Err(problem) = self.attach(&channel.presence()).await {
+            self.leave(&channel).await;
+            return Err(problem);
+        }
+        let joined = self.attach_and_read(&channel, since, limit).await;
+        match &joined {
+            Ok(_) if has_presence => self.appear(channel, user).await,
+            Ok(_) => {}
+            Err(_) => self.leave(&channel).await,
+        }
+        joined
+    }
+
+    async fn attach_and_read(
+        &mut self,
+        channel: &Channel,
+        since: Option<Position>,
+        limit: PageLimit,
+    ) -> Result<Option<Page>, Problem> {
+        let broker = self.node.broker.clone();
+        let history = || broker.resume(channel.clone(), since.clone(), limit);
+        if ablated(Safeguard::ListenBeforeRead) {
+            let page = history().await?;
+            self.attach(channel).await?;
+            return Ok(page);
+        }
+        // Listen before reading history: a publication between the two is then seen twice, never missed.
+        self.attach(channel).await?;
+        Ok(history().await?)
+    }
+
+    async fn appear(&mut self, channel: Channel, user: Arc<str>) {
+        let member = PresenceMember { user, session: self.name.clone(), since: self.node.clock.unix_ms() };
+        // Noted before it is done: whoever is interrupted in between is taken back too.
+        self.present.push(channel.clone());
+        self.node.broker.enter(&channel, member).await;
+    }
+
+    /// Detaches from a channel and from its companion.
+    pub async fn leave(&mut self, channel: &Channel) {
+        let companion = channel.presence();
+        let (left, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.channels)
+            .into_iter()
+            .partition(|attached| attached == channel || *attached == companion);
+        self.channels = kept;
+        self.show_channels();
+        let (absent, present) = std::mem::take(&mut self.present).into_iter().partition(|at| at == channel);
+        self.present = present;
+        self.part(left, absent).await.ok();
+    }
+
+    /// Takes back what was attached, in a task of its own: it must be done though nobody waits for it any more.
+    fn part(&self, channels: Vec<Channel>, present: Vec<Channel>) -> JoinHandle<()> {
+        let (node, session, name) = (self.node.clone(), self.session, self.name.clone());
+        self.node.parting.spawn(async move {
+            join_all(present.iter().map(|channel| node.broker.exit(channel, &name))).await;
+            for channel in channels {
+                node.detach(&channel, session).await;
+            }
+        })
+    }
+
+    fn show_channels(&self) {
+        let channels = self.channels.iter().filter(|channel| !channel.is_presence());
+        self.mailbox.profile().set_channels(channels.count());
+    }
+
+    async fn attach(&mut self, channel: &Channel) -> Result<(), Problem> {
+        self.channels.push(channel.clone());
+        self.show_channels();
+        self.node.attach(channel, self.session, self.mailbox.clone()).await
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.node.connections.remove(self.session);
+        self.node.cluster.card().connection_closed();
+        let (channels, present) = (std::mem::take(&mut self.channels), std::mem::take(&mut self.present));
+        if !channels.is_empty() {
+            self.part(channels, present);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What is announced.
+
+use tidings::broker::BrokerEvent;
+use tidings_protocol::Position;
+
+use super::reading::{ALL, texts};
+use super::subject::Subject;
+use crate::support::{RedisServer, Reply, eventually};
+
+/// Where the next publication of a channel stands, and its text; those of other channels go by.
+pub(super) async fn heard(subject: &mut impl Subject, channel: &str) -> (Position, String) {
+    loop {
+        match subject.heard().await {
+            BrokerEvent::Publication { channel: of, epoch, publication } if of.as_str() == channel => {
+                let text = String::from_utf8(publication.payload.as_bytes().to_vec()).expect("it is text");
+                let place = epoch.zip(publication.offset).expect("it has a position");
+                return (place.0.at(place.1), text);
+            }
+            BrokerEvent::Publication { .. } => {}
+            other => panic!("nothing is lost: {other:?}"),
+        }
+    }
+}
+
+pub(super) async fn what_is_published_is_announced_in_order(subject: &mut impl Subject) {
+    subject.listen("heard").await;
+    let mut published = Vec::new();
+    for number in 0..50 {
+        published.push((subject.position("heard", &number.to_string()).await, number.to_string()));
+        subject.position("heard:not", "x").await;
+    }
+    for expected in published {
+        assert_eq!(heard(subject, "heard").await, expected);
+    }
+    subject.unlisten("heard").await;
+}
+
+pub(super) async fn each_listener_is_taken_back_on_its_own(subject: &mut impl Subject) {
+    subject.listen("counted").await;
+    subject.listen("counted").await;
+    subject.unlisten("counted").await;
+    let position = subject.position("counted", "1").await;
+    assert_eq!(heard(subject, "counted").await, (position, "1".to_owned()));
+    subject.unlisten("counted").await;
+    subject.listen("counted").await;
+    let position = subject.position("counted", "2").await;
+    assert_eq!(
+        heard(subject, "counted").await,
+        (position, "2".to_owned()),
+        "who comes back is heard to again"
+    );
+    subject.unlisten("counted").await;
+}
+
+pub(super) async fn who_listens_resumes_to_the_head(subject: &mut impl Subject) {
+    let before = subject.position("resumed", "1").await;
+    subject.listen("resumed").await;
+    let mut last = before.clone();
+    for text in ["2", "3"] {
+        last = subject.position("resumed", text).await;
+        heard(subject, "resumed").await;
+    }
+    for (since, expected) in [(&before, vec!["2", "3"]), (&last, vec![])] {
+        let page = subject.resume("resumed", Some(since), ALL).await.expect("it has positions");
+        assert_eq!((texts(&page), page.gap), (expected.iter().map(ToString::to_string).collect(), None));
+        assert_eq!((page.end(), page.head()), (last.clone(), last.clone()));
+    }
+    let page = subject.resume("resumed", None, ALL).await.expect("it has positions");
+    assert_eq!(page.end(), last);
+    subject.unlisten("resumed").await;
+}
+
+/// Once all is taken back and nothing lingers, Redis announces no channel here.
+pub(super) async fn nobody_listens_in_the_end(subject: &mut impl Subject, server: &RedisServer) {
+    let named = async || {
+        let reply = server.command(&["PUBSUB", "CHANNELS", "*{*"]).await;
+        reply.list().iter().map(Reply::text).map(str::to_owned).collect::<Vec<_>>()
+    };
+    eventually("no channel to be listened to", async || named().await.is_empty().then_some(())).await;
+    subject.listen("last").await;
+    assert_eq!(named().await, ["tidings:{last}"]);
+    subject.unlisten("last").await;
+    eventually("no channel to be listened to", async || named().await.is_empty().then_some(())).await;
+}

@@ -1,0 +1,68 @@
+//! What every broker does alike: the same rows over memory and over a real Redis; then what Redis alone goes through.
+
+mod listening;
+mod numbering;
+mod publishing;
+mod reading;
+mod subject;
+
+use tidings_protocol::Ack;
+
+use crate::support::RedisServer;
+use subject::{BrokerSubject, Subject};
+
+/// The namespaces that the rows use: a channel called `few:a` keeps three publications.
+const NAMESPACES: &str = "
+[namespace.few]
+history_size = 3
+[namespace.small]
+history_bytes = 1500
+[namespace.brief]
+history_age = \"300ms\"
+[namespace.volatile]
+history_size = 0
+";
+
+/// All rows, on channels of their own.
+async fn all_rows(subject: &mut impl Subject) {
+    publishing::positions_are_given_one_by_one(subject).await;
+    publishing::a_key_makes_a_retry_the_same_publication(subject).await;
+    publishing::levels_of_acknowledgement(subject).await;
+    publishing::a_volatile_channel_has_no_positions_and_knows_its_keys(subject).await;
+    reading::what_is_kept_is_bounded(subject).await;
+    reading::a_page_begins_after_a_position_and_ends_at_its_limits(subject).await;
+    reading::what_cannot_be_continued_is_a_gap_with_its_reason(subject).await;
+    reading::channels_are_listed_with_their_heads(subject).await;
+    listening::what_is_published_is_announced_in_order(subject).await;
+    listening::each_listener_is_taken_back_on_its_own(subject).await;
+    listening::who_listens_resumes_to_the_head(subject).await;
+    reading::numberings_are_never_used_again(subject).await;
+}
+
+#[tokio::test]
+async fn memory_keeps_the_contract() {
+    let mut subject = BrokerSubject::memory(NAMESPACES);
+    all_rows(&mut subject).await;
+    publishing::replicated_is_refused(&mut subject).await;
+}
+
+#[tokio::test]
+async fn redis_keeps_the_contract() {
+    let server = RedisServer::start("").await;
+    let mut subject = BrokerSubject::redis(&server, NAMESPACES).await;
+    all_rows(&mut subject).await;
+    publishing::replicated_is_refused(&mut subject).await;
+    listening::nobody_listens_in_the_end(&mut subject, &server).await;
+}
+
+#[tokio::test]
+async fn redis_with_a_replica_keeps_the_contract() {
+    let [server, replica] = [RedisServer::start("").await, RedisServer::start("").await];
+    replica.replica_of(&server).await;
+    let with_replicas = format!("{NAMESPACES}[redis]\nreplicas = 1\n");
+    let mut subject = BrokerSubject::redis(&server, &with_replicas).await;
+    all_rows(&mut subject).await;
+    let published =
+        subject.publish("replicated", "1", None, Ack::Replicated).await.expect("a replica confirms");
+    assert_eq!(published.ack, Ack::Replicated);
+}

@@ -1,0 +1,177 @@
+//! What Redis goes through: its data are lost, or what came last of them, or nothing at all; and without the safeguard
+//! that tells these apart, they are confused.
+
+#[cfg(feature = "ablation")]
+use tidings::ablation::{Safeguard, ablate};
+use tidings::broker::BrokerEvent;
+use tidings_protocol::{Ack, GapReason, Offset, Position};
+
+use super::reading::{ALL, texts};
+use super::subject::{BrokerSubject, Subject};
+use crate::support::{Data, RedisServer, eventually};
+
+/// What somebody learns who resumes.
+#[derive(Debug, PartialEq)]
+struct Learnt {
+    /// Whether the numbering still has the name that it had.
+    same_epoch: bool,
+    head: u64,
+    gap: Option<GapReason>,
+    texts: Vec<String>,
+}
+
+/// What a failover came to.
+#[derive(Debug, PartialEq)]
+struct Failover {
+    /// For somebody who had seen everything, before anything else was published.
+    who_saw_all: Learnt,
+    /// For somebody who had seen what was left, after one more publish.
+    who_saw_what_is_left: Learnt,
+    /// The next publish: whether it is in the old numbering, and where.
+    published: (bool, u64),
+}
+
+async fn learnt(subject: &mut impl Subject, since: &Position) -> Learnt {
+    let page = subject.history("a", Some(since), ALL).await.expect("it has positions");
+    let same_epoch = page.from.epoch == since.epoch;
+    Learnt { same_epoch, head: page.head.0, gap: page.gap, texts: texts(&page) }
+}
+
+/// Publishes three that a replica has, and `lost` that it has not; then the replica's data are the primary's.
+async fn failover(lost: u64) -> Failover {
+    let [server, replica] = [RedisServer::start("").await, RedisServer::start("").await];
+    replica.replica_of(&server).await;
+    let mut subject = BrokerSubject::redis(&server, "").await;
+    let mut last = subject.position("a", "1").await;
+    for text in ["2", "3"] {
+        last = subject.position("a", text).await;
+    }
+    let left = last.clone();
+    replica.wait_in_sync(&server).await;
+    replica.promote().await;
+    for number in 0..lost {
+        last = subject.position("a", &format!("lost {number}")).await;
+    }
+    // At the same address, as behind a name that now leads elsewhere.
+    let id = server.replid().await;
+    server.replica_of(&replica).await;
+    server.promote().await;
+    assert_ne!(server.replid().await, id, "the failover happened");
+    let who_saw_all = learnt(&mut subject, &last).await;
+    let published = eventually("a publish", async || {
+        subject.publish("a", "after", Some("after"), Ack::Stored).await.ok()?.position
+    })
+    .await;
+    let who_saw_what_is_left = learnt(&mut subject, &left).await;
+    let published = (published.epoch == left.epoch, published.offset.0);
+    Failover { who_saw_all, who_saw_what_is_left, published }
+}
+
+fn right_after_nothing_was_lost() -> Failover {
+    Failover {
+        who_saw_all: Learnt { same_epoch: false, head: 3, gap: None, texts: vec![] },
+        who_saw_what_is_left: continued(),
+        published: (false, 4),
+    }
+}
+
+fn right_after_two_were_lost() -> Failover {
+    let all = ["1", "2", "3"].map(str::to_owned).into();
+    Failover {
+        who_saw_all: Learnt { same_epoch: false, head: 3, gap: Some(GapReason::Epoch), texts: all },
+        who_saw_what_is_left: continued(),
+        published: (false, 4),
+    }
+}
+
+fn continued() -> Learnt {
+    Learnt { same_epoch: false, head: 4, gap: None, texts: vec!["after".to_owned()] }
+}
+
+#[tokio::test]
+async fn a_failover_that_loses_nothing_is_continued_under_another_name() {
+    assert_eq!(failover(0).await, right_after_nothing_was_lost());
+}
+
+#[tokio::test]
+async fn what_a_failover_lost_is_a_gap_and_its_positions_are_given_only_under_another_name() {
+    assert_eq!(failover(2).await, right_after_two_were_lost());
+}
+
+#[cfg(feature = "ablation")]
+#[tokio::test]
+async fn without_the_fence_of_writes_positions_are_given_twice() {
+    // Off for this thread, on which the scripts are made.
+    ablate(Some(Safeguard::Fence));
+    let written_first = async {
+        let [server, replica] = [RedisServer::start("").await, RedisServer::start("").await];
+        replica.replica_of(&server).await;
+        let mut subject = BrokerSubject::redis(&server, "").await;
+        subject.position("a", "kept").await;
+        replica.wait_in_sync(&server).await;
+        replica.promote().await;
+        let lost = subject.position("a", "lost").await;
+        server.replica_of(&replica).await;
+        server.promote().await;
+        let published = subject.publish("a", "after", None, Ack::Stored).await;
+        (lost, published.expect("it is stored").position)
+    };
+    let (lost, published) = written_first.await;
+    ablate(None);
+    assert_eq!(published, Some(lost), "one position, two publications");
+}
+
+#[cfg(feature = "ablation")]
+#[tokio::test]
+async fn without_the_fence_of_reads_nobody_learns_of_a_failover_before_the_next_publish() {
+    ablate(Some(Safeguard::ReadFence));
+    let [nothing, two] = [failover(0).await, failover(2).await];
+    ablate(None);
+    assert_ne!(nothing, right_after_nothing_was_lost());
+    assert_ne!(two, right_after_two_were_lost());
+    assert!(nothing.who_saw_all.same_epoch && two.who_saw_all.same_epoch, "{nothing:?} {two:?}");
+}
+
+#[tokio::test]
+async fn a_restart_without_data_begins_a_numbering_and_who_listens_is_told() {
+    let mut server = RedisServer::start("").await;
+    let mut subject = BrokerSubject::redis(&server, "").await;
+    let before = subject.position("a", "1").await;
+    subject.listen("a").await;
+    let id = server.replid().await;
+    server.restart(Data::Gone).await;
+    assert_ne!(server.replid().await, id, "the restart happened");
+    while !matches!(subject.heard().await, BrokerEvent::Lost(_)) {}
+    let after = eventually("a publish", async || {
+        subject.publish("a", "2", Some("k"), Ack::Stored).await.ok()?.position
+    })
+    .await;
+    assert_eq!((after.offset, after.epoch == before.epoch), (Offset(1), false));
+    assert_eq!(learnt(&mut subject, &before).await.gap, Some(GapReason::Epoch));
+}
+
+#[tokio::test]
+async fn a_restart_with_data_is_continued_and_who_listens_misses_nothing() {
+    let mut server = RedisServer::start("").await;
+    let mut subject = BrokerSubject::redis(&server, "").await;
+    let before = subject.position("a", "1").await;
+    subject.listen("a").await;
+    server.restart(Data::Kept).await;
+    let after = eventually("a publish", async || {
+        subject.publish("a", "2", Some("k"), Ack::Stored).await.ok()?.position
+    })
+    .await;
+    assert_eq!((after.offset, after.epoch == before.epoch), (Offset(2), false));
+    let learnt = learnt(&mut subject, &before).await;
+    assert_eq!((learnt.gap, learnt.texts), (None, vec!["2".to_owned()]));
+    loop {
+        match subject.heard().await {
+            BrokerEvent::Publication { epoch, publication, .. } => {
+                let heard = epoch.zip(publication.offset).map(|(epoch, offset)| epoch.at(offset));
+                break assert_eq!(heard, Some(after));
+            }
+            BrokerEvent::Lost(_) => panic!("nothing was lost"),
+            BrokerEvent::State(_) | BrokerEvent::Told(_) | BrokerEvent::Interrupted(_) => {}
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What is tested: a broker, as the rows use it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tidings::broker::{
+    Broker, BrokerError, BrokerEvent, InstanceCard, MemoryBroker, RedisBroker, StoreLimits,
+};
+use tidings::clock::Clock;
+use tidings::config::Config;
+use tidings::hub::{Page, PageLimit, Published};
+use tidings_protocol::{Ack, Channel, Payload, Position, PublishCommand};
+use tokio::sync::mpsc;
+
+use crate::support::{RedisServer, Reply, config, within};
+
+/// Announcements that wait for the test.
+const EVENTS_MAX: usize = 1_000;
+
+/// Any implementation of a broker: asked, and listened to, by one instance.
+pub(super) trait Subject {
+    /// Publishes a text.
+    async fn publish(
+        &mut self,
+        channel: &str,
+        text: &str,
+        key: Option<&str>,
+        ack: Ack,
+    ) -> Result<Published, BrokerError>;
+
+    /// What the channel holds; `None` where it has no positions.
+    async fn history(&mut self, channel: &str, since: Option<&Position>, limit: PageLimit) -> Option<Page>;
+
+    /// The same for somebody who listens.
+    async fn resume(&mut self, channel: &str, since: Option<&Position>, limit: PageLimit) -> Option<Page>;
+
+    async fn listen(&mut self, channel: &str);
+
+    async fn unlisten(&mut self, channel: &str);
+
+    /// What is announced next.
+    async fn heard(&mut self) -> BrokerEvent;
+
+    /// The channels that hold something, and where they stand.
+    async fn channels(&mut self) -> BTreeMap<String, Position>;
+
+    /// Loses all that is stored.
+    async fn forget_everything(&mut self);
+
+    /// The position of a publish that must succeed.
+    async fn position(&mut self, channel: &str, text: &str) -> Position {
+        let published = self.publish(channel, text, None, Ack::Stored).await.expect("it is stored");
+        published.position.expect("the channel keeps history")
+    }
+}
+
+/// A broker as the server uses it.
+pub(super) struct BrokerSubject {
+    broker: Arc<dyn Broker>,
+    events: mpsc::Receiver<BrokerEvent>,
+    forget: Forget,
+}
+
+/// How all that is stored is lost.
+enum Forget {
+    /// With the process: a new start of it.
+    Start(Box<Config>, u32),
+    /// The server is told to.
+    Flush(SocketAddr),
+}
+
+impl BrokerSubject {
+    pub(super) fn memory(toml: &str) -> BrokerSubject {
+        let config = config(toml, true);
+        let (broker, events) = memory(&config, 0);
+        BrokerSubject { broker, events, forget: Forget::Start(Box::new(config), 0) }
+    }
+
+    pub(super) async fn redis(server: &RedisServer, toml: &str) -> BrokerSubject {
+        let table = if toml.contains("[redis]") { "" } else { "[redis]\n" };
+        let config = config(&format!("{toml}{table}linger = \"0s\"\nurl = \"{}\"\n", server.url()), true);
+        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        let card = Arc::new(InstanceCard::new("suite", String::new(), 0));
+        let broker = RedisBroker::start(&config, sender, Clock::start(), card).await;
+        let broker = Arc::new(broker.unwrap_or_else(|refused| panic!("{refused}")));
+        BrokerSubject { broker, events, forget: Forget::Flush(server.address()) }
+    }
+}
+
+fn memory(config: &Config, start: u32) -> (Arc<dyn Broker>, mpsc::Receiver<BrokerEvent>) {
+    let limits = StoreLimits {
+        channels_max: config.limits.channels_max,
+        bytes_max: config.limits.history_total_bytes,
+        keys_max: config.limits.idempotency_keys_max,
+        key_age: config.limits.idempotency_window,
+    };
+    let (sender, events) = mpsc::channel(EVENTS_MAX);
+    let namespaces = config.namespaces.clone();
+    let card = Arc::new(InstanceCard::new(&format!("start{start}"), String::new(), 0));
+    let broker = MemoryBroker::start(limits, namespaces, sender, Clock::start(), card);
+    (Arc::new(broker), events)
+}
+
+fn named(channel: &str) -> Channel {
+    Channel::parse(channel).expect("it is a channel's name")
+}
+
+impl Subject for BrokerSubject {
+    async fn publish(
+        &mut self,
+        channel: &str,
+        text: &str,
+        key: Option<&str>,
+        ack: Ack,
+    ) -> Result<Published, BrokerError> {
+        let command = PublishCommand {
+            channel: named(channel),
+            payload: Payload::text(text.as_bytes()).expect("it is text"),
+            key: None,
+            id: None,
+            idempotency_key: key.map(Into::into),
+            ack,
+        };
+        within("an answer to a publish", self.broker.publish(command)).await
+    }
+
+    async fn history(&mut self, channel: &str, since: Option<&Position>, limit: PageLimit) -> Option<Page> {
+        let page = self.broker.history(named(channel), since.cloned(), limit);
+        within("history", page).await.expect("history can be read")
+    }
+
+    async fn resume(&mut self, channel: &str, since: Option<&Position>, limit: PageLimit) -> Option<Page> {
+        let page = self.broker.resume(named(channel), since.cloned(), limit);
+        within("history", page).await.expect("history can be read")
+    }
+
+    async fn listen(&mut self, channel: &str) {
+        within("a listening", self.broker.listen(&named(channel))).await.expect("it can be listened to");
+    }
+
+    async fn unlisten(&mut self, channel: &str) {
+        self.broker.unlisten(&named(channel)).await;
+    }
+
+    async fn heard(&mut self) -> BrokerEvent {
+        within("an announcement", self.events.recv()).await.expect("the broker runs")
+    }
+
+    async fn channels(&mut self) -> BTreeMap<String, Position> {
+        let channels = within("a list", self.broker.channels(1_000)).await.expect("channels can be listed");
+        channels.into_iter().map(|(channel, head)| (channel.to_string(), head)).collect()
+    }
+
+    async fn forget_everything(&mut self) {
+        match &mut self.forget {
+            Forget::Start(config, starts) => {
+                *starts += 1;
+                (self.broker, self.events) = memory(config, *starts);
+            }
+            Forget::Flush(server) => {
+                let reply = Reply::ask(*server, &["FLUSHALL"]).await;
+                assert_eq!(reply.expect("it answers").text(), "OK");
+            }
+        }
+    }
+}

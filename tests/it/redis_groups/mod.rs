@@ -1,0 +1,28 @@
+//! Instances on servers that replace each other: sentinels, clusters, replicas that confirm; and what a Redis must be.
+//!
+//! `TIDINGS_FAULTS=n` injects each fault n times instead of once or twice.
+
+mod cluster;
+mod replicated;
+mod sentinel;
+mod start_up;
+
+use crate::support::{Outcome, Traffic, eventually};
+
+/// How often a fault is injected; `share` of what is asked for, for faults that take long.
+fn times(usual: usize, share: usize) -> usize {
+    let asked = std::env::var("TIDINGS_FAULTS").ok().and_then(|times| times.parse::<usize>().ok());
+    asked.map_or(usual, |asked| (asked / share).max(1))
+}
+
+/// Waits for so many more acknowledged publishes.
+async fn some_traffic(traffic: &Traffic, publishes: u64) {
+    let before = traffic.acked();
+    eventually("some traffic", async || (traffic.acked() >= before + publishes).then_some(())).await;
+}
+
+/// One row of what is printed: the fault, how often it happened, and what came of it.
+fn report(fault: &str, injected: usize, proofs: &[String], outcome: &Outcome) {
+    println!("{fault}: injected {injected} times, {} violations\n{outcome}", outcome.violations.len());
+    proofs.iter().for_each(|proof| println!("    {proof}"));
+}

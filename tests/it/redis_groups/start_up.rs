@@ -1,0 +1,94 @@
+//! What a real process says of a Redis that it cannot use, or had better not.
+
+use crate::support::{Process, RedisCluster, RedisServer, eventually};
+
+/// Starts an instance on a free port.
+fn start(url: &str, redis: &str) -> Process {
+    let toml = format!("[redis]\nurl = \"{url}\"\n{redis}\n");
+    Process::start(&["dev", "--listen", "127.0.0.1:0"], &toml)
+}
+
+/// All that an instance says that cannot start.
+async fn refused(url: &str) -> String {
+    let (status, said) = start(url, "").ended().await;
+    assert!(!status.success(), "{said}");
+    said
+}
+
+/// All that an instance says that starts.
+async fn accepted(url: &str, redis: &str) -> String {
+    let process = start(url, redis);
+    eventually("readiness", async || process.stderr().contains("ready").then_some(())).await;
+    process.stderr()
+}
+
+#[track_caller]
+fn demand(said: &str, words: &[&str]) {
+    for word in words {
+        assert!(said.contains(word), "{word:?} is missing in:\n{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_cannot_be_used_is_refused_with_what_to_do() {
+    let [server, replica] = [RedisServer::start("").await, RedisServer::start("").await];
+    replica.replica_of(&server).await;
+    demand(&refused(&replica.url()).await, &["it is a replica: name the primary", "redis-sentinel://"]);
+
+    let acl = ["ACL", "SETUSER", "poor", "on", ">canary", "~*", "&*", "+@all", "-info"];
+    assert_eq!(server.command(&acl).await.text(), "OK");
+    let poor = server.url().replace("redis://", "redis://poor:canary@");
+    let said = refused(&poor).await;
+    demand(&said, &["lacks the right to INFO", "ACL SETUSER <user> +info"]);
+    assert!(!said.contains("canary"), "{said}");
+
+    let wrong = server.url().replace("redis://", "redis://poor:canary-wrong@");
+    let said = refused(&wrong).await;
+    demand(&said, &["cannot be used", "WRONGPASS"]);
+    assert!(!said.contains("canary"), "{said}");
+
+    let nobody = format!("redis://127.0.0.1:{}", crate::support::free_port());
+    demand(&refused(&nobody).await, &[&nobody, "cannot be used"]);
+    let no_cluster = server.url().replace("redis://", "redis-cluster://");
+    demand(&refused(&no_cluster).await, &["cannot be used", "cluster support disabled"]);
+}
+
+#[tokio::test]
+async fn a_redis_that_may_lose_things_is_used_with_a_warning() {
+    let lines = "maxmemory-policy allkeys-lru\nclient-output-buffer-limit pubsub 1mb 1mb 60\n";
+    let [server, replica] = [RedisServer::start(lines).await, RedisServer::start("").await];
+    replica.replica_of(&server).await;
+    let said = accepted(&server.url(), "replicas = 2").await;
+    demand(
+        &said,
+        &[
+            "allkeys-lru",
+            "set maxmemory-policy noeviction",
+            "set client-output-buffer-limit pubsub 32mb 8mb 60",
+            "fewer replicas than redis.replicas",
+            "set min-replicas-to-write 1",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn a_redis_without_fault_is_used_without_a_word() {
+    let [server, replica] =
+        [RedisServer::start("min-replicas-to-write 1\n").await, RedisServer::start("").await];
+    replica.replica_of(&server).await;
+    let said = accepted(&server.url(), "replicas = 1").await;
+    assert!(!said.contains("WARN"), "{said}");
+}
+
+#[tokio::test]
+async fn every_primary_of_a_cluster_is_looked_at() {
+    let cluster = RedisCluster::start("min-replicas-to-write 1\ncluster-require-full-coverage no\n").await;
+    let said = accepted(&cluster.url(), "").await;
+    assert!(!said.contains("WARN"), "{said}");
+    for (setting, value) in [("maxmemory-policy", "allkeys-lru"), ("cluster-require-full-coverage", "yes")] {
+        let set = cluster.nodes[2].command(&["CONFIG", "SET", setting, value]).await;
+        assert_eq!(set.text(), "OK");
+    }
+    let said = accepted(&cluster.url(), "").await;
+    demand(&said, &["allkeys-lru", "set cluster-require-full-coverage no"]);
+}

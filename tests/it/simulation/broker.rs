@@ -275,7 +275,7 @@ impl Redis {
     /// Asks on a line for a channel, or for no more of it.
     pub(crate) fn ask(&mut self, slot: usize, serial: u64, interest: Interest, context: &mut Context) {
         let line = &mut self.lines[slot];
-        let pause = if context.random.chance(100) { (50, 400) } else { (0, 12) };
+        let pause = if context.random.chance(250) { (50, 400) } else { (0, 12) };
         line.commands.push_back(interest);
         line.last_command =
             line.last_command.max(context.now().after(context.random.between(pause.0, pause.1)));

@@ -67,6 +67,8 @@ pub(crate) enum Plan {
     LineFault(usize),
     /// Something goes wrong with Redis.
     Outage,
+    /// The libraries of all instances drop announcements.
+    LagAll,
     /// The primary is about to die.
     Failover,
     /// The replica becomes the primary.
@@ -191,7 +193,7 @@ impl Context {
     /// Of a thousand announcements of the channel, so many are lost; more where the next one is too far to tell of it.
     pub(crate) fn loss(&self, channel: ChannelId) -> usize {
         let is_last = self.spec(channel).is_quiet && self.now() >= LAST_MESSAGES;
-        if is_last { self.profile.loss * 5 } else { self.profile.loss }
+        if is_last { self.profile.loss * 10 } else { self.profile.loss }
     }
 
     /// How a channel behaves.

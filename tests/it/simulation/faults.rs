@@ -148,6 +148,8 @@ pub(crate) struct Profile {
     pub(crate) crashes: usize,
     /// How many times something goes wrong with Redis itself.
     pub(crate) outages: usize,
+    /// All instances lag when the faults end: no later loss tells of theirs.
+    pub(crate) ends_in_lag: bool,
     /// The last thing that goes wrong is a failover: nobody may write to a quiet channel after it.
     pub(crate) ends_in_failover: bool,
     /// The mean time between two faults of one instance's line.
@@ -169,7 +171,8 @@ impl Profile {
             clients_calm: Time(Duration::from_secs(random.pick(&[44, 47, 50]))),
             crashes: random.pick(&[0, 3, 5, 10]),
             outages: random.pick(&[0, 8, 20, 40]),
-            ends_in_failover: random.chance(400),
+            ends_in_failover: random.chance(300),
+            ends_in_lag: random.chance(500),
             line_pause: Duration::from_millis(random.pick(&[1_500, 4_000, 10_000])),
             ends_in_cuts: random.chance(500),
             ends_in_stalls: random.chance(500),

@@ -100,6 +100,9 @@ impl World {
         for _ in 0..context.profile.outages {
             context.soon(1_000, 49_900, Plan::Outage);
         }
+        if context.profile.ends_in_lag {
+            context.soon(49_000, 49_500, Plan::LagAll);
+        }
         if context.profile.ends_in_failover {
             context.soon(48_000, 49_900, Plan::Failover);
         }
@@ -221,6 +224,7 @@ impl World {
             }
             Plan::LineFault(slot) => self.line_fault(slot),
             Plan::Outage => redis.fail(context),
+            Plan::LagAll => redis.lag_all(context),
             Plan::Failover => redis.fall_behind(Promotion::Death, context),
             Plan::Promote(promotion) => redis.promote(promotion, context),
             Plan::SplitEnds => redis.end_split(context),

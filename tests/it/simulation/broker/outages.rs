@@ -1,5 +1,7 @@
 //! What goes wrong with Redis as a whole, and with the way to it.
 
+use std::sync::Arc;
+
 use tidings::hub::Time;
 
 use super::server::{Server, Write};
@@ -86,24 +88,37 @@ impl Redis {
         }
     }
 
-    /// Something goes wrong between Redis and one instance.
-    pub(crate) fn fail_line(&mut self, slot: usize, instance: std::sync::Arc<str>, context: &mut Context) {
+    /// Something goes wrong between Redis and one instance. `own` is what its beacons call it, once it has heard one: the
+    /// first number that comes cannot tell of those before it.
+    pub(crate) fn fail_line(&mut self, slot: usize, own: Option<Arc<str>>, context: &mut Context) {
         match context.random.below(10) {
             0..=2 if self.lines[slot].is_open => {
                 context.count(Fault::LinkLost, None);
                 self.close(slot, context);
             }
-            3..=5 if self.lines[slot].begin_lag() => {
-                let serial = self.lines[slot].serial;
-                context.soon(20, 400, Plan::LagTold { slot, serial });
+            3..=5 => self.begin_lag(slot, context),
+            6..=7 if own.is_some_and(|own| self.lines[slot].begin_run(own)) => {
+                context.count(Fault::RunLost, None);
             }
-            6..=7 if self.lines[slot].begin_run(instance) => context.count(Fault::RunLost, None),
             8..=9 => {
                 context.count(Fault::Partition, None);
                 self.outages.partitioned[slot] = until(100, 5_000, context);
             }
             _ => {}
         }
+    }
+
+    /// The library of an instance drops announcements for a while.
+    fn begin_lag(&mut self, slot: usize, context: &mut Context) {
+        if self.lines[slot].begin_lag() {
+            let serial = self.lines[slot].serial;
+            context.soon(20, 400, Plan::LagTold { slot, serial });
+        }
+    }
+
+    /// The libraries of all instances do.
+    pub(crate) fn lag_all(&mut self, context: &mut Context) {
+        (0..INSTANCES).for_each(|slot| self.begin_lag(slot, context));
     }
 
     /// The library says that it dropped something.

@@ -55,9 +55,9 @@ impl Uplink {
         }
     }
 
-    /// What its beacons call it.
-    pub(crate) fn name(&self) -> Arc<str> {
-        self.name.clone()
+    /// What its beacons call it, once it has heard one.
+    pub(crate) fn name_heard(&self) -> Option<Arc<str>> {
+        self.peers.hears(&self.name).then(|| self.name.clone())
     }
 
     /// Something came by the line.

@@ -83,7 +83,7 @@ impl World {
         }
         let pause = self.context.profile.line_pause.mul_f64(2.0 * self.context.random.fraction());
         self.context.schedule.after(pause + Duration::from_millis(1), Plan::LineFault(slot));
-        let name = self.instances[slot].uplink.name();
+        let name = self.instances[slot].uplink.name_heard();
         self.redis.fail_line(slot, name, &mut self.context);
     }
 

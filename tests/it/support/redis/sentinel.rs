@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::server::field;
 use super::{RedisServer, Reply};
 use crate::support::eventually;
 
@@ -27,7 +28,7 @@ impl SentinelGroup {
         let watch = |_| {
             format!(
                 "bind 127.0.0.1\nsentinel monitor {NAME} 127.0.0.1 {primary} 2\n\
-                 sentinel down-after-milliseconds {NAME} 1000\nsentinel failover-timeout {NAME} 3000\n\
+                 sentinel down-after-milliseconds {NAME} 1000\nsentinel failover-timeout {NAME} 2000\n\
                  sentinel announce-ip 127.0.0.1\n"
             )
         };
@@ -92,8 +93,12 @@ impl SentinelGroup {
     /// Has the sentinels make another server the primary; returns its index once it is one.
     pub(crate) async fn failover(&self) -> usize {
         let before = self.primary().await;
-        let begun = self.sentinels[0].command(&["SENTINEL", "FAILOVER", NAME]).await;
-        assert_eq!(begun, Reply::Text("OK".to_owned()));
+        // It refuses while it still follows what the last one changed.
+        eventually("a failover to begin", async || {
+            let begun = self.sentinels[0].command(&["SENTINEL", "FAILOVER", NAME]).await;
+            (begun == Reply::Text("OK".to_owned())).then_some(())
+        })
+        .await;
         self.other_primary_than(before).await
     }
 
@@ -110,6 +115,16 @@ impl SentinelGroup {
         for sentinel in &self.sentinels {
             let known = sentinel.info("sentinel", "master0").await;
             if !known.contains("status=ok") || !known.ends_with("slaves=2,sentinels=3") {
+                return false;
+            }
+        }
+        // One that missed the last change would undo it.
+        let primary = self.servers[self.primary().await].address().port().to_string();
+        for server in self.servers.iter().filter(|server| server.is_alive()) {
+            let replication = server.command(&["INFO", "replication"]).await;
+            let line = |name| field(replication.text(), name);
+            let follows = line("master_port") == primary && line("master_link_status") == "up";
+            if !follows && (line("role") != "master" || server.address().port().to_string() != primary) {
                 return false;
             }
         }

@@ -210,6 +210,9 @@ impl RedisBroker {
         if wants_replicas && self.config.redis.replicas == 0 {
             return Err(BrokerError::AckNotPossible);
         }
+        if self.standing.is_deaf() {
+            return Err(BrokerError::Unavailable);
+        }
         let kib = command.payload.as_bytes().len().div_ceil(1_024).max(1) as u32;
         let _room = self.room.try_acquire_many(kib).map_err(|_| BrokerError::Overloaded)?;
         let retention = retention(&self.config.namespaces, &command.channel);

@@ -37,7 +37,8 @@ impl Standing {
         self.is_deaf.store(is_deaf, Ordering::Release);
     }
 
-    fn is_deaf(&self) -> bool {
+    /// Whether nobody would hear of what is stored.
+    pub(super) fn is_deaf(&self) -> bool {
         self.is_deaf.load(Ordering::Acquire)
     }
 }

@@ -54,7 +54,8 @@ pub trait Broker: Send + Sync {
     ) -> BoxFuture<'_, Result<Option<Page>, BrokerError>>;
 
     /// What the channel holds after `since`, or without it where the channel stands, for somebody who listens to it
-    /// already. The answer may end before what was acknowledged last: the rest will be announced.
+    /// already. The answer may end before what was acknowledged last: the rest will be announced. With a gap it need not
+    /// hold any publications.
     fn resume(
         &self,
         channel: Channel,

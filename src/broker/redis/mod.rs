@@ -54,7 +54,7 @@ use presence::Presence;
 use receiver::Request;
 use shard::{Reach, Shard};
 use shards::Shards;
-use store::{Lives, RedisStore};
+use store::{Lives, Reader, RedisStore};
 
 /// How long somebody waits until a channel is listened to.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -246,11 +246,12 @@ impl RedisBroker {
         channel: Channel,
         since: Option<Position>,
         limit: PageLimit,
+        reader: Reader,
     ) -> Result<Option<Page>, BrokerError> {
         if self.is_volatile(&channel) {
             return Ok(None);
         }
-        self.store.read_at(&self.shards, &channel, since.as_ref(), limit).await.map(Some)
+        self.store.read_at(&self.shards, &channel, since.as_ref(), limit, reader).await.map(Some)
     }
 
     async fn resume_or_read(
@@ -265,7 +266,7 @@ impl RedisBroker {
         let resume = |done| Request::Resume { channel: channel.clone(), since: since.clone(), limit, done };
         match self.ask(resume).await? {
             Some(page) => Ok(Some(page)),
-            None => self.read(channel, since, limit).await,
+            None => self.read(channel, since, limit, Reader::Subscriber).await,
         }
     }
 
@@ -305,7 +306,7 @@ impl Broker for RedisBroker {
         since: Option<Position>,
         limit: PageLimit,
     ) -> BoxFuture<'_, Result<Option<Page>, BrokerError>> {
-        self.read(channel, since, limit).boxed()
+        self.read(channel, since, limit, Reader::OfHistory).boxed()
     }
 
     fn resume(

@@ -14,7 +14,7 @@ use super::answer;
 use super::line::{FromLine, HEARD_MAX, Heard as FromServer, Line};
 use super::monitor::Standing;
 use super::shards::{Map, Shards};
-use super::store::RedisStore;
+use super::store::{Reader, RedisStore};
 use crate::broker::memory::retention;
 use crate::broker::{BrokerEvent, Heard, Intake, IntakeLimits, IntakeRead, Interest, Interruption, Peers};
 use crate::clock::Clock;
@@ -362,7 +362,8 @@ impl Receiver {
         tokio::spawn(async move {
             let limit =
                 PageLimit { publications: if read.since.is_some() { PAGE.publications } else { 0 }, ..PAGE };
-            let page = store.read_at(&shards, &read.channel, read.since.as_ref(), limit).await;
+            let page =
+                store.read_at(&shards, &read.channel, read.since.as_ref(), limit, Reader::Subscriber).await;
             let page = page.map(Some).map_err(|error| debug!(%error, "history cannot be read"));
             // Without a receiver the broker is gone.
             reporter.send(Report::Page { read, page }).await.ok();

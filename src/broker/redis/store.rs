@@ -27,6 +27,15 @@ pub(super) struct Lives {
     pub(super) meta: Duration,
 }
 
+/// Who reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// Somebody who wants to see what is kept.
+    OfHistory,
+    /// Somebody who wants to go on from where it was.
+    Subscriber,
+}
+
 /// The scripts with their arguments.
 pub(super) struct RedisStore {
     pub(super) keys: Keys,
@@ -85,13 +94,15 @@ impl RedisStore {
         answer.map_err(|error| answer::write_failed(&error)).and_then(answer::published)
     }
 
-    /// Reads what follows `since`.
+    /// Reads what follows `since`; where history does not continue it, what there is for a reader of history, and nothing for
+    /// a subscriber, who goes on at the head.
     pub(super) async fn read(
         &self,
         client: &Client,
         channel: &Channel,
         since: Option<&Position>,
         limit: PageLimit,
+        reader: Reader,
     ) -> Result<Page, Failed> {
         let keys: Vec<Key> = vec![self.keys.meta(channel), self.keys.stream(channel)];
         let (epoch, offset) = match since {
@@ -105,6 +116,7 @@ impl RedisStore {
             number(limit.publications),
             number(limit.bytes),
             millis(self.lives.meta),
+            if reader == Reader::OfHistory { "all".into() } else { "".into() },
         ];
         let answer = self.scripts.read.run(client, keys, args).await;
         let answer = answer.map_err(|error| answer::read_failed(&error))?;
@@ -118,8 +130,11 @@ impl RedisStore {
         channel: &Channel,
         since: Option<&Position>,
         limit: PageLimit,
+        reader: Reader,
     ) -> Result<Page, BrokerError> {
-        let read = |shard: Arc<Shard>| async move { self.read(&shard.commands, channel, since, limit).await };
+        let read = |shard: Arc<Shard>| async move {
+            self.read(&shard.commands, channel, since, limit, reader).await
+        };
         shards.at(channel, read).await
     }
 

@@ -1,7 +1,7 @@
 -- Reads what a channel holds after a position, or the newest without one.
 -- KEYS: meta hash, stream
 -- ARGV: 1 name of a new epoch, 2 epoch and 3 offset of the position ('' without one), 4 most publications, 5 most bytes,
---       6 life of the meta in ms
+--       6 life of the meta in ms, 7 '' if nothing but the head is wanted where there is a gap
 -- Gives {epoch, head, offset before the first publication, gap ('' without one), offset, publication, offset, ...}.
 local meta, stream = KEYS[1], KEYS[2]
 local state, refused = numbering(meta, stream, ARGV[1], FENCED)
@@ -39,6 +39,11 @@ else
   else
     from = since
   end
+end
+
+-- Thousands of subscribers may be told of one gap: each goes on at the head.
+if gap ~= '' and ARGV[7] == '' then
+  return { state.epoch, whole(state.offset), whole(state.offset), gap }
 end
 
 local page = { state.epoch, whole(state.offset), whole(from), gap }

@@ -11,7 +11,10 @@ use tokio::process::Command;
 use crate::support::within;
 
 fn cluster(arguments: &[&str]) -> Command {
-    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/cluster/run"));
+    // Whoever runs the tests in the background may have made them deaf to SIGINT, and a shell cannot undo that.
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT");
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/cluster/run"));
     command.args(arguments).env("TIDINGS_BIN", env!("CARGO_BIN_EXE_tidings"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
@@ -42,7 +45,7 @@ async fn a_cluster_loses_nothing_with_one_of_its_instances() {
 
 #[tokio::test]
 async fn a_cluster_that_is_interrupted_ends_all_that_it_started() {
-    let mut child = cluster(&["--seconds", "600", "--clients", "5"]).spawn().expect("the example starts");
+    let mut child = cluster(&["--seconds", "60", "--clients", "5"]).spawn().expect("the example starts");
     let mut lines = BufReader::new(child.stdout.take().expect("piped above")).lines();
     let mut addresses: Vec<String> = Vec::new();
     while addresses.len() < 4 {

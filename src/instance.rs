@@ -75,6 +75,7 @@ pub fn websocket_sessions(config: &Config, broker: &'static str) -> SessionConfi
             ping_interval_ms: server.ping_interval.as_millis() as u64,
             timeout_ms: server.timeout.as_millis() as u64,
             batch_ms: config.namespaces.of("").batch_window.as_millis() as u64,
+            lease_ms: config.fresh.lease.as_millis() as u64,
             message_bytes_max: limits.message_bytes_max,
         },
         broker,

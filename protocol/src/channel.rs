@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::LogName;
+
 /// A channel's name: 1 to 255 bytes of `A-Z a-z 0-9 _ - = @ , . ; : / ~ ! +`, not `.` and not `..`.
 ///
 /// Names that start with `$` belong to the server, so no client's name parses that starts so.
@@ -28,6 +30,9 @@ pub enum ChannelInvalid {
 
 /// What the names of companions begin with.
 const PRESENCE: &str = "$presence:";
+
+/// What the names of mutation logs' channels begin with.
+const LOG: &str = "$log:";
 
 impl Channel {
     /// The most bytes of a name.
@@ -63,6 +68,27 @@ impl Channel {
     /// Whether it is a companion.
     pub fn is_presence(&self) -> bool {
         self.0.starts_with(PRESENCE)
+    }
+
+    /// The server's own channel of a mutation log.
+    pub(crate) fn of_log(name: &str) -> Channel {
+        Channel(format!("{LOG}{name}").into())
+    }
+
+    /// The mutation log whose channel this is; `None` for every channel that a client can name.
+    pub fn log(&self) -> Option<LogName> {
+        self.0.strip_prefix(LOG).and_then(|name| LogName::parse(name).ok())
+    }
+
+    /// Whether it is a mutation log's.
+    pub fn is_log(&self) -> bool {
+        self.0.starts_with(LOG)
+    }
+
+    /// Reads a name that an instance wrote: a client's or the server's own.
+    pub(crate) fn parse_any(name: &str) -> Result<Channel, ChannelInvalid> {
+        let log = name.strip_prefix(LOG).and_then(|name| LogName::parse(name).ok());
+        log.map_or_else(|| Channel::parse(name), |log| Ok(log.channel()))
     }
 
     /// The name.

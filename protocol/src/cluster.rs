@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{Channel, ClusterAnswer, ClusterAsk, Offset, Payload, Position, Publication};
+use crate::{Channel, ChannelInvalid, ClusterAnswer, ClusterAsk, Offset, Payload, Position, Publication};
 
 /// An instance, as it presents itself to the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,7 @@ pub struct Beacon {
     pub number: u64,
     /// The channels that it published on since its last beacon, each with its head; `None` where the outcome of a
     /// publish is unknown.
+    #[serde(deserialize_with = "heads_of_any")]
     pub heads: Vec<(Channel, Option<Position>)>,
     /// It is its last one.
     pub leaving: bool,
@@ -88,6 +89,13 @@ struct Stored<'a> {
     key: Option<&'a str>,
 }
 
+/// Heads of channels that clients name, and of the server's own.
+fn heads_of_any<'de, D: Deserializer<'de>>(heads: D) -> Result<Vec<(Channel, Option<Position>)>, D::Error> {
+    let heads = Vec::<(String, Option<Position>)>::deserialize(heads)?;
+    let named = heads.into_iter().map(|(name, head)| Ok((Channel::parse_any(&name)?, head)));
+    named.collect::<Result<_, ChannelInvalid>>().map_err(serde::de::Error::custom)
+}
+
 const JSON: u8 = 0;
 const TEXT: u8 = 1;
 const BINARY: u8 = 2;
@@ -137,7 +145,7 @@ pub fn decode_stored(bytes: &[u8], offset: Option<Offset>, time: u64) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ConnectionInfo, Transport, Which};
+    use crate::{ConnectionInfo, LogName, Transport, Which};
 
     #[test]
     fn a_stored_publication_is_read_back_byte_for_byte() {
@@ -172,7 +180,7 @@ mod tests {
     fn a_message_is_read_back_and_may_hold_more_than_is_known() {
         let instance = InstanceInfo { id: "i-1".into(), connections: 3, ..InstanceInfo::default() };
         let heads =
-            vec![(Channel::parse("a").unwrap(), None), (Channel::parse("b").unwrap(), "e.1".parse().ok())];
+            vec![(Channel::parse("a").unwrap(), None), (LogName::default().channel(), "e.1".parse().ok())];
         let message = ClusterMessage::Beacon(Beacon { instance, number: 1, heads, leaving: false });
         assert_eq!(ClusterMessage::decode(&message.encode()), Ok(message));
         let (me, number) = (Arc::<str>::from("i-1"), 7);

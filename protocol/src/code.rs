@@ -59,6 +59,8 @@ codes! {
     OriginNotAllowed = "origin_not_allowed", 403, false;
     /// The credential does not grant this on this channel.
     ChannelNotAllowed = "channel_not_allowed", 403, false;
+    /// The credential does not grant this on this tag.
+    TagNotAllowed = "tag_not_allowed", 403, false;
     /// The credential does not grant this operation.
     OperationNotAllowed = "operation_not_allowed", 403, false;
     /// There is nothing at this path.
@@ -83,6 +85,8 @@ codes! {
     UnsupportedMediaType = "unsupported_media_type", 415, false;
     /// The channel's name is outside the grammar.
     ChannelInvalid = "channel_invalid", 422, false;
+    /// A tag outside the grammar.
+    TagInvalid = "tag_invalid", 422, false;
     /// The data has a number that no double can hold.
     NumberOutOfRange = "number_out_of_range", 422, false;
     /// Text that is not UTF-8.

@@ -1,17 +1,21 @@
 //! Commands and frames as JSON text.
 
+mod command;
+
+pub use command::encode_command;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, Visitor};
-use serde::ser::SerializeMap;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    Ack, Channel, Code, Command, Envelope, Frame, HistoryCommand, INTEGER_MAX, Payload, PayloadInvalid,
-    Position, Problem, PublishCommand, SubscribeCommand,
+    Ack, Channel, Code, Command, Envelope, Frame, HistoryCommand, INTEGER_MAX, LogName, Payload,
+    PayloadInvalid, Position, Problem, PublishCommand, SubscribeCommand, Tag, TagInvalid, UnwatchCommand,
+    WatchCommand, WatchGroup,
 };
 
 /// Keys of a frame that are looked at; a frame has two.
@@ -65,8 +69,18 @@ pub fn decode_command(text: &str) -> Result<(Option<u64>, Command), CommandRefus
 }
 
 /// The commands' names.
-const COMMANDS: &[&str] =
-    &["connect", "refresh", "subscribe", "unsubscribe", "publish", "history", "presence", "ping"];
+const COMMANDS: &[&str] = &[
+    "connect",
+    "refresh",
+    "subscribe",
+    "unsubscribe",
+    "publish",
+    "history",
+    "presence",
+    "watch",
+    "unwatch",
+    "ping",
+];
 
 fn decode_body(name: &str, body: &str) -> Result<Command, Problem> {
     Ok(match name {
@@ -90,6 +104,19 @@ fn decode_body(name: &str, body: &str) -> Result<Command, Problem> {
         "publish" => {
             let body: PublishBody<'_> = serde_json::from_str(body).map_err(|e| wrong(name, &e))?;
             Command::Publish(publish_of(body, Code::BadFrame)?)
+        }
+        "watch" => {
+            let WatchBody { ns, groups } = body_of(name, body)?;
+            let groups = groups
+                .into_iter()
+                .map(|GroupBody { since, tags }| Ok(WatchGroup { since, tags: tags_of(&tags)? }));
+            let groups = groups.collect::<Result<_, Problem>>()?;
+            Command::Watch(WatchCommand { log: log_of(ns.as_deref(), Code::BadFrame)?, groups })
+        }
+        "unwatch" => {
+            let UnwatchBody { ns, tags } = body_of(name, body)?;
+            let log = log_of(ns.as_deref(), Code::BadFrame)?;
+            Command::Unwatch(UnwatchCommand { log, tags: tags_of(&tags)? })
         }
         "ping" => Command::Ping { c: body_of::<Ping>(name, body)?.c },
         _ => unreachable!("only names from COMMANDS come here, not {name}"),
@@ -120,6 +147,24 @@ struct ReadBody {
     channel: String,
     since: Option<Position>,
     limit: Option<usize>,
+}
+
+#[derive(Deserialize)]
+struct WatchBody {
+    ns: Option<String>,
+    groups: Vec<GroupBody>,
+}
+
+#[derive(Deserialize)]
+struct GroupBody {
+    since: Option<Position>,
+    tags: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct UnwatchBody {
+    ns: Option<String>,
+    tags: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -186,6 +231,23 @@ fn body_of<T: DeserializeOwned>(name: &str, body: &str) -> Result<T, Problem> {
 
 fn channel_of(name: &str) -> Result<Channel, Problem> {
     Channel::parse(name).map_err(|e| Problem::new(Code::ChannelInvalid, e.to_string()))
+}
+
+/// Reads tags; one that is none refuses all.
+pub fn tags_of(tags: &[String]) -> Result<Vec<Tag>, Problem> {
+    let tags = tags.iter().map(|tag| Tag::parse(tag).map_err(|e| invalid_tag(tag, &e)));
+    tags.collect()
+}
+
+fn invalid_tag(tag: &str, why: &TagInvalid) -> Problem {
+    let shown: String = tag.chars().take(40).collect();
+    Problem::new(Code::TagInvalid, format!("{shown:?} is no tag: {why}"))
+}
+
+/// Reads the name of a log; without one it is the default log. `unclear` is the code for a text that is no name.
+pub fn log_of(ns: Option<&str>, unclear: Code) -> Result<LogName, Problem> {
+    let named = ns.map_or(Ok(LogName::default()), LogName::parse);
+    named.map_err(|e| Problem::new(unclear, e.to_string()))
 }
 
 fn wrong(name: &str, error: &serde_json::Error) -> Problem {
@@ -265,89 +327,6 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
 #[derive(Deserialize)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Writes one command.
-pub fn encode_command(id: Option<u64>, command: &Command) -> String {
-    serde_json::to_string(&CommandForm { id, command }).expect("strings and integers always serialize")
-}
-
-struct CommandForm<'a> {
-    id: Option<u64>,
-    command: &'a Command,
-}
-
-impl Serialize for CommandForm<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        if let Some(id) = self.id {
-            map.serialize_entry("id", &id)?;
-        }
-        let channel_and = |channel: &Channel, since: &Option<Position>, limit: Option<usize>| {
-            let mut body = serde_json::json!({ "channel": channel });
-            if let Some(since) = since {
-                body["since"] = serde_json::json!(since);
-            }
-            if let Some(limit) = limit {
-                body["limit"] = limit.into();
-            }
-            body
-        };
-        match self.command {
-            Command::Connect { token } => {
-                map.serialize_entry("connect", &serde_json::json!({ "token": token }))
-            }
-            Command::Refresh { token } => {
-                map.serialize_entry("refresh", &serde_json::json!({ "token": token }))
-            }
-            Command::Subscribe(c) => {
-                let mut body = channel_and(&c.channel, &c.since, None);
-                if c.presence {
-                    body["presence"] = true.into();
-                }
-                map.serialize_entry("subscribe", &body)
-            }
-            Command::Unsubscribe { channel } => {
-                map.serialize_entry("unsubscribe", &channel_and(channel, &None, None))
-            }
-            Command::Presence { channel, limit } => {
-                map.serialize_entry("presence", &channel_and(channel, &None, *limit))
-            }
-            Command::History(c) => {
-                map.serialize_entry("history", &channel_and(&c.channel, &c.since, c.limit))
-            }
-            Command::Publish(publish) => map.serialize_entry("publish", &PublishForm(publish)),
-            Command::Ping { c } => map.serialize_entry("ping", &serde_json::json!({ "c": c })),
-        }?;
-        map.end()
-    }
-}
-
-struct PublishForm<'a>(&'a PublishCommand);
-
-impl Serialize for PublishForm<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("channel", &self.0.channel)?;
-        match &self.0.payload {
-            Payload::Json(raw) => map.serialize_entry("data", raw)?,
-            Payload::Text(text) => map.serialize_entry("data", text)?,
-            Payload::Binary(bytes) => {
-                use base64::Engine;
-                map.serialize_entry("b64", &base64::engine::general_purpose::STANDARD.encode(bytes))?;
-            }
-        }
-        let PublishCommand { key, id, idempotency_key, ack, .. } = self.0;
-        for (name, value) in [("key", key), ("id", id), ("idempotency_key", idempotency_key)] {
-            if let Some(value) = value {
-                map.serialize_entry(name, value)?;
-            }
-        }
-        if *ack != Ack::default() {
-            map.serialize_entry("ack", ack)?;
-        }
-        map.end()
-    }
-}
-
 /// Writes one frame.
 pub fn encode_frame(envelope: &Envelope) -> Vec<u8> {
     #[derive(Serialize)]
@@ -386,6 +365,11 @@ fn decode_frame_body(name: &str, body: &str) -> Result<Option<Frame>, serde_json
         "published" => Frame::Published(serde_json::from_str(body)?),
         "history" => Frame::History(serde_json::from_str(body)?),
         "presence" => Frame::Presence(serde_json::from_str(body)?),
+        "watched" => Frame::Watched(serde_json::from_str(body)?),
+        "unwatched" => Frame::Unwatched {},
+        "invalidated" => Frame::Invalidated(serde_json::from_str(body)?),
+        "at" => Frame::At(serde_json::from_str(body)?),
+        "reset" => Frame::Reset(serde_json::from_str(body)?),
         "refreshed" => Frame::Refreshed(serde_json::from_str(body)?),
         "error" => Frame::Error(serde_json::from_str(body)?),
         "pong" => Frame::Pong { c: serde_json::from_str::<Ping>(body)?.c },
@@ -417,6 +401,9 @@ mod tests {
             r#"{"id":1,"subscribe":{"channel":"room:7","presence":true}}"#,
             r#"{"id":5,"presence":{"channel":"room:7"}}"#,
             r#"{"id":5,"presence":{"channel":"room:7","limit":0}}"#,
+            r#"{"id":6,"watch":{"groups":[{"since":{"epoch":"a","offset":12},"tags":["ticket:42","a:*"]},{"tags":[]}]}}"#,
+            r#"{"id":6,"watch":{"groups":[],"ns":"shop"}}"#,
+            r#"{"id":7,"unwatch":{"tags":["ticket:42"]}}"#,
             r#"{"ping":{"c":123456}}"#,
         ] {
             let (id, command) = decode_command(text).expect(text);
@@ -444,6 +431,10 @@ mod tests {
             (r#"{"id":1,"subscribe":{"channel":"a","since":"x"}}"#, Some(1), Code::BadFrame),
             (r#"{"id":1,"subscribe":{"channel":"a","presence":1}}"#, Some(1), Code::BadFrame),
             (r#"{"id":1,"subscribe":{"channel":"$presence:a"}}"#, Some(1), Code::ChannelInvalid),
+            (r#"{"id":1,"watch":{}}"#, Some(1), Code::BadFrame),
+            (r#"{"id":1,"watch":{"ns":"a:b","groups":[]}}"#, Some(1), Code::BadFrame),
+            (r#"{"id":1,"watch":{"groups":[{"tags":["a","b c"]}]}}"#, Some(1), Code::TagInvalid),
+            (r#"{"id":1,"unwatch":{"tags":["a*"]}}"#, Some(1), Code::TagInvalid),
             (r#"{"id":1,"publish":{"channel":"a"}}"#, Some(1), Code::BadFrame),
             (r#"{"id":1,"publish":{"channel":"a","data":1e999}}"#, Some(1), Code::NumberOutOfRange),
             (r#"{"id":1,"publish":{"channel":"a","b64":"?"}}"#, Some(1), Code::BadFrame),
@@ -467,7 +458,7 @@ mod tests {
     #[test]
     fn frames_survive_the_way_through_json() {
         for text in [
-            r#"{"hello":{"session":"s","ping_interval_ms":25000,"timeout_ms":60000,"batch_ms":100,"message_bytes_max":1000000}}"#,
+            r#"{"hello":{"session":"s","ping_interval_ms":25000,"timeout_ms":60000,"batch_ms":100,"lease_ms":15000,"message_bytes_max":1000000}}"#,
             r#"{"id":1,"subscribed":{"channel":"t","position":{"epoch":"a","offset":2},"recovered":true,"more":false,"publications":[{"data":{"x": 1},"time":5,"offset":2}]}}"#,
             r#"{"id":1,"subscribed":{"channel":"t","position":null,"more":false,"publications":[]}}"#,
             r#"{"batch":{"channel":"t","epoch":"a","first":1,"last":2,"publications":[{"data":1,"time":5},{"b64":"AA==","time":6,"id":"i"}]}}"#,
@@ -478,6 +469,14 @@ mod tests {
             r#"{"presence":{"channel":"t","joined":[],"left":[{"user":"","session":"s-1","since":5}]}}"#,
             r#"{"presence":{"channel":"t","joined":[],"left":[],"lost":true}}"#,
             r#"{"presence":{"channel":"t","joined":[],"left":[],"code":"channel_not_allowed"}}"#,
+            r#"{"continued":{"ns":"default","from":{"epoch":"a","offset":2},"position":{"epoch":"b","offset":2}}}"#,
+            r#"{"id":6,"watched":{"at":{"epoch":"a","offset":2},"stale":["ticket:42"],"denied":[],"escalated":["ticket:*"]}}"#,
+            r#"{"id":7,"unwatched":{}}"#,
+            r#"{"invalidated":{"at":{"epoch":"a","offset":9},"tags":{"ticket:42":9,"a:*":8},"spread_ms":5,"c":12}}"#,
+            r#"{"invalidated":{"ns":"shop","at":{"epoch":"a","offset":9},"tags":{"ticket:42":9}}}"#,
+            r#"{"at":{"position":{"epoch":"a","offset":9},"c":12}}"#,
+            r#"{"reset":{"scope":"all","at":{"epoch":"a","offset":9},"reason":"epoch"}}"#,
+            r#"{"reset":{"scope":"tags","tags":["a"],"at":{"epoch":"a","offset":9},"reason":"auth"}}"#,
             r#"{"id":3,"published":{"position":null,"ack":"none"}}"#,
             r#"{"id":9,"error":{"code":"channel_not_allowed","message":"m","retryable":false}}"#,
             r#"{"disconnect":{"code":1012,"reason":"draining","reconnect":true,"after_ms":1200}}"#,

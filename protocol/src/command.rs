@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Channel, Code, Payload, Position, Problem};
+use crate::{Channel, Code, Payload, Position, Problem, UnwatchCommand, WatchCommand};
 
 /// How much must be known before a publish is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -50,6 +50,10 @@ pub enum Command {
         /// The most members wanted.
         limit: Option<usize>,
     },
+    /// Asks to be told what touches tags.
+    Watch(WatchCommand),
+    /// Takes some of that back.
+    Unwatch(UnwatchCommand),
     /// The client's own probe; `pong` carries `c` back.
     Ping {
         /// Anything; clients send their clock in milliseconds.

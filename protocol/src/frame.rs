@@ -5,7 +5,10 @@ use std::sync::Arc;
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{Ack, Channel, Code, Epoch, Offset, Position, PresenceFrame, Publication};
+use crate::{
+    Ack, AtFrame, Channel, Code, Epoch, InvalidatedFrame, LogName, Offset, Position, PresenceFrame,
+    Publication, ResetFrame, WatchedFrame,
+};
 
 /// A frame, and the `id` of the command that it answers.
 #[derive(Clone, Debug)]
@@ -42,6 +45,16 @@ pub enum Frame {
     History(HistoryFrame),
     /// Who is in a channel, or who came and went.
     Presence(PresenceFrame),
+    /// Tags are watched.
+    Watched(WatchedFrame),
+    /// Some are not any more.
+    Unwatched {},
+    /// Watched tags were touched.
+    Invalidated(InvalidatedFrame),
+    /// Where a log stands.
+    At(AtFrame),
+    /// What is watched may have been touched without a word.
+    Reset(ResetFrame),
     /// The new credential is in force.
     Refreshed(RefreshedFrame),
     /// A command failed; the connection goes on.
@@ -66,6 +79,8 @@ pub struct HelloFrame {
     pub timeout_ms: u64,
     /// The window of batches where the namespace says nothing else, in milliseconds.
     pub batch_ms: u64,
+    /// How long a confirmed head lets a client serve what it watches without asking, in milliseconds.
+    pub lease_ms: u64,
     /// The most bytes of one publication's data.
     pub message_bytes_max: usize,
 }
@@ -174,12 +189,17 @@ pub struct GapFrame {
     pub position: Option<Position>,
 }
 
-/// The channel's numbering changed, and this client missed nothing.
+/// A numbering changed, and this client missed nothing.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ContinuedFrame {
-    /// The channel.
+    /// The channel, if it is a channel's numbering.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<Channel>,
-    /// The last position delivered on this connection.
+    /// The mutation log, if it is a log's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ns: Option<LogName>,
+    /// Of a channel, the last position delivered on this connection; of a log, the last position that both numberings share
+    /// as far as this connection was told.
     pub from: Position,
     /// The same place in the new numbering.
     pub position: Position,

@@ -10,14 +10,20 @@ mod command;
 mod continuity;
 mod frame;
 mod inquiry;
+mod mutation;
 mod position;
 mod presence;
 mod publication;
+mod tag;
+mod watch;
 
 pub use channel::{Channel, ChannelInvalid};
 pub use cluster::{Beacon, ClusterMessage, InstanceInfo, StoredInvalid, decode_stored, encode_stored};
 pub use code::{CloseCode, Code, Problem};
-pub use codec::{CommandRefused, decode_command, decode_frame, decode_publish, encode_command, encode_frame};
+pub use codec::{
+    CommandRefused, decode_command, decode_frame, decode_publish, encode_command, encode_frame, log_of,
+    tags_of,
+};
 pub use command::{Ack, Command, HistoryCommand, PublishCommand, SubscribeCommand};
 pub use continuity::{Continuity, Outstanding, Reaction};
 pub use frame::{
@@ -26,9 +32,15 @@ pub use frame::{
     UnsubscribedFrame,
 };
 pub use inquiry::{ClusterAnswer, ClusterAsk, ConnectionInfo, Transport, Which};
+pub use mutation::{MutateCommand, decode_tags, encode_tags};
 pub use position::{Epoch, Offset, Position, PositionInvalid};
 pub use presence::{PresenceChange, PresenceChanges, PresenceFrame, PresenceMember, PresenceMembers};
 pub use publication::{Payload, PayloadInvalid, Publication};
+pub use tag::{LogName, LogNameInvalid, Tag, TagInvalid};
+pub use watch::{
+    AtFrame, InvalidatedFrame, ResetFrame, ResetReason, ResetScope, UnwatchCommand, WatchCommand, WatchGroup,
+    WatchedFrame,
+};
 
 /// The subprotocol of text frames that carry JSON.
 pub const SUBPROTOCOL_JSON: &str = "tidings.v1.json";

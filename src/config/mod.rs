@@ -12,6 +12,7 @@
 mod section;
 
 mod auth;
+mod fresh;
 mod limits;
 mod log;
 mod namespace;
@@ -36,6 +37,7 @@ mod suggest;
 mod tests;
 
 pub use auth::{ApiKey, AuthConfig, Secret};
+pub use fresh::FreshConfig;
 pub use limits::{LimitRow, Limits};
 pub use log::{LogConfig, LogFormat};
 pub use namespace::{BatchMode, Namespace, Namespaces};
@@ -62,6 +64,8 @@ pub struct Config {
     pub redis: RedisConfig,
     /// `[namespace.NAME]`
     pub namespaces: Namespaces,
+    /// `[fresh]`
+    pub fresh: FreshConfig,
     /// `[limits]`
     pub limits: Limits,
     /// `[log]`
@@ -119,6 +123,7 @@ impl Loading {
         let api_keys = self.every(&ApiKey::SECTION, ApiKey::read);
         let redis = self.single(&RedisConfig::SECTION, RedisConfig::read);
         let namespaces = self.namespaces();
+        let fresh = self.single(&FreshConfig::SECTION, FreshConfig::read);
         let limits = self.single(&Limits::SECTION, Limits::read);
         let log = self.single(&LogConfig::SECTION, LogConfig::read);
         Some(Config {
@@ -127,6 +132,7 @@ impl Loading {
             api_keys: api_keys?,
             redis: redis?,
             namespaces: namespaces?,
+            fresh: fresh?,
             limits: limits?,
             log: log?,
         })

@@ -2,7 +2,9 @@
 
 use super::raw_config::Place;
 use super::section::{Key, SECTIONS, Section, Shape};
-use super::{ApiKey, AuthConfig, Config, Limits, Loaded, LogConfig, Namespace, RedisConfig, ServerConfig};
+use super::{
+    ApiKey, AuthConfig, Config, FreshConfig, Limits, Loaded, LogConfig, Namespace, RedisConfig, ServerConfig,
+};
 
 const HEADING: &str = "\
 # Configuration of tidings.
@@ -60,7 +62,7 @@ impl Loaded {
     }
 
     fn tables(&self) -> Vec<(Place, Vec<ShownKey>)> {
-        let Config { server, auth, api_keys, redis, namespaces, limits, log } = &self.config;
+        let Config { server, auth, api_keys, redis, namespaces, fresh, limits, log } = &self.config;
         let mut tables = vec![
             (Place::single(&ServerConfig::SECTION), server.shown()),
             (Place::single(&AuthConfig::SECTION), auth.shown()),
@@ -72,6 +74,7 @@ impl Loaded {
         tables.extend(
             namespaces.iter().map(|one| (Place::named(&Namespace::SECTION, &*one.name), one.shown())),
         );
+        tables.push((Place::single(&FreshConfig::SECTION), fresh.shown()));
         tables.push((Place::single(&Limits::SECTION), limits.shown()));
         tables.push((Place::single(&LogConfig::SECTION), log.shown()));
         tables

@@ -4,7 +4,7 @@
 //! and the table of limits. A new key is one line in its section.
 
 use super::kind::{Form, Kind};
-use super::{ApiKey, AuthConfig, Limits, LogConfig, Namespace, RedisConfig, ServerConfig};
+use super::{ApiKey, AuthConfig, FreshConfig, Limits, LogConfig, Namespace, RedisConfig, ServerConfig};
 
 /// A group of keys that stands under one name in the file.
 pub(crate) struct Section {
@@ -25,12 +25,13 @@ pub(crate) enum Shape {
 }
 
 /// All sections, in the order in which a file shows them.
-pub(crate) static SECTIONS: [Section; 7] = [
+pub(crate) static SECTIONS: [Section; 8] = [
     ServerConfig::SECTION,
     AuthConfig::SECTION,
     ApiKey::SECTION,
     RedisConfig::SECTION,
     Namespace::SECTION,
+    FreshConfig::SECTION,
     Limits::SECTION,
     LogConfig::SECTION,
 ];

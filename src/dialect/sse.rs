@@ -84,11 +84,16 @@ pub fn frame(envelope: &Envelope) -> Option<Bytes> {
         Frame::Restored(_) => "restored",
         Frame::Unsubscribed(_) => "unsubscribed",
         Frame::Presence(_) => "presence",
+        Frame::Watched(_) => "watched",
+        Frame::Invalidated(_) => "invalidated",
+        Frame::At(_) => "at",
+        Frame::Reset(_) => "reset",
         Frame::Subscribed(_)
         | Frame::Batch(_)
         | Frame::Published(_)
         | Frame::History(_)
         | Frame::Refreshed(_)
+        | Frame::Unwatched {}
         | Frame::Error(_)
         | Frame::Pong { .. }
         | Frame::Disconnect(_) => return None,

@@ -89,7 +89,16 @@ impl Conversation {
             Frame::Disconnect(frame) => self.disconnect(&frame),
             Frame::Degraded(frame) => vec![Step::Degraded(frame)],
             Frame::Restored(frame) => vec![Step::Restored(frame)],
-            Frame::Presence(_) | Frame::Published(_) | Frame::Refreshed(_) | Frame::Pong { .. } => Vec::new(),
+            // Nothing that was asked for here.
+            Frame::Presence(_)
+            | Frame::Published(_)
+            | Frame::Refreshed(_)
+            | Frame::Watched(_)
+            | Frame::Unwatched {}
+            | Frame::Invalidated(_)
+            | Frame::At(_)
+            | Frame::Reset(_)
+            | Frame::Pong { .. } => Vec::new(),
         }
     }
 

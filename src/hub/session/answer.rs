@@ -207,7 +207,7 @@ impl Session {
     fn declare_continued(&mut self, channel: &Channel, from: Option<Position>, position: &Position) {
         if let Some(from) = from.filter(|from| from.epoch != position.epoch) {
             let (channel, position) = (Some(channel.clone()), position.clone());
-            self.say(None, Frame::Continued(ContinuedFrame { channel, from, position }));
+            self.say(None, Frame::Continued(ContinuedFrame { channel, ns: None, from, position }));
         }
     }
 

@@ -39,6 +39,7 @@ impl Session {
             Command::Presence { channel, limit } => {
                 (Asked::Members { id }, self.begin_presence(channel, limit)?)
             }
+            Command::Watch(_) | Command::Unwatch(_) => return Err(Code::UnknownCommand.into()),
             Command::Ping { .. } => unreachable!("pings are answered when they come"),
         };
         self.asked = Some(asked);

@@ -349,6 +349,7 @@ fn session(catch_up: CatchUp, since: Option<Position>, now: Time) -> Session {
         ping_interval_ms: 25_000,
         timeout_ms: 60_000,
         batch_ms: 100,
+        lease_ms: 15_000,
         message_bytes_max: 1_000,
     };
     let config = SessionConfig {

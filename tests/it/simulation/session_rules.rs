@@ -29,6 +29,7 @@ impl SessionRules {
                 ping_interval_ms: 2_000,
                 timeout_ms: 7_000,
                 batch_ms: 100,
+                lease_ms: 15_000,
                 message_bytes_max: 1_000,
             },
             broker: "model",

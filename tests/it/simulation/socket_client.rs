@@ -111,6 +111,11 @@ impl SocketClient {
                 }
             }
             Frame::Presence(_)
+            | Frame::Watched(_)
+            | Frame::Unwatched {}
+            | Frame::Invalidated(_)
+            | Frame::At(_)
+            | Frame::Reset(_)
             | Frame::Degraded(_)
             | Frame::Restored(_)
             | Frame::Refreshed(_)

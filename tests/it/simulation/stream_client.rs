@@ -54,7 +54,7 @@ impl StreamClient {
                 let channel = context.id(&gap.channel);
                 context.record(Event::Gap { client, channel, reason: gap.reason, position: gap.position });
             }
-            Frame::Continued(ContinuedFrame { channel: Some(channel), from, position }) => {
+            Frame::Continued(ContinuedFrame { channel: Some(channel), from, position, .. }) => {
                 let channel = context.id(&channel);
                 context.record(Event::Continued { client, channel, from, position });
             }

@@ -134,7 +134,7 @@ impl StreamReader {
                 self.log.record(Event::Gap { client, channel, reason, position });
             }
             "continued" => {
-                let ContinuedFrame { channel, from, position } = serde_json::from_str(data)?;
+                let ContinuedFrame { channel, from, position, .. } = serde_json::from_str(data)?;
                 let channel = channel.expect("only channels are watched here");
                 let channel = self.moved(channel.as_str(), &position);
                 self.log.record(Event::Continued { client, channel, from, position });

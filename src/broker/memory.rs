@@ -5,18 +5,23 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, ready};
 use tidings_protocol::{
-    Ack, Channel, ClusterMessage, Position, PresenceChange, PresenceMember, PresenceMembers, Publication,
-    PublishCommand,
+    Ack, Channel, ClusterMessage, LogName, MutateCommand, Position, PresenceChange, PresenceMember,
+    PresenceMembers, Publication, PublishCommand,
 };
 use tokio::sync::mpsc;
 
 use super::{Attendance, Broker, BrokerError, BrokerEvent, InstanceCard, Peer, Store, StoreLimits, Stored};
 use crate::clock::Clock;
 use crate::config::Namespaces;
-use crate::hub::{BrokerState, Page, PageLimit, Published, Retention};
+use crate::freshness::Snapshot;
+use crate::hub::{BrokerState, Page, PageLimit, Published, Retention, Time};
 
 /// How long a publish waits for room among the announcements before it is refused: what an outage may take (P10).
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a mutation log keeps beside its table.
+const LOG_RETENTION: Retention =
+    Retention { publications_max: 100_000, bytes_max: 64 << 20, age_max: Duration::from_secs(3_600) };
 
 /// How often old publications are swept out of channels that nobody touches.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -50,13 +55,33 @@ impl MemoryBroker {
         if command.ack == Ack::Replicated {
             return Err(BrokerError::AckNotPossible);
         }
+        let channel = command.channel.clone();
+        let retention = retention(&self.namespaces, &channel);
+        self.announce_stored(channel, |store, unix_ms, now| store.publish(command, &retention, unix_ms, now))
+            .await
+    }
+
+    async fn write_and_announce(&self, command: MutateCommand) -> Result<Published, BrokerError> {
+        if command.ack == Ack::Replicated {
+            return Err(BrokerError::AckNotPossible);
+        }
+        let channel = command.log.channel();
+        let retention = retention(&self.namespaces, &channel);
+        self.announce_stored(channel, |store, unix_ms, now| store.mutate(&command, &retention, unix_ms, now))
+            .await
+    }
+
+    /// Stores something, and announces it if it is new.
+    async fn announce_stored(
+        &self,
+        channel: Channel,
+        put: impl FnOnce(&mut Store, u64, Time) -> Result<Stored, BrokerError>,
+    ) -> Result<Published, BrokerError> {
         // Room for the announcement comes first: then nothing that is stored can fail to be announced.
         let room = tokio::time::timeout(ANNOUNCE_TIMEOUT, self.events.reserve()).await;
         let room = room.map_err(|_| BrokerError::Overloaded)?.map_err(|_| BrokerError::Unavailable)?;
-        let channel = command.channel.clone();
-        let retention = retention(&self.namespaces, &channel);
         let mut store = self.store.lock().expect("no publish panics while it holds the store");
-        match store.publish(command, &retention, self.clock.unix_ms(), self.clock.now())? {
+        match put(&mut store, self.clock.unix_ms(), self.clock.now())? {
             Stored::New { published, epoch, publication } => {
                 // Still under the lock: announcements have the order of offsets.
                 room.send(BrokerEvent::Publication { channel, epoch, publication });
@@ -64,6 +89,11 @@ impl MemoryBroker {
             }
             Stored::Repeated(published) => Ok(published),
         }
+    }
+
+    fn snapshot_of(&self, log: &LogName) -> Result<Snapshot, BrokerError> {
+        let mut store = self.store.lock().expect("no publish panics while it holds the store");
+        store.snapshot(log, self.clock.now())
     }
 
     async fn announce(&self, message: ClusterMessage) -> Result<(), BrokerError> {
@@ -100,6 +130,9 @@ impl MemoryBroker {
 /// What a channel keeps by its namespace, as the streams want to know it. Companions keep nothing: who is there can be
 /// asked.
 pub(super) fn retention(namespaces: &Namespaces, channel: &Channel) -> Retention {
+    if channel.is_log() {
+        return LOG_RETENTION;
+    }
     let namespace = namespaces.of(channel.as_str());
     Retention {
         publications_max: if channel.is_presence() { 0 } else { namespace.history_size },
@@ -153,6 +186,20 @@ impl Broker for MemoryBroker {
         let store = self.store.lock().expect("no publish panics while it holds the store");
         let channels = store.channels().take(limit).map(|(channel, head)| (channel.clone(), head));
         ready(Ok(channels.collect())).boxed()
+    }
+
+    fn mutate(&self, command: MutateCommand) -> BoxFuture<'_, Result<Published, BrokerError>> {
+        self.write_and_announce(command).boxed()
+    }
+
+    fn snapshot(&self, log: &LogName) -> BoxFuture<'_, Result<Snapshot, BrokerError>> {
+        ready(self.snapshot_of(log)).boxed()
+    }
+
+    fn confirm(&self, log: &LogName) -> BoxFuture<'_, Result<Position, BrokerError>> {
+        let head = PageLimit { publications: 0, bytes: 0 };
+        let page = self.read(&log.channel(), None, head);
+        ready(page.and_then(|page| page.map(|page| page.head()).ok_or(BrokerError::Unavailable))).boxed()
     }
 
     fn enter(&self, channel: &Channel, member: PresenceMember) -> BoxFuture<'_, ()> {

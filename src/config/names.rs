@@ -1,11 +1,12 @@
 //! The grammar of what configuration names: namespaces, patterns of channels, patterns of tags.
 
+use tidings_protocol::Tag;
+
 use super::kind::{Fault, Form, Kind, quoted, text, unexpected};
 use super::raw::Raw;
 
 /// The most bytes of a channel name, and so of a namespace's.
 const CHANNEL_BYTES_MAX: usize = 255;
-const TAG_BYTES_MAX: usize = 256;
 
 /// Whether `name` can be the text before a channel's first `:`.
 pub(crate) fn is_namespace(name: &str) -> bool {
@@ -14,10 +15,6 @@ pub(crate) fn is_namespace(name: &str) -> bool {
 
 fn in_channel(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"_-=@,.;:/~!+".contains(&byte)
-}
-
-fn in_tag(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !b"\",*".contains(&byte)
 }
 
 /// Channels: an exact name, or a beginning that ends in `*`.
@@ -47,22 +44,17 @@ impl Kind for Pattern {
 pub(crate) struct TagPattern;
 
 impl Kind for TagPattern {
-    type Value = String;
+    type Value = Tag;
     const EXPECTED: &'static str = "a tag, a subtree such as \"ticket:*\", or \"*\"";
     const FORM: Form = Form::Text;
 
-    fn parse(raw: &Raw) -> Result<String, Fault> {
-        let text = text::<TagPattern>(raw)?;
-        let tag = text.strip_suffix(":*").unwrap_or(text);
-        let legal = (1..=TAG_BYTES_MAX).contains(&tag.len()) && tag.bytes().all(in_tag);
-        if text != "*" && !legal {
-            return Err(unexpected::<TagPattern>(raw));
-        }
-        Ok(text.to_owned())
+    fn parse(raw: &Raw) -> Result<Tag, Fault> {
+        let parsed = Tag::parse(text::<TagPattern>(raw)?);
+        parsed.map_err(|invalid| unexpected::<TagPattern>(raw).with_hint(invalid.to_string()))
     }
 
-    fn show(pattern: &String) -> Option<String> {
-        Some(quoted(pattern))
+    fn show(tag: &Tag) -> Option<String> {
+        Some(quoted(tag.as_str()))
     }
 }
 

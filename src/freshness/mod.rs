@@ -9,7 +9,7 @@ mod snapshot;
 mod table;
 mod watch;
 
-pub use log::{Allowance, Log, Need, News, Rewrite, Watched};
+pub use log::{Allowance, Log, Need, News, Rewrite, Tell};
 pub use recent::Event;
 pub use snapshot::Snapshot;
 pub use table::{VersionTable, slots_touched};

@@ -17,6 +17,7 @@ mod outage;
 mod presence;
 #[cfg(test)]
 mod tests;
+mod watching;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,11 +26,13 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use indexmap::map::MutableKeys;
 use tidings_protocol::{
-    Channel, CloseCode, Code, Command, CommandRefused, Envelope, Frame, GapReason, HelloFrame, Position,
-    Problem, SubscribeCommand,
+    Channel, CloseCode, Code, Command, CommandRefused, Envelope, Frame, GapReason, HelloFrame, LogName,
+    Position, Problem, SubscribeCommand,
 };
 
 use super::subscription::{Accept, Fallen, Subscription};
+use watching::Watching;
+
 use super::{Action, Batch, BrokerState, Close, Due, Grant, Heartbeat, Liveness, PageLimit, Time, Transmit};
 
 /// Room for things to say that a session keeps while it has none: enough for one window, 48 bytes each.
@@ -54,6 +57,10 @@ pub struct SessionConfig {
     pub channels_max: usize,
     /// The most members in one list.
     pub members_max: usize,
+    /// The most tags and groups in one command.
+    pub tags_per_command_max: usize,
+    /// How long a confirmation lets a client serve what it watches.
+    pub lease: Duration,
     /// The most commands that wait for their turn.
     pub commands_max: usize,
     /// The most bytes of data that a publish may carry.
@@ -111,6 +118,7 @@ pub struct Session {
     broker: BrokerState,
     /// Where, from 0 to 1, it is among those who came together: what all would do at once is spread by it.
     jitter: f64,
+    watching: Watching,
     transmits: VecDeque<Transmit>,
 }
 
@@ -132,6 +140,10 @@ enum Asked {
     BackFill { channel: Channel },
     Members { id: Option<u64> },
     Publish { id: Option<u64> },
+    Watch { id: Option<u64>, log: LogName },
+    Unwatch { id: Option<u64> },
+    Narrow { log: LogName },
+    Confirm,
 }
 
 impl Session {
@@ -160,6 +172,7 @@ impl Session {
             cursor: CursorState::None,
             broker: BrokerState::Up,
             jitter,
+            watching: Watching::default(),
             transmits: VecDeque::new(),
         };
         if let Some(grant) = grant {
@@ -244,7 +257,10 @@ impl Session {
     /// A command came. It waits for its turn: replies keep the order of commands, but for `pong`.
     pub fn handle_command(&mut self, id: Option<u64>, command: Command) {
         match command {
-            Command::Ping { c } => self.say(id, Frame::Pong { c }),
+            Command::Ping { c } => {
+                self.note_ping(Some(c));
+                self.say(id, Frame::Pong { c });
+            }
             command => self.commands.push_back((id, Ok(command))),
         }
     }
@@ -300,7 +316,7 @@ impl Session {
             State::Open => self.grant.expires.map(|expiry| expiry.at),
             State::Closed => return None,
         };
-        let moments = [waiting, Some(self.liveness.due_at()), self.retry_at];
+        let moments = [waiting, Some(self.liveness.due_at()), self.retry_at, self.next_own_ping()];
         moments.into_iter().flatten().min()
     }
 
@@ -319,6 +335,7 @@ impl Session {
         if self.grant.expires.is_some_and(|expiry| expiry.at <= now) {
             return self.turn_away(None, Code::TokenExpired.into());
         }
+        self.ping_by_itself(now);
         match self.liveness.check(now) {
             Due::Ping => self.transmits.push_back(Transmit::Ping),
             Due::Dead => self.close(Close::new(CloseCode::TimedOut, "nothing was heard for too long")),
@@ -367,9 +384,9 @@ impl Session {
                 self.asked = Some(Asked::Leave);
                 return Some(Action::Leave { channel });
             }
-            let back_fill = self.poll_back_fill();
-            if back_fill.is_some() {
-                return back_fill;
+            let own = self.poll_back_fill().or_else(|| self.poll_watching());
+            if own.is_some() {
+                return own;
             }
             let (id, command) = self.commands.pop_front()?;
             match command.and_then(|command| self.begin(id, command)) {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use dashmap::DashMap;
 
 use super::SharedMailbox;
+use super::wakes::Wakes;
 use crate::hub::{BrokerState, SessionId, Wake};
 
 /// The mailboxes of all connections.
@@ -32,12 +33,10 @@ impl Connections {
     }
 
     /// Tells everybody, and whoever comes later; `wakes` gets the mailboxes that must be woken for it.
-    pub(super) fn tell(&self, state: BrokerState, wakes: &mut Vec<Arc<SharedMailbox>>) {
+    pub(super) fn tell(&self, state: BrokerState, wakes: &mut Wakes) {
         *self.broker.lock().expect("nothing panics while it holds the broker's state") = state;
         for mailbox in &self.mailboxes {
-            if mailbox.with(|inside| inside.set_broker_state(state)) == Wake::Now {
-                wakes.push(mailbox.clone());
-            }
+            wakes.note(&mailbox, mailbox.with(|inside| inside.set_broker_state(state)));
         }
     }
 

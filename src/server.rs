@@ -25,12 +25,6 @@ use crate::node::{EVENTS_MAX, LogRules, Node};
 use crate::observe::{Health, Metrics, Phase};
 use crate::transport;
 
-/// Mutation logs beside the default one.
-const LOGS_MAX: usize = 16;
-
-/// Mutations that each instance holds word for word, of each log.
-const LOG_EVENTS_MAX: usize = 100_000;
-
 /// Connections are closed at least this far apart, so that a short list does not take the whole spread.
 const CLOSE_SPACING_MAX: Duration = Duration::from_millis(1);
 
@@ -187,7 +181,7 @@ async fn build(
         announced,
         config.namespaces.clone(),
         &config.limits,
-        log_rules(&config),
+        LogRules::new(&config),
         clock,
         metrics.clone(),
     );
@@ -207,17 +201,6 @@ async fn build(
         dice: AtomicU64::new(1),
         config,
     })
-}
-
-/// How this instance holds mutation logs.
-fn log_rules(config: &Config) -> LogRules {
-    LogRules {
-        logs_max: LOGS_MAX,
-        events_max: LOG_EVENTS_MAX,
-        tags_max: config.limits.tags_per_connection,
-        window: config.namespaces.of("").batch_window,
-        fresh: config.fresh.clone(),
-    }
 }
 
 /// Eight characters that tell this start of this instance from any other of any: 40 bits.

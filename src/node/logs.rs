@@ -15,9 +15,15 @@ use super::SharedMailbox;
 use super::wakes::Wakes;
 use crate::broker::{Broker, BrokerError};
 use crate::clock::Clock;
-use crate::config::FreshConfig;
+use crate::config::{Config, FreshConfig};
 use crate::freshness::{Allowance, Event, Log, Need, News, Rewrite, Snapshot, Tell};
 use crate::hub::{LogNews, SessionId, Time, Watched};
+
+/// Mutation logs beside the default one.
+const LOGS_MAX: usize = 16;
+
+/// Mutations that each instance holds word for word, of each log.
+const LOG_EVENTS_MAX: usize = 100_000;
 
 /// Reports that wait for the event loop; who finds no room waits. A log has at most three tasks out.
 const REPORTS_MAX: usize = 256;
@@ -41,6 +47,19 @@ pub struct LogRules {
     pub window: Duration,
     /// How clients spread what they read again.
     pub fresh: FreshConfig,
+}
+
+impl LogRules {
+    /// As the configuration says.
+    pub fn new(config: &Config) -> Self {
+        LogRules {
+            logs_max: LOGS_MAX,
+            events_max: LOG_EVENTS_MAX,
+            tags_max: config.limits.tags_per_connection,
+            window: config.namespaces.of("").batch_window,
+            fresh: config.fresh.clone(),
+        }
+    }
 }
 
 /// What is asked of a log.

@@ -42,6 +42,8 @@ fn session(catch_up: CatchUp) -> Session {
         retry_after: Duration::from_secs(1),
         channels_max: 8,
         members_max: 8,
+        tags_per_command_max: 100,
+        lease: Duration::from_secs(15),
         commands_max: 8,
         message_bytes_max: 1_000,
         waiting_bytes_max: 1_000,

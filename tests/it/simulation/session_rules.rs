@@ -39,6 +39,8 @@ impl SessionRules {
             retry_after: Duration::from_millis(200),
             channels_max: 16,
             members_max: 16,
+            tags_per_command_max: 100,
+            lease: Duration::from_secs(15),
             commands_max: 4,
             message_bytes_max: 1_000,
             waiting_bytes_max: 1_000,

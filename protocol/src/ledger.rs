@@ -39,9 +39,9 @@ use self::lease::Lease;
 use self::numbering::Numbering;
 use crate::{Offset, Position, Tag, WatchGroup};
 
-/// Tags of own mutations that are remembered, for reads that were on their way. A read that sees more of them go by is
-/// refused.
-const OWN_MAX: usize = 256;
+/// Touched tags that are remembered although nobody may hold them, for reads that were on their way. A read that sees more
+/// of them go by is refused.
+const RECENT_MAX: usize = 256;
 
 /// What a client may serve without asking.
 #[derive(Clone, Debug)]
@@ -55,8 +55,8 @@ pub struct Ledger<K> {
     connected: bool,
     entries: BTreeMap<K, Entry>,
     held: Held<K>,
-    /// What own mutations touched lately, of tags held and not.
-    own: VecDeque<(Position, Tag)>,
+    /// Tags that were touched without the log saying so: by own mutations and resets.
+    recent: VecDeque<(Position, Tag)>,
     /// Subtrees that the server names in place of the tags in them.
     escalated: BTreeSet<Tag>,
     /// Watches without an answer.
@@ -125,7 +125,7 @@ impl<K> Default for Ledger<K> {
             connected: false,
             entries: BTreeMap::new(),
             held: Held::default(),
-            own: VecDeque::new(),
+            recent: VecDeque::new(),
             escalated: BTreeSet::new(),
             asked: BTreeMap::new(),
             watches: 0,
@@ -164,7 +164,9 @@ impl<K: Ord + Clone> Ledger<K> {
         self.escalated.clear();
         self.held.values_mut().for_each(|knowledge| knowledge.uncover());
         let numbering = &self.numbering;
-        self.own.retain(|(position, _)| numbering.offset_of(position).is_some());
+        let means =
+            |position: &Position| numbering.epoch().is_none() || numbering.offset_of(position).is_some();
+        self.recent.retain(|(position, _)| means(position));
         self.doubt(|_| true);
         if self.asked.is_empty() {
             // Whoever has nothing yet learns where the log stands: the basis of its first read.
@@ -246,10 +248,14 @@ impl<K: Ord + Clone> Ledger<K> {
             for held in self.held.matching(|held| overlap(held, &tag)) {
                 self.touch(&held, position);
             }
-            self.own.push_back((position.clone(), tag));
+            self.remember(position, tag);
         }
-        while self.own.len() > OWN_MAX {
-            let gone = self.own.pop_front().and_then(|(position, _)| self.numbering.offset_of(&position));
+    }
+
+    fn remember(&mut self, position: &Position, tag: Tag) {
+        self.recent.push_back((position.clone(), tag));
+        if self.recent.len() > RECENT_MAX {
+            let gone = self.recent.pop_front().and_then(|(position, _)| self.numbering.offset_of(&position));
             self.floor = self.floor.max(gone.unwrap_or_default());
         }
     }
@@ -260,12 +266,12 @@ impl<K: Ord + Clone> Ledger<K> {
         let is_before = |version: Offset| offset.is_none_or(|offset| offset < version);
         let by_others =
             |tag| self.held.get(tag).and_then(|knowledge| knowledge.version).is_some_and(is_before);
-        let by_own = |(position, own): &(Position, Tag)| {
-            tags.iter().any(|tag| overlap(tag, own)) && self.precedes(basis, position)
+        let by_recent = |(position, touched): &(Position, Tag)| {
+            tags.iter().any(|tag| overlap(tag, touched)) && self.precedes(basis, position)
         };
         (self.floor > Offset(0) && is_before(self.floor))
             || tags.iter().any(by_others)
-            || self.own.iter().any(by_own)
+            || self.recent.iter().any(by_recent)
     }
 
     /// Whether `one` is before `other`, or nobody can tell.

@@ -83,6 +83,9 @@ impl<K: Ord + Clone> Ledger<K> {
         self.enter(&frame.at);
         let floor = if is_all { frame.at.offset } else { Offset(0) };
         self.floor = self.floor.max(floor);
+        if let ResetScope::Tags(tags) = &frame.scope {
+            tags.iter().for_each(|tag| self.remember(&frame.at, tag.clone()));
+        }
         for tag in &tags {
             if let Some(knowledge) = self.held.get_mut(tag) {
                 // It may be watched no more: who reads it again asks again.

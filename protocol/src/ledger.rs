@@ -216,6 +216,21 @@ impl<K: Ord + Clone> Ledger<K> {
         Stored::Kept
     }
 
+    /// Whether a mutation is known that a value with these tags and this basis does not reflect: a read that began so is in
+    /// vain.
+    pub fn is_touched(&self, tags: &BTreeSet<Tag>, basis: &Position) -> bool {
+        let offset = self.numbering.offset_of(basis);
+        let is_before = |version: Offset| offset.is_none_or(|offset| offset < version);
+        let by_others =
+            |tag| self.held.get(tag).and_then(|knowledge| knowledge.version).is_some_and(is_before);
+        let by_recent = |(position, touched): &(Position, Tag)| {
+            tags.iter().any(|tag| overlap(tag, touched)) && self.precedes(basis, position)
+        };
+        (self.floor > Offset(0) && is_before(self.floor))
+            || tags.iter().any(by_others)
+            || self.recent.iter().any(by_recent)
+    }
+
     /// A value is held no more.
     pub fn forget(&mut self, key: &K) {
         if let Some(entry) = self.entries.remove(key) {
@@ -258,20 +273,6 @@ impl<K: Ord + Clone> Ledger<K> {
             let gone = self.recent.pop_front().and_then(|(position, _)| self.numbering.offset_of(&position));
             self.floor = self.floor.max(gone.unwrap_or_default());
         }
-    }
-
-    /// Whether a mutation is known that such a value does not reflect.
-    fn is_touched(&self, tags: &BTreeSet<Tag>, basis: &Position) -> bool {
-        let offset = self.numbering.offset_of(basis);
-        let is_before = |version: Offset| offset.is_none_or(|offset| offset < version);
-        let by_others =
-            |tag| self.held.get(tag).and_then(|knowledge| knowledge.version).is_some_and(is_before);
-        let by_recent = |(position, touched): &(Position, Tag)| {
-            tags.iter().any(|tag| overlap(tag, touched)) && self.precedes(basis, position)
-        };
-        (self.floor > Offset(0) && is_before(self.floor))
-            || tags.iter().any(by_others)
-            || self.recent.iter().any(by_recent)
     }
 
     /// Whether `one` is before `other`, or nobody can tell.

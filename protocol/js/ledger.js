@@ -105,7 +105,7 @@ export class Ledger {
   stored(key, tags, { begun = null, told = null }) {
     const basis = told ?? begun;
     if (!basis) return 'no_basis';
-    if (this.#isTouched(tags, basis)) return 'touched';
+    if (this.isTouched(tags, basis)) return 'touched';
     const held = this.#entries.get(key);
     if (held && this.#isNewer(held, basis)) return 'older';
     const entry = { key, tags: new Set(tags), basis, stale: false, unproven: new Set(), provenAt: Infinity };
@@ -116,6 +116,18 @@ export class Ledger {
     for (const tag of entry.tags) if (!(this.#held.get(tag).covered <= offset)) entry.unproven.add(tag);
     this.#ask([entry]);
     return 'kept';
+  }
+
+  /** Whether a mutation is known that a value with these tags and this basis does not reflect. */
+  isTouched(tags, basis) {
+    const offset = this.#numbering.offsetOf(basis);
+    // An offset that is not known is not above anything.
+    const isBefore = (version) => version > 0 && !(offset >= version);
+    if (isBefore(this.#floor)) return true;
+    if (tags.some((tag) => isBefore(this.#held.get(tag)?.version ?? 0))) return true;
+    return this.#recent.some(
+      ([position, touched]) => tags.some((tag) => overlap(tag, touched)) && this.#precedes(basis, position),
+    );
   }
 
   /** A value is held no more. */
@@ -335,18 +347,6 @@ export class Ledger {
     if (this.#recent.length <= RECENT_MAX) return;
     const [[gone]] = this.#recent.splice(0, 1);
     this.#floor = Math.max(this.#floor, this.#numbering.offsetOf(gone) ?? 0);
-  }
-
-  /** Whether a mutation is known that such a value does not reflect. */
-  #isTouched(tags, basis) {
-    const offset = this.#numbering.offsetOf(basis);
-    // An offset that is not known is not above anything.
-    const isBefore = (version) => version > 0 && !(offset >= version);
-    if (isBefore(this.#floor)) return true;
-    if (tags.some((tag) => isBefore(this.#held.get(tag)?.version ?? 0))) return true;
-    return this.#recent.some(
-      ([position, touched]) => tags.some((tag) => overlap(tag, touched)) && this.#precedes(basis, position),
-    );
   }
 
   /** Whether `one` is before `other`, or nobody can tell. */

@@ -10,6 +10,7 @@ mod command;
 mod continuity;
 mod frame;
 mod inquiry;
+mod ledger;
 mod mutation;
 mod position;
 mod presence;
@@ -32,6 +33,7 @@ pub use frame::{
     UnsubscribedFrame,
 };
 pub use inquiry::{ClusterAnswer, ClusterAsk, ConnectionInfo, Transport, Which};
+pub use ledger::{Effect, Freshness, LeaseClock, Ledger, Stored, Watch};
 pub use mutation::{MutateCommand, decode_tags, encode_tags};
 pub use position::{Epoch, Offset, Position, PositionInvalid};
 pub use presence::{PresenceChange, PresenceChanges, PresenceFrame, PresenceMember, PresenceMembers};

@@ -1,14 +1,29 @@
-//! What every broker does alike: the same rows over memory and over a real Redis; then what Redis alone goes through.
+//! What every broker does alike: the same rows over memory, over a real Redis, and over the simulation's model of one, so
+//! that the model cannot lie; then what Redis alone goes through.
+//!
+//! Rows beside those of all, and where they apply:
+//!
+//! | row | memory | Redis | with a replica | model |
+//! |---|---|---|---|---|
+//! | `replicated_is_refused` | yes | yes | no: it is done | yes |
+//! | `nobody_listens_in_the_end` | no: it announces everything | yes | as without | yes |
+//! | "replicated" is answered | no: it is refused | no: it is refused | yes | no: its replica confirms nothing |
 
 mod listening;
+mod model;
 mod numbering;
 mod publishing;
 mod reading;
 mod subject;
 
+use std::panic::AssertUnwindSafe;
+
+use futures::FutureExt;
 use tidings_protocol::Ack;
 
+use crate::simulation::Bug;
 use crate::support::RedisServer;
+use model::ModelSubject;
 use subject::{BrokerSubject, Subject};
 
 /// The namespaces that the rows use: a channel called `few:a` keeps three publications.
@@ -52,7 +67,24 @@ async fn redis_keeps_the_contract() {
     let mut subject = BrokerSubject::redis(&server, NAMESPACES).await;
     all_rows(&mut subject).await;
     publishing::replicated_is_refused(&mut subject).await;
-    listening::nobody_listens_in_the_end(&mut subject, &server).await;
+    listening::nobody_listens_in_the_end(&mut subject).await;
+}
+
+#[tokio::test]
+async fn the_model_of_redis_keeps_the_contract() {
+    let mut subject = ModelSubject::new(NAMESPACES, None);
+    all_rows(&mut subject).await;
+    publishing::replicated_is_refused(&mut subject).await;
+    listening::nobody_listens_in_the_end(&mut subject).await;
+}
+
+#[tokio::test]
+async fn a_model_that_lies_is_found_out() {
+    for bug in [Bug::DuplicateOnRetry, Bug::EpochForgotten, Bug::AckBeforeStore, Bug::OffsetReused] {
+        let mut subject = ModelSubject::new(NAMESPACES, Some(bug));
+        let outcome = AssertUnwindSafe(all_rows(&mut subject)).catch_unwind().await;
+        assert!(outcome.is_err(), "no row sees {bug:?}");
+    }
 }
 
 #[tokio::test]

@@ -151,11 +151,21 @@ impl Context {
     /// A world's beginning.
     pub(crate) fn new(seed: u64, bug: Option<Bug>) -> Self {
         let mut random = Random::new(seed);
+        let profile = Profile::new(&mut random);
+        Context { channels: channels::all(), ..Context::of(profile, random, bug) }
+    }
+
+    /// The beginning of a world without channels, in which nothing goes wrong by chance.
+    pub(crate) fn calm(bug: Option<Bug>) -> Self {
+        Context::of(Profile::calm(), Random::new(0), bug)
+    }
+
+    fn of(profile: Profile, random: Random, bug: Option<Bug>) -> Self {
         Context {
             schedule: Schedule::new(),
-            profile: Profile::new(&mut random),
+            profile,
             random,
-            channels: channels::all(),
+            channels: Vec::new(),
             history: Vec::new(),
             faults: FaultCounts::default(),
             generations: [0; INSTANCES],

@@ -161,6 +161,24 @@ pub(crate) struct Profile {
 }
 
 impl Profile {
+    /// A world in which nothing goes wrong by chance.
+    pub(crate) fn calm() -> Self {
+        Profile {
+            loss: 0,
+            refusal: 0,
+            late: 0,
+            client_pause: Duration::MAX,
+            clients_calm: Time::ZERO,
+            crashes: 0,
+            outages: 0,
+            ends_in_failover: false,
+            ends_in_lag: false,
+            line_pause: Duration::MAX,
+            ends_in_cuts: false,
+            ends_in_stalls: false,
+        }
+    }
+
     /// The profile of a seed.
     pub(crate) fn new(random: &mut Random) -> Self {
         Profile {

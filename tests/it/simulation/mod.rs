@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+mod alone;
 mod broker;
 mod bugs;
 mod channels;
@@ -23,9 +24,10 @@ mod socket_client;
 mod stream_client;
 mod world;
 
+pub(crate) use alone::Alone;
+pub(crate) use bugs::Bug;
 pub(crate) use report::run_seeds;
 
-use bugs::Bug;
 use faults::Fault;
 
 use crate::history::Record;

@@ -169,7 +169,7 @@ impl Redis {
     }
 
     /// Somebody said FLUSHALL.
-    fn flush(&mut self, context: &mut Context) {
+    pub(crate) fn flush(&mut self, context: &mut Context) {
         context.count(Fault::Flushed, None);
         let channels = self.primary.channels();
         self.vanished.extend(&channels);

@@ -1,11 +1,12 @@
 //! One Redis server: streams, each bound to the replication id under which its epoch was made, and idempotency keys.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tidings::hub::{Stream, Time};
-use tidings_protocol::{Epoch, Position, Publication};
+use tidings_protocol::{Epoch, Payload, Position, Publication};
 
-use crate::history::{ChannelId, PublishId};
+use crate::history::ChannelId;
 use crate::simulation::channels::ChannelSpec;
 
 /// What a server holds.
@@ -14,13 +15,21 @@ pub(super) struct Server {
     /// Another id than before means that what came last may be lost.
     pub(super) replication_id: u64,
     kept: BTreeMap<ChannelId, Kept>,
-    keys: BTreeMap<PublishId, Option<Position>>,
+    keys: BTreeMap<(ChannelId, Arc<str>), Remembered>,
 }
 
 #[derive(Clone)]
 struct Kept {
     stream: Stream,
     bound_to: u64,
+}
+
+/// What a key was used for first.
+#[derive(Clone, Debug)]
+pub(super) struct Remembered {
+    pub(super) payload: Payload,
+    /// What was answered; `None` of a channel without positions.
+    pub(super) position: Option<Position>,
 }
 
 /// What a script changes, as the replica is told of it.
@@ -31,7 +40,7 @@ pub(super) enum Write {
     /// The channel has one publication more.
     Append { channel: ChannelId, publication: Publication, at: Time },
     /// The key was used.
-    Remember { publish: PublishId, position: Option<Position> },
+    Remember { channel: ChannelId, key: Arc<str>, first: Remembered },
     /// The channel holds nothing any more, and has no epoch.
     Forget(ChannelId),
     /// There are no keys any more.
@@ -58,7 +67,7 @@ impl Server {
                 let kept = self.kept.get_mut(&channel).expect("an epoch begins before it is appended to");
                 kept.stream.append(publication, &channels[channel.0].retention, at);
             }
-            Write::Remember { publish, position } => drop(self.keys.insert(publish, position)),
+            Write::Remember { channel, key, first } => drop(self.keys.insert((channel, key), first)),
             Write::Forget(channel) => drop(self.kept.remove(&channel)),
             Write::ForgetKeys => self.keys.clear(),
         }
@@ -80,8 +89,8 @@ impl Server {
         self.kept.keys().copied().collect()
     }
 
-    /// What was answered when the key was used.
-    pub(super) fn remembered(&self, publish: PublishId) -> Option<&Option<Position>> {
-        self.keys.get(&publish)
+    /// What the channel's key was used for.
+    pub(super) fn remembered(&self, channel: ChannelId, key: &Arc<str>) -> Option<&Remembered> {
+        self.keys.get(&(channel, key.clone()))
     }
 }

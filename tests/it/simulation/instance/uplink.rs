@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings::broker::{BrokerError, BrokerEvent, Heard, Intake, IntakeLimits, IntakeRead, Peers};
-use tidings::hub::{Page, PageLimit, Time};
-use tidings_protocol::{Beacon, Channel, InstanceInfo, Position};
+use tidings::hub::{Page, PageLimit, Published, Time};
+use tidings_protocol::{Ack, Beacon, Channel, InstanceInfo, Position, PublishCommand};
 
+use crate::history::PublishId;
 use crate::simulation::broker::{Announcement, Append, Redis};
 use crate::simulation::context::{Context, Plan, Start};
 
@@ -34,7 +35,7 @@ pub(crate) struct Uplink {
 
 impl Uplink {
     /// An instance that has just started, without a line.
-    pub(super) fn new(of: Start, now: Time) -> Self {
+    pub(crate) fn new(of: Start, now: Time) -> Self {
         let limits = IntakeLimits {
             linger: Duration::from_secs(1),
             lingering_max: 3,
@@ -60,8 +61,30 @@ impl Uplink {
         self.peers.hears(&self.name).then(|| self.name.clone())
     }
 
-    /// Something came by the line.
-    pub(super) fn handle_announcement(&mut self, announcement: Announcement, context: &Context) {
+    /// Something is due that was planned for this instance's side, or for its line.
+    pub(crate) fn handle(&mut self, plan: Plan, redis: &mut Redis, context: &mut Context) {
+        match plan {
+            Plan::Announcement { slot, serial } => {
+                let announcement = redis.next_announcement(slot, serial, context);
+                announcement.into_iter().for_each(|came| self.handle_announcement(came, context));
+            }
+            Plan::LineCommand { slot, serial } => redis.handle_command(slot, serial, context),
+            Plan::LineClosed { serial, .. } => self.handle_closed(serial, context),
+            Plan::IntakeRead { read, .. } => self.read_for_all(read, redis, context),
+            Plan::IntakePage { read, page, .. } => self.intake.handle_page(&read, page, context.now()),
+            Plan::Beacon(of) => {
+                self.beacon(redis, context);
+                context.soon(900, 1_100, Plan::Beacon(of));
+            }
+            Plan::Tick(of) => {
+                self.tick(redis, context);
+                context.soon(100, 100, Plan::Tick(of));
+            }
+            plan => unreachable!("{plan:?} is none of an uplink"),
+        }
+    }
+
+    fn handle_announcement(&mut self, announcement: Announcement, context: &Context) {
         let now = context.now();
         match announcement {
             Announcement::Publication { channel, epoch, publication } => {
@@ -86,7 +109,7 @@ impl Uplink {
     }
 
     /// Redis has closed the line of that number.
-    pub(super) fn handle_closed(&mut self, serial: u64, context: &mut Context) {
+    fn handle_closed(&mut self, serial: u64, context: &mut Context) {
         if self.line == Some(serial) {
             self.line = None;
             self.reconnect_at = context.now().after(context.random.between(20, 300));
@@ -95,7 +118,7 @@ impl Uplink {
     }
 
     /// Time has passed.
-    pub(super) fn tick(&mut self, redis: &mut Redis, context: &mut Context) {
+    fn tick(&mut self, redis: &mut Redis, context: &mut Context) {
         let now = context.now();
         self.intake.handle_timeout(now);
         if self.peers.handle_timeout(now) {
@@ -115,7 +138,7 @@ impl Uplink {
     }
 
     /// Says that the instance lives, and what it published.
-    pub(super) fn beacon(&mut self, redis: &mut Redis, context: &mut Context) {
+    fn beacon(&mut self, redis: &mut Redis, context: &mut Context) {
         self.beacons += 1;
         let instance = InstanceInfo { id: self.name.clone(), ..InstanceInfo::default() };
         let heads = std::mem::take(&mut self.heads);
@@ -123,19 +146,26 @@ impl Uplink {
         redis.beacon(self.of.slot, Arc::new(beacon), context);
     }
 
-    /// Publishes for a client or a backend.
+    /// Publishes for a client or a backend. The history calls it `publish`.
     pub(crate) fn publish(
         &mut self,
-        append: Append,
+        publish: PublishId,
+        command: PublishCommand,
         redis: &mut Redis,
         context: &mut Context,
-    ) -> Result<Option<Position>, BrokerError> {
-        let channel = context.spec(append.channel).channel.clone();
+    ) -> Result<Published, BrokerError> {
+        // The model's replica confirms nothing.
+        if command.ack == Ack::Replicated {
+            return Err(BrokerError::AckNotPossible);
+        }
+        let PublishCommand { channel, payload, idempotency_key: key, .. } = command;
+        let append = Append { publish, channel: context.id(&channel), payload, key };
         let published = redis.publish(self.of.slot, append, context);
         match &published {
-            Ok(Some(head)) => self.heads.push((channel, Some(head.clone()))),
+            Ok(Published { position: None, .. }) => {}
+            Ok(Published { position, .. }) => self.heads.push((channel, position.clone())),
             Err(BrokerError::OutcomeUnknown) => self.heads.push((channel, None)),
-            Ok(None) | Err(_) => {}
+            Err(_) => {}
         }
         published
     }
@@ -168,7 +198,7 @@ impl Uplink {
     }
 
     /// What was to be read for all sessions has reached Redis.
-    pub(super) fn read_for_all(&mut self, read: IntakeRead, redis: &mut Redis, context: &mut Context) {
+    fn read_for_all(&mut self, read: IntakeRead, redis: &mut Redis, context: &mut Context) {
         let limit =
             PageLimit { publications: if read.since.is_some() { PAGE.publications } else { 0 }, ..PAGE };
         let page = self.read(&read.channel, read.since.as_ref(), limit, redis, context).map_err(drop);
@@ -176,7 +206,7 @@ impl Uplink {
     }
 
     /// Sends what the intake asks for; returns what it tells the instance.
-    pub(super) fn pump(&mut self, redis: &mut Redis, context: &mut Context) -> Vec<BrokerEvent> {
+    pub(crate) fn pump(&mut self, redis: &mut Redis, context: &mut Context) -> Vec<BrokerEvent> {
         while let Some(interest) = self.intake.poll_interest() {
             // Without a line nothing is announced; with the next one everything is asked for again.
             if let Some(serial) = self.line {

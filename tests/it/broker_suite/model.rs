@@ -1,0 +1,86 @@
+//! The simulation's model of Redis, with an instance over it, as the rows use a broker.
+
+use std::collections::BTreeMap;
+
+use tidings::broker::{BrokerError, BrokerEvent};
+use tidings::config::Namespaces;
+use tidings::hub::{Page, PageLimit, Published, Retention};
+use tidings_protocol::{Ack, Channel, Position};
+
+use super::subject::{Subject, command, named};
+use crate::simulation::{Alone, Bug};
+use crate::support::config;
+
+/// The instance, which nothing happens to but what a row asks for.
+pub(super) struct ModelSubject {
+    alone: Alone,
+    namespaces: Namespaces,
+}
+
+impl ModelSubject {
+    pub(super) fn new(toml: &str, bug: Option<Bug>) -> ModelSubject {
+        ModelSubject { alone: Alone::new(bug), namespaces: config(toml, true).namespaces }
+    }
+
+    /// The channel, which is in the model's world from now on.
+    fn channel(&mut self, name: &str) -> Channel {
+        let channel = named(name);
+        let namespace = self.namespaces.of(name);
+        let retention = Retention {
+            publications_max: namespace.history_size,
+            bytes_max: namespace.history_bytes,
+            age_max: namespace.history_age,
+        };
+        self.alone.add(&channel, retention);
+        channel
+    }
+}
+
+impl Subject for ModelSubject {
+    async fn publish(
+        &mut self,
+        channel: &str,
+        text: &str,
+        key: Option<&str>,
+        ack: Ack,
+    ) -> Result<Published, BrokerError> {
+        self.channel(channel);
+        self.alone.publish(command(channel, text, key, ack))
+    }
+
+    async fn history(&mut self, channel: &str, since: Option<&Position>, limit: PageLimit) -> Option<Page> {
+        let channel = self.channel(channel);
+        self.alone.history(&channel, since, limit).expect("history can be read")
+    }
+
+    async fn resume(&mut self, channel: &str, since: Option<&Position>, limit: PageLimit) -> Option<Page> {
+        let channel = self.channel(channel);
+        self.alone.resume(&channel, since, limit).expect("history can be read")
+    }
+
+    async fn listen(&mut self, channel: &str) {
+        let channel = self.channel(channel);
+        self.alone.listen(&channel);
+    }
+
+    async fn unlisten(&mut self, channel: &str) {
+        let channel = self.channel(channel);
+        self.alone.unlisten(&channel);
+    }
+
+    async fn heard(&mut self) -> BrokerEvent {
+        self.alone.heard()
+    }
+
+    async fn channels(&mut self) -> BTreeMap<String, Position> {
+        self.alone.channels().map(|(channel, head)| (channel.to_string(), head)).collect()
+    }
+
+    async fn announced(&mut self) -> Vec<String> {
+        self.alone.announced().map(Channel::to_string).collect()
+    }
+
+    async fn forget_everything(&mut self) {
+        self.alone.forget_everything();
+    }
+}

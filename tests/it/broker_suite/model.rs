@@ -13,13 +13,17 @@ use crate::support::config;
 
 /// The instance, which nothing happens to but what a row asks for.
 pub(super) struct ModelSubject {
-    alone: Alone,
+    pub(super) alone: Alone,
     namespaces: Namespaces,
 }
 
 impl ModelSubject {
-    pub(super) fn new(toml: &str, bug: Option<Bug>) -> ModelSubject {
-        ModelSubject { alone: Alone::new(bug), namespaces: config(toml, true).namespaces }
+    pub(super) fn new(toml: &str) -> ModelSubject {
+        ModelSubject::with_bug(toml, 0, None)
+    }
+
+    pub(super) fn with_bug(toml: &str, seed: u64, bug: Option<Bug>) -> ModelSubject {
+        ModelSubject { alone: Alone::new(seed, bug), namespaces: config(toml, true).namespaces }
     }
 
     /// The channel, which is in the model's world from now on.

@@ -8,7 +8,7 @@ use tidings::broker::{BrokerError, BrokerEvent};
 use tidings::hub::{Page, PageLimit, Published, Retention};
 use tidings_protocol::{Channel, Position, PublishCommand};
 
-use super::broker::Redis;
+use super::broker::{Promotion, Redis};
 use super::bugs::Bug;
 use super::channels::ChannelSpec;
 use super::context::{Context, Plan};
@@ -19,10 +19,13 @@ use crate::history::PublishId;
 const SLOT: usize = 0;
 
 /// What asking takes. Little, against the ages that are tested; and so much that asking again and again lets time pass.
-const STEP: Duration = Duration::from_millis(5);
+const STEP: Duration = Duration::from_millis(20);
 
 /// Nothing that is waited for takes longer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Until then a replica has heard of everything, and Redis is back from what ended it.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// The instance, the model, and their time.
 pub(crate) struct Alone {
@@ -35,8 +38,8 @@ pub(crate) struct Alone {
 
 impl Alone {
     /// An instance that has just started over a model that holds nothing, with a defect or without.
-    pub(crate) fn new(bug: Option<Bug>) -> Self {
-        let mut context = Context::calm(bug);
+    pub(crate) fn new(seed: u64, bug: Option<Bug>) -> Self {
+        let mut context = Context::calm(seed, bug);
         let start = context.start_of(SLOT);
         let uplink = Uplink::new(start, context.now());
         for plan in [Plan::Tick(start), Plan::Beacon(start)] {
@@ -110,6 +113,30 @@ impl Alone {
     /// The model loses all that it holds.
     pub(crate) fn forget_everything(&mut self) {
         self.redis.flush(&mut self.context);
+    }
+
+    /// Once the model's replica has all, it gets nothing any more.
+    pub(crate) fn cut_replica(&mut self) {
+        self.pass(SETTLED);
+        self.redis.cut_replica(&self.context);
+    }
+
+    /// The primary dies, and its replica takes over.
+    pub(crate) fn take_over(&mut self) {
+        self.redis.promote(Promotion::Death, &mut self.context);
+        self.pass(SETTLED);
+    }
+
+    /// A restart with all data is to others what a planned failover is.
+    pub(crate) fn restart_with_data(&mut self) {
+        self.redis.promote(Promotion::Planned, &mut self.context);
+        self.pass(SETTLED);
+    }
+
+    /// A restart without data.
+    pub(crate) fn restart_empty(&mut self) {
+        self.redis.restart_empty(&mut self.context);
+        self.pass(SETTLED);
     }
 
     fn wait<T>(&mut self, what: &str, mut look: impl FnMut(&mut Self) -> Option<T>) -> T {

@@ -156,8 +156,8 @@ impl Context {
     }
 
     /// The beginning of a world without channels, in which nothing goes wrong by chance.
-    pub(crate) fn calm(bug: Option<Bug>) -> Self {
-        Context::of(Profile::calm(), Random::new(0), bug)
+    pub(crate) fn calm(seed: u64, bug: Option<Bug>) -> Self {
+        Context::of(Profile::calm(), Random::new(seed), bug)
     }
 
     fn of(profile: Profile, random: Random, bug: Option<Bug>) -> Self {

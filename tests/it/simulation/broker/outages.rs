@@ -147,7 +147,8 @@ impl Redis {
         }
     }
 
-    fn restart_empty(&mut self, context: &mut Context) {
+    /// Redis begins again with nothing.
+    pub(crate) fn restart_empty(&mut self, context: &mut Context) {
         context.count(Fault::RestartEmpty, None);
         self.ids += 1;
         self.primary = Server::empty(self.ids);
@@ -188,10 +189,15 @@ impl Redis {
 
     /// The replica hears nothing more; some time later it becomes the primary.
     pub(crate) fn fall_behind(&mut self, promotion: Promotion, context: &mut Context) {
+        self.cut_replica(context);
+        context.soon(50, 1_500, Plan::Promote(promotion));
+    }
+
+    /// The replica hears nothing more.
+    pub(crate) fn cut_replica(&mut self, context: &Context) {
         self.catch_up(context.now(), context);
         self.backlog.iter_mut().for_each(|(due, _)| *due = NEVER);
         self.replica_is_cut = true;
-        context.soon(50, 1_500, Plan::Promote(promotion));
     }
 
     /// The replica hears of what is due.

@@ -200,11 +200,13 @@ impl World {
             Plan::Announcement { slot, .. }
             | Plan::LineCommand { slot, .. }
             | Plan::LineClosed { slot, .. } => instances[slot].uplink.handle(plan, redis, context),
-            Plan::IntakeRead { of, .. } | Plan::IntakePage { of, .. } | Plan::Beacon(of) | Plan::Tick(of) => {
-                with_start(instances, of, context, |instance, context| {
-                    instance.uplink.handle(plan, redis, context);
-                })
-            }
+            Plan::Unheeded { of, .. }
+            | Plan::IntakeRead { of, .. }
+            | Plan::IntakePage { of, .. }
+            | Plan::Beacon(of)
+            | Plan::Tick(of) => with_start(instances, of, context, |instance, context| {
+                instance.uplink.handle(plan, redis, context);
+            }),
             Plan::LagTold { slot, serial } => redis.tell_lag(slot, serial, context),
             Plan::LateBeacon { slot, beacon } => redis.beacon(slot, beacon, context),
             Plan::LatePublish { slot, append, replication_id } => {

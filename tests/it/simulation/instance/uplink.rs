@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings::broker::{BrokerError, BrokerEvent, Heard, Intake, IntakeLimits, IntakeRead, Peers};
+use tidings::broker::{BrokerError, BrokerEvent, Heard, Intake, IntakeLimits, IntakeRead, Interest, Peers};
 use tidings::hub::{Page, PageLimit, Published, Time};
 use tidings_protocol::{Ack, Beacon, Channel, InstanceInfo, Position, PublishCommand};
 
@@ -13,6 +13,9 @@ use crate::simulation::context::{Context, Plan, Start};
 
 /// A line on which the instance's own beacon did not come for this long is dead.
 const DEAD_AFTER: Duration = Duration::from_millis(2_500);
+
+/// How long a command waits for a line.
+const COMMAND_TIMEOUT_MS: u64 = 1_500;
 
 /// How far an instance reads at once.
 const PAGE: PageLimit = PageLimit { publications: 20, bytes: 4_000 };
@@ -25,6 +28,8 @@ pub(crate) struct Uplink {
     peers: Peers,
     /// The line's number, while there is one.
     line: Option<u64>,
+    /// The number of the last one there was; 0 before the first.
+    last_line: u64,
     /// When the line was opened, or the own beacon came by it.
     heard: Time,
     reconnect_at: Time,
@@ -49,6 +54,7 @@ impl Uplink {
             name: format!("i{}-{}", of.slot, of.generation).into(),
             peers: Peers::default(),
             line: None,
+            last_line: 0,
             heard: now,
             reconnect_at: now,
             beacons: 0,
@@ -70,6 +76,11 @@ impl Uplink {
             }
             Plan::LineCommand { slot, serial } => redis.handle_command(slot, serial, context),
             Plan::LineClosed { serial, .. } => self.handle_closed(serial, context),
+            // Of an earlier line nothing counts any more.
+            Plan::Unheeded { line, channel, .. } if line == self.last_line => {
+                self.intake.handle_not_listening(&channel, context.now());
+            }
+            Plan::Unheeded { .. } => {}
             Plan::IntakeRead { read, .. } => self.read_for_all(read, redis, context),
             Plan::IntakePage { read, page, .. } => self.intake.handle_page(&read, page, context.now()),
             Plan::Beacon(of) => {
@@ -108,12 +119,11 @@ impl Uplink {
         }
     }
 
-    /// Redis has closed the line of that number.
+    /// Redis has closed the line of that number. The intake is told once there is another one.
     fn handle_closed(&mut self, serial: u64, context: &mut Context) {
         if self.line == Some(serial) {
             self.line = None;
             self.reconnect_at = context.now().after(context.random.between(20, 300));
-            self.intake.handle_link_lost();
         }
     }
 
@@ -130,9 +140,9 @@ impl Uplink {
         }
         if self.line.is_none() && self.reconnect_at <= now {
             self.line = redis.connect(self.of.slot, now);
-            if self.line.is_some() {
-                self.heard = now;
-                self.intake.handle_link_restored();
+            if let Some(serial) = self.line {
+                (self.last_line, self.heard) = (serial, now);
+                self.intake.handle_server_lost(|_| true);
             }
         }
     }
@@ -208,9 +218,14 @@ impl Uplink {
     /// Sends what the intake asks for; returns what it tells the instance.
     pub(crate) fn pump(&mut self, redis: &mut Redis, context: &mut Context) -> Vec<BrokerEvent> {
         while let Some(interest) = self.intake.poll_interest() {
-            // Without a line nothing is announced; with the next one everything is asked for again.
-            if let Some(serial) = self.line {
-                redis.ask(self.of.slot, serial, interest, context);
+            match (self.line, interest) {
+                (Some(serial), interest) => redis.ask(self.of.slot, serial, interest, context),
+                // It waits for a connection, and fails if there is none in time.
+                (None, Interest::Listen(channel)) => {
+                    let unheeded = Plan::Unheeded { of: self.of, line: self.last_line, channel };
+                    context.soon(0, COMMAND_TIMEOUT_MS, unheeded);
+                }
+                (None, Interest::Unlisten(_)) => {}
             }
         }
         while let Some(read) = self.intake.poll_read() {

@@ -8,7 +8,7 @@
 //! ```text
 //!   listen ─▶ to be listened to ──confirmed──▶ read where it stands ─▶ live ─▶ nobody listens ──linger──▶ forgotten
 //!                     ▲                                                 │
-//!                     └─── link new, announcements lost, a head missed ◀┘
+//!                     └── link new, announcements lost, a head missed ◀─┘
 //! ```
 //!
 //! Pure: time comes in, what must be done comes out of the `poll_*` functions.

@@ -51,6 +51,8 @@ pub(crate) enum Fault {
     SlowConsumer,
     /// A stream comes back with a cursor that cannot be read.
     CursorLost,
+    /// A session is answered from the tail of an instance that has no line, and hears only afterwards of what came meanwhile.
+    TailWithoutLine,
     /// Redis stands still for a while, and then does all that it was asked.
     RedisStall,
     /// The replica becomes the primary, and lacks what came last.
@@ -71,7 +73,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// Every kind.
-    pub(crate) const ALL: [Fault; 29] = [
+    pub(crate) const ALL: [Fault; 30] = [
         Fault::LossSilent,
         Fault::RunLost,
         Fault::Lag,
@@ -93,6 +95,7 @@ impl Fault {
         Fault::MailboxOverflow,
         Fault::SlowConsumer,
         Fault::CursorLost,
+        Fault::TailWithoutLine,
         Fault::RedisStall,
         Fault::FailoverLostTail,
         Fault::FailoverClean,

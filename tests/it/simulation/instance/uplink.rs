@@ -10,6 +10,7 @@ use tidings_protocol::{Ack, Beacon, Channel, InstanceInfo, Position, PublishComm
 use crate::history::PublishId;
 use crate::simulation::broker::{Announcement, Append, Redis};
 use crate::simulation::context::{Context, Plan, Start};
+use crate::simulation::faults::Fault;
 
 /// A line on which the instance's own beacon did not come for this long is dead.
 const DEAD_AFTER: Duration = Duration::from_millis(2_500);
@@ -189,10 +190,13 @@ impl Uplink {
         redis: &mut Redis,
         context: &mut Context,
     ) -> Result<Option<Page>, BrokerError> {
-        match self.intake.resume(channel, since, limit, context.now()) {
-            Some(page) => Ok(Some(page)),
-            None => self.read(channel, since, limit, redis, context),
+        let Some(page) = self.intake.resume(channel, since, limit, context.now()) else {
+            return self.read(channel, since, limit, redis, context);
+        };
+        if self.line.is_none() {
+            context.count(Fault::TailWithoutLine, None);
         }
+        Ok(Some(page))
     }
 
     /// What the channel holds in Redis after `since`.

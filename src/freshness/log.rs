@@ -241,7 +241,7 @@ impl<M: Clone> Log<M> {
         Some(watched)
     }
 
-    /// The session takes watches back.
+    /// The session takes watches back; subtrees that took the place of tags stay.
     pub fn unwatch(&mut self, session: SessionId, tags: &[Tag]) {
         tags.iter().for_each(|tag| self.index.unwatch(session, tag));
     }
@@ -249,7 +249,7 @@ impl<M: Clone> Log<M> {
     /// The session may watch only this from now on. Returns what it watches no more.
     pub fn narrow(&mut self, session: SessionId, granted: &[Tag]) -> Vec<Tag> {
         let lost = self.index.tags_of(session, |tag| !granted.iter().any(|grant| grant.covers(tag)));
-        self.unwatch(session, &lost);
+        lost.iter().for_each(|tag| self.index.revoke(session, tag));
         lost
     }
 

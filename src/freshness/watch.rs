@@ -132,15 +132,23 @@ impl<M> WatchIndex<M> {
         slots.is_some_and(|(session, tag)| self.place_of(*session, *tag).is_some())
     }
 
-    /// Takes one watch back.
+    /// Takes one watch back, unless it is a subtree that took the place of tags: whoever asked for those tags does not ask
+    /// for them again, and may not know of the subtree yet.
     pub(super) fn unwatch(&mut self, session: SessionId, tag: &Tag) {
-        let Some((session, tag)) = self.by_session.get(&session).copied().zip(self.by_tag.get(tag).copied())
+        let slot = self.by_session.get(&session).map(|slot| *slot as usize);
+        if slot.is_some_and(|slot| !self.sessions[slot].escalated.contains(tag)) {
+            self.revoke(session, tag);
+        }
+    }
+
+    /// Takes one watch away, whatever it stands for.
+    pub(super) fn revoke(&mut self, session: SessionId, tag: &Tag) {
+        let Some((session, slot)) = self.by_session.get(&session).copied().zip(self.by_tag.get(tag).copied())
         else {
             return;
         };
-        if let Some(place) = self.place_of(session, tag) {
-            let watched = self.tags[tag as usize].tag.clone();
-            self.sessions[session as usize].escalated.retain(|subtree| *subtree != watched);
+        if let Some(place) = self.place_of(session, slot) {
+            self.sessions[session as usize].escalated.retain(|subtree| subtree != tag);
             self.remove(session, place);
             self.forget_if_idle(session);
         }
@@ -335,6 +343,10 @@ mod tests {
         assert_eq!(touched(&index, "a:2"), [(1, "a:*".to_owned())]);
         assert_eq!(index.escalated_over(SessionId(1), &tag("a:7")), Some(&tag("a:*")));
         assert_eq!(index.escalated_over(SessionId(1), &tag("b")), None);
+        index.unwatch(SessionId(1), &tag("a:*"));
+        assert_eq!(touched(&index, "a:2"), [(1, "a:*".to_owned())], "it stands for tags that are watched");
+        index.revoke(SessionId(1), &tag("a:*"));
+        assert_eq!((touched(&index, "a:2"), index.escalated_over(SessionId(1), &tag("a:7"))), (vec![], None));
     }
 
     /// The two lists of each watch point at each other, whatever was removed between.

@@ -141,12 +141,13 @@ impl<K: Ord + Clone> Ledger<K> {
         }
     }
 
-    /// The held tags that a frame means: the tag itself, or all in a subtree that is watched in their place.
+    /// The held tags that a frame means: the tag itself, or all in a subtree that is watched in their place. Of that the
+    /// answer to a watch may not have come yet.
     fn named(&self, tag: &Tag) -> Vec<Tag> {
-        let is_held = self.held.get(tag).is_some();
-        match self.escalated.contains(tag) || !is_held {
-            true => self.held.matching(|held| tag.covers(held)),
-            false => vec![tag.clone()],
+        let is_itself = self.held.get(tag).is_some() && !self.escalated.contains(tag);
+        match is_itself && (self.asked.is_empty() || !tag.is_subtree()) {
+            true => vec![tag.clone()],
+            false => self.held.matching(|held| tag.covers(held)),
         }
     }
 

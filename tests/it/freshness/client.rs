@@ -108,6 +108,11 @@ impl CacheClient {
         self.set_back += by;
     }
 
+    /// The client's clock runs on.
+    pub(crate) fn look_at_clock(&mut self, lab: &Lab) {
+        self.now_ms(lab);
+    }
+
     /// The client's clock. While it sleeps, its monotonic clock stands still.
     fn now_ms(&mut self, lab: &Lab) -> u64 {
         let now = lab.now();
@@ -219,6 +224,7 @@ impl CacheClient {
     ) -> Stored {
         let basis = told.clone().or(begun.clone());
         let stored = self.ledger.stored(key, key.tags().iter().cloned(), begun, told);
+        lab.note(|| format!("client {} stores key {} of commit {reflects} with basis {basis:?}: {stored:?}", self.id.0, key.0));
         if stored == Stored::Kept
             && let Some(basis) = basis
         {
@@ -279,6 +285,7 @@ impl CacheClient {
     }
 
     fn handle_frame(&mut self, envelope: Envelope, lab: &mut Lab) {
+        lab.note(|| format!("client {} gets {:?} {:?}", self.id.0, envelope.id, envelope.frame));
         match envelope.frame {
             Frame::Hello(hello) => {
                 (self.told, self.watched) = (None, BTreeMap::new());
@@ -315,8 +322,9 @@ impl CacheClient {
     }
 
     /// Does what the ledger wants done.
-    fn act(&mut self, _lab: &mut Lab) {
+    fn act(&mut self, lab: &mut Lab) {
         for effect in self.ledger.effects() {
+            lab.note(|| format!("client {} does {effect:?}", self.id.0));
             match effect {
                 Effect::Watch(watch) => {
                     let command = WatchCommand { log: LogName::default(), groups: watch.groups.clone() };

@@ -68,6 +68,7 @@ pub(crate) struct Lab {
     pub(crate) cluster: Cluster,
     pub(crate) judge: Judge,
     off: Option<Closing>,
+    is_told: bool,
 }
 
 impl Lab {
@@ -79,6 +80,13 @@ impl Lab {
     /// Whether this way is closed.
     pub(crate) fn keeps(&self, closing: Closing) -> bool {
         self.off != Some(closing)
+    }
+
+    /// Writes down what happens, where somebody reads it.
+    pub(crate) fn note(&self, what: impl FnOnce() -> String) {
+        if self.is_told {
+            println!("{:>10.3} {}", self.now().0.as_secs_f64() * 1e3, what());
+        }
     }
 
     /// Plans for later, by chance between two numbers of milliseconds.
@@ -115,6 +123,8 @@ pub(crate) struct Setting {
     pub(crate) off: Option<Closing>,
     /// Nothing goes wrong.
     pub(crate) is_calm: bool,
+    /// Everything is printed.
+    pub(crate) is_told: bool,
 }
 
 struct World {
@@ -148,7 +158,7 @@ fn log() -> ChannelSpec {
 
 impl World {
     fn new(setting: Setting) -> Self {
-        let Setting { seed, off, is_calm } = setting;
+        let Setting { seed, off, is_calm, is_told } = setting;
         let mut random = Random::new(seed);
         let profile =
             if is_calm { Profile::calm() } else { Profile { strays: 20, ..Profile::new(&mut random) } };
@@ -162,7 +172,7 @@ impl World {
             }
         }
         context.soon(0, 100, Plan::OfCaches(CachePlan::Write));
-        let lab = Lab { cluster: Cluster::new(context), judge: Judge::new(is_calm), off };
+        let lab = Lab { cluster: Cluster::new(context), judge: Judge::new(is_calm), off, is_told };
         let clients = (0..CLIENTS).map(|id| CacheClient::new(ClientId(id))).collect();
         World { lab, origin: Origin::default(), writers: Writers::default(), clients, seen: 0 }
     }
@@ -171,6 +181,7 @@ impl World {
     fn note_places(&mut self) {
         let history = &self.lab.cluster.context.history;
         for record in &history[self.seen..] {
+            self.lab.note(|| record.to_string());
             if let Event::Stored { publish, position: Some(position), .. } = &record.event
                 && publish.author == AUTHOR
             {
@@ -231,7 +242,7 @@ impl World {
         match plan {
             CachePlan::Turn(_) => {
                 client.look(lab);
-                lab.soon(50, 130, CachePlan::Turn(id));
+                lab.soon(30, 100, CachePlan::Turn(id));
             }
             CachePlan::Ping(_, session) if client.session == Some(session) => {
                 if !client.ping(lab) {
@@ -246,7 +257,11 @@ impl World {
                 client.handle_mutated(number, &change, reflects, &at, lab);
             }
             CachePlan::Answer(body) => client.handle_body(body, lab),
-            CachePlan::ReadOn(_) => self.read(id),
+            CachePlan::ReadOn(_) => {
+                // The first thing that a machine does when it wakes, before anybody sets a clock.
+                client.look_at_clock(lab);
+                self.read(id);
+            }
             CachePlan::Fault(_) => self.client_fault(id),
             _ => {}
         }

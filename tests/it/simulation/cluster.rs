@@ -27,7 +27,9 @@ impl Cluster {
             let start = context.start_of(slot);
             context.soon(0, 100, Plan::Tick(start));
             context.soon(0, 1_000, Plan::Beacon(start));
-            context.soon(1_000, 5_000, Plan::LineFault(slot));
+            if context.profile.line_pause < Duration::MAX {
+                context.soon(1_000, 5_000, Plan::LineFault(slot));
+            }
         }
         for _ in 0..context.profile.crashes {
             context.soon(1_000, 49_900, Plan::Stop);

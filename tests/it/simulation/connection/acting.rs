@@ -19,7 +19,7 @@ use crate::simulation::instance::Uplink;
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The most tags that one session watches: few enough that some are watched by the subtree around them.
-const TAGS_MAX: usize = 10;
+const TAGS_MAX: usize = 12;
 
 /// An action on its way.
 pub(super) struct Acting {

@@ -275,9 +275,13 @@ export class Ledger {
     if (c !== undefined && this.#connected) this.#lease.echoed(c);
   }
 
-  /** The held tags that a frame means: the tag itself, or all in a subtree that is watched in their place. */
+  /**
+   * The held tags that a frame means: the tag itself, or all in a subtree that is watched in their place. Of that the answer
+   * to a watch may not have come yet.
+   */
   #named(tag) {
-    if (this.#held.has(tag) && !this.#escalated.has(tag)) return [tag];
+    const itself = this.#held.has(tag) && !this.#escalated.has(tag);
+    if (itself && (!this.#asked.size || !tag.endsWith('*'))) return [tag];
     return this.#held.under(tag);
   }
 
@@ -367,6 +371,10 @@ export class Ledger {
   /** An entry is gone; tags that nobody has now are not watched any more. */
   #release(entry) {
     const left = this.#held.release(entry);
-    if (this.#connected && left.length) this.#effects.push({ unwatch: { tags: left } });
+    if (!this.#connected || !left.length) return;
+    // An answer that is still to come says nothing of what is taken back after the question.
+    const kept = ({ since, tags }) => ({ since, tags: tags.filter((tag) => !left.includes(tag)) });
+    for (const [id, groups] of this.#asked) this.#asked.set(id, groups.map(kept));
+    this.#effects.push({ unwatch: { tags: left } });
   }
 }

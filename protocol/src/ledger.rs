@@ -301,6 +301,10 @@ impl<K: Ord + Clone> Ledger<K> {
     fn release(&mut self, key: &K, tags: &BTreeSet<Tag>) {
         let left = self.held.release(key, tags);
         if self.connected && !left.is_empty() {
+            // An answer that is still to come says nothing of what is taken back after the question.
+            for group in self.asked.values_mut().flatten() {
+                group.tags.retain(|tag| !left.contains(tag));
+            }
             self.effects.push(Effect::Unwatch(left));
         }
     }

@@ -114,6 +114,8 @@ export class Ledger {
     if (held) this.#release(held);
     const offset = this.#numbering.offsetOf(basis);
     for (const tag of entry.tags) if (!(this.#held.get(tag).covered <= offset)) entry.unproven.add(tag);
+    // An answer about some of the tags may overtake what is told of the others.
+    if (entry.unproven.size < entry.tags.size) entry.provenAt = 0;
     this.#ask([entry]);
     return 'kept';
   }
@@ -244,6 +246,9 @@ export class Ledger {
     for (const known of this.#held.values()) {
       known.version = renamed(known.version);
       if (known.covered !== Infinity) known.covered = Math.min(known.covered, from.offset);
+    }
+    for (const entry of this.#entries.values()) {
+      if (entry.provenAt !== Infinity) entry.provenAt = Math.min(entry.provenAt, from.offset);
     }
     this.#turnTo(position);
   }

@@ -72,7 +72,7 @@ struct Entry {
     is_stale: bool,
     /// The tags of which no answer says that they were untouched since the basis.
     unproven: BTreeSet<Tag>,
-    /// Where the log stood at the oldest answer that counts.
+    /// Where the log stood at the oldest answer that counts; 0 where no answer speaks of all tags.
     proven_at: Option<Offset>,
 }
 
@@ -210,7 +210,9 @@ impl<K: Ord + Clone> Ledger<K> {
         self.held.hold(&key, &tags);
         self.release(&key, &before.difference(&tags).cloned().collect());
         let unproven = self.uncovered(&tags, &basis);
-        let entry = Entry { tags, basis, is_stale: false, unproven, proven_at: None };
+        // An answer about some of the tags may overtake what is told of the others.
+        let proven_at = (unproven.len() < tags.len()).then_some(Offset(0));
+        let entry = Entry { tags, basis, is_stale: false, unproven, proven_at };
         self.entries.insert(key.clone(), entry);
         self.ask(std::slice::from_ref(&key));
         Stored::Kept

@@ -107,6 +107,9 @@ impl<K: Ord + Clone> Ledger<K> {
             knowledge.version = knowledge.version.map(|version| version.min(shared.next()));
             knowledge.covered = knowledge.covered.map(|covered| covered.min(shared));
         }
+        for entry in self.entries.values_mut() {
+            entry.proven_at = entry.proven_at.map(|proven_at| proven_at.min(shared));
+        }
         self.turn_to(&frame.position);
     }
 

@@ -15,7 +15,6 @@ mod wakes;
 mod watching;
 
 pub use inquiry::Findings;
-pub use logs::LogRules;
 pub use mailbox::SharedMailbox;
 pub use member::Member;
 pub use profile::Profile;
@@ -32,13 +31,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::broker::{Broker, BrokerEvent, InstanceCard, Peer};
 use crate::clock::Clock;
-use crate::config::{BatchMode, Limits, Namespace, Namespaces};
+use crate::config::{BatchMode, Config, Limits, Namespace, Namespaces};
 use crate::hub::{BatchRules, BrokerState, Close, Hub, Page, PageLimit, Published, SessionId};
 use crate::observe::Metrics;
 use cluster::Cluster;
 use connections::Connections;
 use event_loop::{EventLoop, NodeCommand};
-use logs::Logs;
+use logs::{LogRules, Logs};
 use wakes::Wakes;
 
 /// Commands that wait for the event loop; a connection that finds no room waits.
@@ -69,9 +68,7 @@ impl Node {
         card: Arc<InstanceCard>,
         broker: Arc<dyn Broker>,
         events: mpsc::Receiver<BrokerEvent>,
-        namespaces: Namespaces,
-        limits: &Limits,
-        logs: LogRules,
+        config: &Config,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Arc<Node> {
@@ -87,10 +84,11 @@ impl Node {
             events,
             clock,
             metrics,
-            logs: Logs::new(broker.clone(), logs, clock),
+            logs: Logs::new(broker.clone(), LogRules::new(config), clock),
             wakes: Wakes::default(),
         };
         tokio::spawn(event_loop.run());
+        let (namespaces, limits) = (config.namespaces.clone(), &config.limits);
         let rules =
             namespaces.iter().map(|ns| (ns.name.clone(), Arc::new(batch_rules(ns, limits)))).collect();
         Arc::new(Node {

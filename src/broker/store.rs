@@ -16,7 +16,7 @@ use crate::freshness::{Snapshot, VersionTable};
 use crate::hub::{Lineage, Page, PageLimit, Published, Retention, Stream, Time};
 
 /// Slots of a log's version table: 8 MiB.
-const TABLE_SLOTS: usize = 1 << 20;
+pub(super) const TABLE_SLOTS: usize = 1 << 20;
 
 /// The bounds of a store.
 #[derive(Clone, Debug)]

@@ -30,6 +30,11 @@ impl Keys {
         format!("{}:{{{channel}}}:s", self.prefix).into()
     }
 
+    /// The string with the version table of the log whose channel it is.
+    pub(super) fn versions(&self, channel: &Channel) -> Key {
+        format!("{}:{{{channel}}}:v", self.prefix).into()
+    }
+
     /// Where an idempotency key is remembered; of one length, whatever the key is.
     pub(super) fn idempotency(&self, channel: &Channel, key: &str) -> Key {
         let hash = Sha256::digest(key.as_bytes());
@@ -66,7 +71,7 @@ impl Keys {
             Some(name) => (name, true),
             None => (name, false),
         };
-        let channel = Channel::parse(name.strip_suffix('}')?).ok()?;
+        let channel = Channel::parse_any(name.strip_suffix('}')?).ok()?;
         Some(if is_presence { channel.presence() } else { channel })
     }
 
@@ -80,9 +85,9 @@ impl Keys {
         format!("{}:{{*}}:m", self.prefix)
     }
 
-    /// The channel whose meta hash this is.
+    /// The channel whose meta hash this is, of those that clients can name.
     pub(super) fn channel_of_meta(&self, key: &str) -> Option<Channel> {
-        self.announced(key.strip_suffix(":m")?).filter(|channel| !channel.is_presence())
+        self.announced(key.strip_suffix(":m")?).filter(|channel| !channel.is_presence() && !channel.is_log())
     }
 }
 
@@ -90,6 +95,7 @@ impl Keys {
 mod tests {
     use super::*;
     use fred::types::ClusterHash;
+    use tidings_protocol::LogName;
 
     #[test]
     fn everything_of_a_channel_is_in_one_slot() {
@@ -98,6 +104,7 @@ mod tests {
         let slots = [
             keys.meta(&channel),
             keys.stream(&channel),
+            keys.versions(&channel),
             keys.idempotency(&channel, "}{ any \n bytes"),
             keys.announcements(&channel).into(),
             keys.announcements(&channel.presence()).into(),
@@ -117,8 +124,20 @@ mod tests {
         let companion = channel.presence();
         assert_eq!(keys.announced(&keys.announcements(&companion)), Some(companion));
         assert_eq!(keys.channel_of_meta(keys.meta(&channel).as_str().unwrap()), Some(channel));
-        for foreign in ["app:$cluster", "other:{a}", "app:{a}:m", "app:{a}:p:p", "app:{}", "app:{a b}", "app"]
-        {
+        let log = LogName::default().channel();
+        assert_eq!(keys.announced(&keys.announcements(&log)), Some(log.clone()));
+        assert_eq!(keys.channel_of_meta(keys.meta(&log).as_str().unwrap()), None, "no client can name it");
+        for foreign in [
+            "app:$cluster",
+            "other:{a}",
+            "app:{a}:m",
+            "app:{a}:p:p",
+            "app:{}",
+            "app:{a b}",
+            "app:{$log:a b}",
+            "app:{$presence:a}",
+            "app",
+        ] {
             assert_eq!(keys.announced(foreign), None, "{foreign}");
         }
     }

@@ -17,6 +17,7 @@ mod interest;
 mod keys;
 mod line;
 mod links;
+mod log;
 mod monitor;
 mod presence;
 mod receiver;
@@ -27,6 +28,7 @@ mod shard;
 mod shards;
 mod store;
 mod survey;
+mod write;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -36,7 +38,8 @@ use fred::error::Error;
 use fred::prelude::{Config as RedisClientConfig, PubsubInterface};
 use futures::future::{BoxFuture, FutureExt};
 use tidings_protocol::{
-    Ack, Channel, ClusterMessage, Position, PresenceMember, PresenceMembers, PublishCommand,
+    Channel, ClusterMessage, LogName, MutateCommand, Position, PresenceMember, PresenceMembers,
+    PublishCommand,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -45,6 +48,7 @@ use super::{Broker, BrokerError, BrokerEvent, InstanceCard, Peer, Peers};
 use crate::broker::memory::retention;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::freshness::Snapshot;
 use crate::hub::{BrokerState, Page, PageLimit, Published};
 use answer::Failed;
 use beacon::{Advanced, Beacons};
@@ -52,9 +56,10 @@ use keys::Keys;
 use monitor::{Monitor, Standing};
 use presence::Presence;
 use receiver::Request;
-use shard::{Reach, Shard};
+use shard::Reach;
 use shards::Shards;
 use store::{Lives, Reader, RedisStore};
+use write::Write;
 
 /// How long somebody waits until a channel is listened to.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -205,42 +210,6 @@ impl RedisBroker {
         }
     }
 
-    async fn store(&self, command: PublishCommand) -> Result<Published, BrokerError> {
-        let wants_replicas = command.ack == Ack::Replicated;
-        if wants_replicas && self.config.redis.replicas == 0 {
-            return Err(BrokerError::AckNotPossible);
-        }
-        if self.standing.is_deaf() {
-            return Err(BrokerError::Unavailable);
-        }
-        let kib = command.payload.as_bytes().len().div_ceil(1_024).max(1) as u32;
-        let _room = self.room.try_acquire_many(kib).map_err(|_| BrokerError::Overloaded)?;
-        let retention = retention(&self.config.namespaces, &command.channel);
-        let channel = command.channel.clone();
-        let publish = |shard: Arc<Shard>| {
-            let (command, retention) = (&command, &retention);
-            async move {
-                match shard.replicated.as_ref().filter(|_| wants_replicas) {
-                    Some(replicated) => replicated.publish(command.clone(), retention.clone()).await,
-                    None => self.store.publish(&shard.commands, command, retention).await,
-                }
-            }
-        };
-        let published = self.shards.at(&channel, publish).await;
-        match &published {
-            Ok(published) => {
-                if let Some(position) = &published.position {
-                    self.advanced.note(&channel, Some(position.clone()));
-                }
-            }
-            Err(BrokerError::OutcomeUnknown | BrokerError::ReplicationUnconfirmed(_)) => {
-                self.advanced.note(&channel, None);
-            }
-            Err(_) => {}
-        }
-        published
-    }
-
     async fn read(
         &self,
         channel: Channel,
@@ -285,7 +254,7 @@ impl RedisBroker {
     }
 
     fn is_volatile(&self, channel: &Channel) -> bool {
-        self.config.namespaces.of(channel.as_str()).history_size == 0
+        retention(&self.config.namespaces, channel).publications_max == 0
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, BrokerError> {
@@ -297,7 +266,8 @@ impl RedisBroker {
 
 impl Broker for RedisBroker {
     fn publish(&self, command: PublishCommand) -> BoxFuture<'_, Result<Published, BrokerError>> {
-        self.store(command).boxed()
+        let retention = retention(&self.config.namespaces, &command.channel);
+        self.store(Write::Publish(command, retention)).boxed()
     }
 
     fn history(
@@ -336,6 +306,18 @@ impl Broker for RedisBroker {
 
     fn channels(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>> {
         async move { directory::channels(&self.shards.map(), &self.store.keys, limit).await }.boxed()
+    }
+
+    fn mutate(&self, command: MutateCommand) -> BoxFuture<'_, Result<Published, BrokerError>> {
+        self.write_mutation(command).boxed()
+    }
+
+    fn snapshot(&self, log: &LogName) -> BoxFuture<'_, Result<Snapshot, BrokerError>> {
+        self.read_log(log.clone()).boxed()
+    }
+
+    fn confirm(&self, log: &LogName) -> BoxFuture<'_, Result<Position, BrokerError>> {
+        self.confirm_log(log.clone()).boxed()
     }
 
     fn enter(&self, channel: &Channel, member: PresenceMember) -> BoxFuture<'_, ()> {

@@ -19,7 +19,7 @@ use crate::broker::memory::retention;
 use crate::broker::{BrokerEvent, Heard, Intake, IntakeLimits, IntakeRead, Interest, Interruption, Peers};
 use crate::clock::Clock;
 use crate::config::{Config, Namespaces};
-use crate::hub::{Page, PageLimit};
+use crate::hub::{Page, PageLimit, Retention};
 
 /// Requests and reports that wait for the receiver; who finds no room waits.
 const REQUESTS_MAX: usize = 4_096;
@@ -217,7 +217,7 @@ impl Receiver {
     fn handle_request(&mut self, request: Request) {
         match request {
             Request::Listen { channel, done } => {
-                let retention = retention(&self.namespaces, &channel);
+                let retention = tail_retention(&self.namespaces, &channel);
                 match self.intake.listen(&channel, &retention) {
                     true => drop(done.send(())),
                     false => self.waiting.entry(channel).or_default().push(done),
@@ -368,6 +368,15 @@ impl Receiver {
             // Without a receiver the broker is gone.
             reporter.send(Report::Page { read, page }).await.ok();
         });
+    }
+}
+
+/// What the tail of a channel keeps. Nobody resumes in that of a log but the one node here, which has it all.
+fn tail_retention(namespaces: &Namespaces, channel: &Channel) -> Retention {
+    let retention = retention(namespaces, channel);
+    match channel.is_log() {
+        true => Retention { publications_max: 1, ..retention },
+        false => retention,
     }
 }
 

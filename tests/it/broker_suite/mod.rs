@@ -1,6 +1,7 @@
 //! What every broker does alike: the same rows over memory and over a real Redis; then what Redis alone goes through.
 
 mod listening;
+mod logs;
 mod numbering;
 mod publishing;
 mod reading;
@@ -36,6 +37,14 @@ async fn all_rows(subject: &mut impl Subject) {
     listening::what_is_published_is_announced_in_order(subject).await;
     listening::each_listener_is_taken_back_on_its_own(subject).await;
     listening::who_listens_resumes_to_the_head(subject).await;
+    logs::a_log_begins_empty(subject).await;
+    logs::a_mutation_touches_the_slots_of_its_tags_alone(subject).await;
+    logs::a_mutation_of_many_tags_is_one_event(subject).await;
+    logs::a_key_makes_a_retry_the_same_mutation(subject).await;
+    logs::what_is_acknowledged_is_confirmed(subject).await;
+    logs::mutations_are_announced_in_order(subject).await;
+    logs::the_history_of_a_log_folds_into_its_table(subject).await;
+    logs::a_log_that_is_forgotten_has_another_numbering_and_an_empty_table(subject).await;
     reading::numberings_are_never_used_again(subject).await;
 }
 
@@ -44,6 +53,7 @@ async fn memory_keeps_the_contract() {
     let mut subject = BrokerSubject::memory(NAMESPACES);
     all_rows(&mut subject).await;
     publishing::replicated_is_refused(&mut subject).await;
+    logs::replicated_mutations_are_refused(&mut subject).await;
 }
 
 #[tokio::test]
@@ -52,6 +62,7 @@ async fn redis_keeps_the_contract() {
     let mut subject = BrokerSubject::redis(&server, NAMESPACES).await;
     all_rows(&mut subject).await;
     publishing::replicated_is_refused(&mut subject).await;
+    logs::replicated_mutations_are_refused(&mut subject).await;
     listening::nobody_listens_in_the_end(&mut subject, &server).await;
 }
 

@@ -9,10 +9,12 @@ use tidings::broker::{
 };
 use tidings::clock::Clock;
 use tidings::config::Config;
+use tidings::freshness::Snapshot;
 use tidings::hub::{Page, PageLimit, Published};
-use tidings_protocol::{Ack, Channel, Payload, Position, PublishCommand};
+use tidings_protocol::{Ack, Channel, LogName, MutateCommand, Payload, Position, PublishCommand};
 use tokio::sync::mpsc;
 
+use super::reading::ALL;
 use crate::support::{RedisServer, Reply, config, within};
 
 /// Announcements that wait for the test.
@@ -35,9 +37,27 @@ pub(super) trait Subject {
     /// The same for somebody who listens.
     async fn resume(&mut self, channel: &str, since: Option<&Position>, limit: PageLimit) -> Option<Page>;
 
-    async fn listen(&mut self, channel: &str);
+    /// What the channel holds, of those that no client can name too.
+    async fn read(&mut self, channel: &Channel, since: Option<&Position>) -> Page;
 
-    async fn unlisten(&mut self, channel: &str);
+    async fn listen_to(&mut self, channel: &Channel);
+
+    async fn unlisten_to(&mut self, channel: &Channel);
+
+    async fn listen(&mut self, channel: &str) {
+        self.listen_to(&named(channel)).await;
+    }
+
+    async fn unlisten(&mut self, channel: &str) {
+        self.unlisten_to(&named(channel)).await;
+    }
+
+    async fn mutate(&mut self, command: MutateCommand) -> Result<Published, BrokerError>;
+
+    /// A log as it stands, which must be known.
+    async fn snapshot(&mut self, log: &str) -> Snapshot;
+
+    async fn confirm(&mut self, log: &str) -> Result<Position, BrokerError>;
 
     /// What is announced next.
     async fn heard(&mut self) -> BrokerEvent;
@@ -102,7 +122,7 @@ fn memory(config: &Config, start: u32) -> (Arc<dyn Broker>, mpsc::Receiver<Broke
     (Arc::new(broker), events)
 }
 
-fn named(channel: &str) -> Channel {
+pub(super) fn named(channel: &str) -> Channel {
     Channel::parse(channel).expect("it is a channel's name")
 }
 
@@ -135,12 +155,31 @@ impl Subject for BrokerSubject {
         within("history", page).await.expect("history can be read")
     }
 
-    async fn listen(&mut self, channel: &str) {
-        within("a listening", self.broker.listen(&named(channel))).await.expect("it can be listened to");
+    async fn read(&mut self, channel: &Channel, since: Option<&Position>) -> Page {
+        let page = self.broker.history(channel.clone(), since.cloned(), ALL);
+        within("history", page).await.expect("history can be read").expect("it has positions")
     }
 
-    async fn unlisten(&mut self, channel: &str) {
-        self.broker.unlisten(&named(channel)).await;
+    async fn listen_to(&mut self, channel: &Channel) {
+        within("a listening", self.broker.listen(channel)).await.expect("it can be listened to");
+    }
+
+    async fn unlisten_to(&mut self, channel: &Channel) {
+        self.broker.unlisten(channel).await;
+    }
+
+    async fn mutate(&mut self, command: MutateCommand) -> Result<Published, BrokerError> {
+        within("an answer to a mutation", self.broker.mutate(command)).await
+    }
+
+    async fn snapshot(&mut self, log: &str) -> Snapshot {
+        let log = LogName::parse(log).expect("it is a log's name");
+        within("a snapshot", self.broker.snapshot(&log)).await.expect("a log can be read")
+    }
+
+    async fn confirm(&mut self, log: &str) -> Result<Position, BrokerError> {
+        let log = LogName::parse(log).expect("it is a log's name");
+        within("a confirmation", self.broker.confirm(&log)).await
     }
 
     async fn heard(&mut self) -> BrokerEvent {

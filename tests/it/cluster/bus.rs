@@ -9,12 +9,13 @@ use futures::future::{BoxFuture, join_all, ready};
 use tidings::broker::{Broker, BrokerError, BrokerEvent, InstanceCard, MemoryBroker, Peer, StoreLimits};
 use tidings::clock::Clock;
 use tidings::config::Config;
+use tidings::freshness::Snapshot;
 use tidings::hub::{BrokerState, Mail, Page, PageLimit, Published};
 use tidings::node::{EVENTS_MAX, Findings, Member, Node, Profile, SharedMailbox};
 use tidings::observe::Metrics;
 use tidings_protocol::{
-    Channel, CloseCode, ClusterAsk, ClusterMessage, Code, Position, PresenceMember, PresenceMembers, Problem,
-    PublishCommand, Transport, Which,
+    Channel, CloseCode, ClusterAsk, ClusterMessage, Code, LogName, MutateCommand, Position, PresenceMember,
+    PresenceMembers, Problem, PublishCommand, Transport, Which,
 };
 use tokio::sync::mpsc;
 
@@ -75,6 +76,18 @@ impl Broker for Broking {
 
     fn channels(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>> {
         self.memory.channels(limit)
+    }
+
+    fn mutate(&self, command: MutateCommand) -> BoxFuture<'_, Result<Published, BrokerError>> {
+        self.memory.mutate(command)
+    }
+
+    fn snapshot(&self, log: &LogName) -> BoxFuture<'_, Result<Snapshot, BrokerError>> {
+        self.memory.snapshot(log)
+    }
+
+    fn confirm(&self, log: &LogName) -> BoxFuture<'_, Result<Position, BrokerError>> {
+        self.memory.confirm(log)
     }
 
     fn tell(&self, message: ClusterMessage) -> BoxFuture<'_, Result<(), BrokerError>> {

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use crate::api;
 use crate::auth::{Authenticator, Origins};
 use crate::broker::{
-    Broker, BrokerEvent, InstanceCard, MemoryBroker, RedisBroker, RedisRefused, StoreLimits,
+    Broker, BrokerEvent, InstanceCard, MemoryBroker, RedisBroker, RedisRefused, Retentions, StoreLimits,
 };
 use crate::clock::Clock;
 use crate::config::Config;
@@ -159,7 +159,7 @@ async fn configured_broker(config: &Config, parts: BrokerParts) -> Result<Arc<dy
         keys_max: config.limits.idempotency_keys_max,
         key_age: config.limits.idempotency_window,
     };
-    Ok(Arc::new(MemoryBroker::start(limits, config.namespaces.clone(), events, clock, card)))
+    Ok(Arc::new(MemoryBroker::start(limits, Retentions::new(config), events, clock, card)))
 }
 
 async fn build(

@@ -85,6 +85,8 @@ pub fn websocket_sessions(config: &Config, broker: &'static str) -> SessionConfi
         retry_after: RETRY_AFTER,
         channels_max: limits.channels_per_connection,
         members_max: limits.presence_members_max,
+        tags_per_command_max: limits.tags_per_connection,
+        lease: config.fresh.lease,
         commands_max: limits.commands_pending_max,
         message_bytes_max: limits.message_bytes_max,
         waiting_bytes_max: limits.mailbox_bytes,

@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::hub::Close;
 use crate::instance::{Instance, sse_sessions, websocket_sessions};
-use crate::node::{EVENTS_MAX, Node};
+use crate::node::{EVENTS_MAX, LogRules, Node};
 use crate::observe::{Health, Metrics, Phase};
 use crate::transport;
 
@@ -181,6 +181,7 @@ async fn build(
         announced,
         config.namespaces.clone(),
         &config.limits,
+        LogRules::new(&config),
         clock,
         metrics.clone(),
     );

@@ -22,6 +22,9 @@ section! {
         /// Channels that one connection is subscribed to; an event stream has at most 128.
         /// One that asks for presence counts twice. A further subscribe fails with limit_reached, and the connection goes on; a stream for more: 413 too_many_items.
         channels_per_connection: usize as Count = 128 in 1 to 1_000_000;
+        /// Tags that one connection watches in one mutation log, and that one command names.
+        /// Further ones are watched by a subtree around them where the credential covers it, or denied; a command with more fails with too_many_items.
+        tags_per_connection: usize as Count = 10_000 in 1 to 65_536;
         /// Commands of one connection that wait for their answer.
         /// Further ones are not read from the socket until an answer is out.
         commands_pending_max: usize as Count = 64 in 1 to 10_000;

@@ -28,7 +28,7 @@ use super::confirm::Confirmations;
 use super::recent::Event;
 use super::watch::{Admitted, WatchIndex};
 use crate::ablation::{Safeguard, ablated};
-use crate::hub::{SessionId, Time};
+use crate::hub::{SessionId, Time, Watched};
 use known::Known;
 
 /// How long after a failed attempt the next one is made.
@@ -41,8 +41,15 @@ const WAITING_MAX: usize = 16_384;
 /// What a watcher is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News<'a> {
-    /// This was touched, as it was watched.
-    Touched(&'a Tag, Offset),
+    /// A mutation touched what was watched.
+    Touched {
+        /// As it was watched.
+        tag: &'a Tag,
+        /// The mutation.
+        offset: Offset,
+        /// How many watch the same.
+        watchers: usize,
+    },
     /// The numbering is another one, and means the same up to here.
     Continued(Position),
     /// Nobody knows what was touched.
@@ -51,18 +58,8 @@ pub enum News<'a> {
     Confirmed(u64),
 }
 
-/// What is known of what a session asks to watch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Watched {
-    /// As of here.
-    pub at: Position,
-    /// Touched since, or perhaps.
-    pub stale: Vec<Tag>,
-    /// Not watched.
-    pub denied: Vec<Tag>,
-    /// Watched in place of what is in them.
-    pub escalated: Vec<Tag>,
-}
+/// Where what watchers are told goes: to whom, as of where, and what.
+pub type Tell<'a, M> = &'a mut dyn FnMut(&M, &Position, News<'_>);
 
 /// What one session may watch.
 #[derive(Clone, Copy, Debug)]
@@ -146,7 +143,7 @@ impl<M: Clone> Log<M> {
     }
 
     /// A mutation was announced. Returns how many were told of it.
-    pub fn handle_event(&mut self, epoch: Epoch, event: Event, tell: &mut impl FnMut(&M, News<'_>)) -> usize {
+    pub fn handle_event(&mut self, epoch: Epoch, event: Event, tell: Tell<'_, M>) -> usize {
         let next = |known: &&mut Known| known.epoch == epoch && known.head.next() == event.offset;
         match self.known.as_mut().filter(|_| !self.is_behind) {
             Some(known) if known.epoch == epoch && event.offset <= known.head => 0,
@@ -166,15 +163,17 @@ impl<M: Clone> Log<M> {
         }
     }
 
-    fn apply(&mut self, event: Event, tell: &mut impl FnMut(&M, News<'_>)) -> usize {
+    fn apply(&mut self, event: Event, tell: Tell<'_, M>) -> usize {
         let Some(known) = &mut self.known else { return 0 };
         known.take(&event);
         if let Some(acknowledged) = &mut self.acknowledged {
             acknowledged.retain(|(epoch, of)| *epoch != known.epoch || of.offset > event.offset);
         }
-        let told = |tag| {
-            self.index
-                .each_watcher(tag, |mailbox, watched| tell(mailbox, News::Touched(watched, event.offset)))
+        let (at, offset) = (known.position(), event.offset);
+        let told = |touched| {
+            self.index.each_watcher(touched, |mailbox, tag, watchers| {
+                tell(mailbox, &at, News::Touched { tag, offset, watchers });
+            })
         };
         event.tags.iter().map(told).sum()
     }
@@ -291,7 +290,7 @@ impl<M: Clone> Log<M> {
         ticket: u64,
         head: Result<Position, ()>,
         now: Time,
-        tell: &mut impl FnMut(&M, News<'_>),
+        tell: Tell<'_, M>,
     ) {
         if !self.confirmations.is_answered_by(ticket) {
             return;
@@ -316,10 +315,11 @@ impl<M: Clone> Log<M> {
         !self.is_behind && self.lost.is_empty()
     }
 
-    fn release(&mut self, tell: &mut impl FnMut(&M, News<'_>)) {
+    fn release(&mut self, tell: Tell<'_, M>) {
         if let Some(known) = self.known.as_ref().filter(|_| self.is_settled()) {
             let head = if ablated(Safeguard::HeadProbe) { Offset(u64::MAX) } else { known.head };
-            self.confirmations.release(head, |mailbox, ping| tell(mailbox, News::Confirmed(ping)));
+            let at = known.position();
+            self.confirmations.release(head, |mailbox, ping| tell(mailbox, &at, News::Confirmed(ping)));
         }
     }
 

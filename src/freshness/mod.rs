@@ -10,7 +10,7 @@ mod snapshot;
 mod table;
 mod watch;
 
-pub use log::{Allowance, Log, Need, News, Rewrite, Watched};
+pub use log::{Allowance, Log, Need, News, Rewrite, Tell};
 pub use recent::Event;
 pub use rules::{By, Rules, Unrendered};
 pub use snapshot::Snapshot;

@@ -219,14 +219,16 @@ impl<M> WatchIndex<M> {
         tags.filter(|tag| wanted(tag)).cloned().collect()
     }
 
-    /// Calls for everyone who watches something that a mutation of `touched` touches, with what they watch; returns how
-    /// often. A mutation of a subtree looks at every tag that is watched.
-    pub(super) fn each_watcher(&self, touched: &Tag, mut call: impl FnMut(&M, &Tag)) -> usize {
+    /// Calls for everyone who watches something that a mutation of `touched` touches, with what they watch and how many
+    /// watch the same; returns how often. A mutation of a subtree looks at every tag that is watched.
+    pub(super) fn each_watcher(&self, touched: &Tag, mut call: impl FnMut(&M, &Tag, usize)) -> usize {
         let mut calls = 0;
         let mut watched = |slot: u32| {
             let watched = &self.tags[slot as usize];
             calls += watched.by.len();
-            watched.by.iter().for_each(|link| call(&self.sessions[link.slot as usize].mailbox, &watched.tag));
+            let watchers = watched.by.len();
+            let mailbox = |link: &Link| &self.sessions[link.slot as usize].mailbox;
+            watched.by.iter().for_each(|link| call(mailbox(link), &watched.tag, watchers));
         };
         if touched.is_subtree() {
             let is_touched = |tag: &Tag| touched.covers(tag) || tag.covers(touched);
@@ -286,7 +288,8 @@ mod tests {
 
     fn touched(index: &WatchIndex<u64>, text: &str) -> Vec<(u64, String)> {
         let mut touched = Vec::new();
-        let calls = index.each_watcher(&tag(text), |session, tag| touched.push((*session, tag.to_string())));
+        let calls =
+            index.each_watcher(&tag(text), |session, tag, _| touched.push((*session, tag.to_string())));
         assert_eq!(calls, touched.len());
         touched.sort();
         touched
@@ -359,7 +362,7 @@ mod tests {
             }
         }
         let mut watches = Vec::new();
-        index.each_watcher(&tag("*"), |session, tag| watches.push((*session, tag.to_string())));
+        index.each_watcher(&tag("*"), |session, tag, _| watches.push((*session, tag.to_string())));
         watches.sort();
         assert_eq!(watches, model.into_iter().collect::<Vec<_>>());
     }

@@ -6,12 +6,16 @@ mod cluster;
 mod connections;
 mod event_loop;
 mod inquiry;
+mod logs;
 mod mailbox;
 mod member;
 mod operation;
 mod profile;
+mod wakes;
+mod watching;
 
 pub use inquiry::Findings;
+pub use logs::LogRules;
 pub use mailbox::SharedMailbox;
 pub use member::Member;
 pub use profile::Profile;
@@ -34,6 +38,8 @@ use crate::observe::Metrics;
 use cluster::Cluster;
 use connections::Connections;
 use event_loop::{EventLoop, NodeCommand};
+use logs::Logs;
+use wakes::Wakes;
 
 /// Commands that wait for the event loop; a connection that finds no room waits.
 const COMMANDS_MAX: usize = 4_096;
@@ -65,6 +71,7 @@ impl Node {
         events: mpsc::Receiver<BrokerEvent>,
         namespaces: Namespaces,
         limits: &Limits,
+        logs: LogRules,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Arc<Node> {
@@ -80,8 +87,8 @@ impl Node {
             events,
             clock,
             metrics,
-            wakes: Vec::new(),
-            owed: Default::default(),
+            logs: Logs::new(broker.clone(), logs, clock),
+            wakes: Wakes::default(),
         };
         tokio::spawn(event_loop.run());
         let rules =

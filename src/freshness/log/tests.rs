@@ -43,11 +43,11 @@ impl Scene {
         self.watch(Some(since), tags).stale.iter().map(Tag::to_string).collect()
     }
 
-    fn with(&mut self, act: impl FnOnce(&mut Log<u64>, &mut dyn FnMut(&u64, News<'_>))) {
+    fn with(&mut self, act: impl FnOnce(&mut Log<u64>, Tell<'_, u64>)) {
         let told = &mut self.told;
-        act(&mut self.log, &mut |_, news| {
+        act(&mut self.log, &mut |_, _, news| {
             told.push(match news {
-                News::Touched(tag, offset) => format!("{tag} {offset}"),
+                News::Touched { tag, offset, .. } => format!("{tag} {offset}"),
                 News::Continued(from) => format!("continued {from}"),
                 News::Reset => "reset".to_owned(),
                 News::Confirmed(ping) => format!("confirmed {ping}"),
@@ -58,12 +58,14 @@ impl Scene {
     fn event(&mut self, position: &str, tags: &[&str]) {
         let Position { epoch, offset } = at(position);
         let event = Event { offset, tags: tags.iter().map(|name| tag(name)).collect(), key: None };
-        self.with(|log, mut tell| drop(log.handle_event(epoch, event, &mut tell)));
+        self.with(|log, tell| {
+            log.handle_event(epoch, event, tell);
+        });
     }
 
     fn snapshot(&mut self, snapshot: Snapshot) {
         assert_eq!(self.log.poll_need(NOW), Some(Need::Snapshot));
-        self.with(|log, mut tell| log.handle_snapshot(Ok(snapshot), NOW, &mut tell));
+        self.with(|log, tell| log.handle_snapshot(Ok(snapshot), NOW, tell));
     }
 
     fn told(&mut self) -> Vec<String> {
@@ -81,7 +83,7 @@ impl Scene {
 
     fn confirm(&mut self, ticket: u64, head: &str) {
         let head = at(head);
-        self.with(|log, mut tell| log.handle_confirmed(ticket, Ok(head), NOW, &mut tell));
+        self.with(|log, tell| log.handle_confirmed(ticket, Ok(head), NOW, tell));
     }
 
     /// The next mutation that is to be written again; it is.
@@ -246,7 +248,7 @@ fn what_fails_is_tried_again_after_a_while() {
     scene.log.handle_lost();
     assert_eq!(scene.log.poll_need(NOW), Some(Need::Snapshot));
     assert_eq!(scene.log.poll_need(NOW), None, "one at a time");
-    scene.with(|log, mut tell| log.handle_snapshot(Err(()), NOW, &mut tell));
+    scene.with(|log, tell| log.handle_snapshot(Err(()), NOW, tell));
     assert_eq!(scene.log.poll_need(NOW), None);
     let later = NOW.after(RETRY_AFTER);
     assert_eq!(scene.log.poll_timeout(), Some(later));
@@ -257,7 +259,7 @@ fn what_fails_is_tried_again_after_a_while() {
 fn what_is_not_granted_is_denied_and_what_does_not_fit_is_watched_by_a_granted_subtree() {
     let mut log: Log<u64> = Log::new(10);
     log.poll_need(NOW);
-    log.handle_snapshot(Ok(snapshot("a.4", "", &[])), NOW, &mut |_, _| {});
+    log.handle_snapshot(Ok(snapshot("a.4", "", &[])), NOW, &mut |_, _, _| {});
     let granted = [tag("a:*"), tag("b")];
     let allowance = Allowance { granted: &granted, tags_max: 2 };
     let mut watch = |names: &[&str]| {

@@ -13,7 +13,7 @@ use tidings::clock::Clock;
 use tidings::config::Config;
 use tidings::freshness::Snapshot;
 use tidings::hub::{BrokerState, Mail, Page, PageLimit, Published};
-use tidings::node::{EVENTS_MAX, Findings, Member, Node, Profile, SharedMailbox};
+use tidings::node::{EVENTS_MAX, Findings, LogRules, Member, Node, Profile, SharedMailbox};
 use tidings::observe::Metrics;
 use tidings_protocol::{
     Channel, CloseCode, ClusterAsk, ClusterMessage, Code, LogName, MutateCommand, Position, PresenceMember,
@@ -175,6 +175,7 @@ impl Cluster {
                 receiver,
                 config.namespaces.clone(),
                 &config.limits,
+                LogRules::new(&config),
                 clock,
                 metrics,
             )

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tidings_protocol::CloseCode;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -19,6 +19,7 @@ use crate::broker::{
 };
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::freshness::Rules;
 use crate::hub::Close;
 use crate::instance::{Instance, sse_sessions, websocket_sessions};
 use crate::node::{EVENTS_MAX, LogRules, Node};
@@ -89,6 +90,11 @@ impl Server {
     /// What it keeps its channels in.
     pub fn broker_name(&self) -> &'static str {
         self.instance.node.broker_name()
+    }
+
+    /// Which tags mutations touch: what is sent here holds for those that come after.
+    pub fn rules(&self) -> watch::Sender<Arc<Rules>> {
+        self.instance.rules.clone()
     }
 
     /// Where it listens.
@@ -194,6 +200,7 @@ async fn build(
         metrics,
         health: Health::default(),
         arrivals: (!dev).then(|| transport::arrivals(&config.limits)),
+        rules: watch::Sender::new(Arc::new(Rules::new(config.rules.clone()))),
         websocket: Arc::new(websocket_sessions(&config, broker_name)),
         sse: Arc::new(sse_sessions(&config, broker_name)),
         tasks: TaskTracker::new(),

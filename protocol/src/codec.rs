@@ -4,7 +4,7 @@ mod command;
 mod mutation;
 
 pub use command::encode_command;
-pub use mutation::{decode_invalidation, decode_mutations};
+pub use mutation::{MutationDraft, decode_invalidation, decode_mutations};
 
 use std::borrow::Cow;
 use std::fmt;

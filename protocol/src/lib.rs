@@ -21,8 +21,8 @@ pub use channel::{Channel, ChannelInvalid};
 pub use cluster::{Beacon, ClusterMessage, InstanceInfo, StoredInvalid, decode_stored, encode_stored};
 pub use code::{CloseCode, Code, Problem};
 pub use codec::{
-    CommandRefused, decode_command, decode_frame, decode_invalidation, decode_mutations, decode_publish,
-    encode_command, encode_frame, log_of, tags_of,
+    CommandRefused, MutationDraft, decode_command, decode_frame, decode_invalidation, decode_mutations,
+    decode_publish, encode_command, encode_frame, log_of, tags_of,
 };
 pub use command::{Ack, Command, HistoryCommand, PublishCommand, SubscribeCommand};
 pub use continuity::{Continuity, Outstanding, Reaction};

@@ -85,9 +85,6 @@ section! {
         /// Distinct tags in one event of a mutation log, those that rules give included.
         /// More: 413 too_many_items, and nothing of the request is done.
         mutation_tags_max: usize as Count = 4_096 in 1 to 65_536;
-        /// Tags that one connection watches.
-        /// Tags below a common one are watched as a subtree where the credential covers it; else they are denied.
-        tags_per_connection: usize as Count = 10_000 in 1 to 65_536;
         /// Bytes of one token or API key.
         /// More: 401 unauthorized, and it is not looked into. A socket without a credential sends messages of so much and 4 KiB.
         token_bytes_max: usize as Size = "8KiB" in 1 to "64KiB";

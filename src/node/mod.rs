@@ -6,9 +6,11 @@ mod cluster;
 mod connections;
 mod event_loop;
 mod inquiry;
+mod log_names;
 mod logs;
 mod mailbox;
 mod member;
+mod mutating;
 mod operation;
 mod profile;
 mod wakes;
@@ -38,6 +40,7 @@ use crate::observe::Metrics;
 use cluster::Cluster;
 use connections::Connections;
 use event_loop::{EventLoop, NodeCommand};
+use log_names::LogNames;
 use logs::Logs;
 use wakes::Wakes;
 
@@ -53,6 +56,7 @@ pub struct Node {
     commands: mpsc::Sender<NodeCommand>,
     namespaces: Namespaces,
     rules: HashMap<Arc<str>, Arc<BatchRules>>,
+    log_names: Arc<LogNames>,
     connections: Arc<Connections>,
     cluster: Arc<Cluster>,
     clock: Clock,
@@ -78,6 +82,7 @@ impl Node {
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
         let connections = Arc::new(Connections::new(broker.state()));
         let cluster = Arc::new(Cluster::new(card, broker.clone(), connections.clone(), clock));
+        let log_names = Arc::new(LogNames::new(&logs));
         let event_loop = EventLoop {
             hub: Hub::default(),
             connections: connections.clone(),
@@ -87,7 +92,7 @@ impl Node {
             events,
             clock,
             metrics,
-            logs: Logs::new(broker.clone(), logs, clock),
+            logs: Logs::new(log_names.clone(), broker.clone(), logs, clock),
             wakes: Wakes::default(),
         };
         tokio::spawn(event_loop.run());
@@ -98,6 +103,7 @@ impl Node {
             commands: sender,
             namespaces,
             rules,
+            log_names,
             connections,
             cluster,
             clock,

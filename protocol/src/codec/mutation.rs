@@ -6,68 +6,97 @@ use serde::{Deserialize, de::DeserializeOwned};
 use super::{log_of, tags_of};
 use crate::{Code, Invalidation, LogName, Mutation, Mutations, Operation, Problem, Row};
 
-/// A mutation, or several under `events`.
-#[derive(Deserialize)]
-struct MutationBody {
-    ns: Option<String>,
-    id: Option<String>,
-    entity: Option<String>,
-    key: Option<Key>,
-    op: Option<Operation>,
-    before: Option<Row>,
-    after: Option<Row>,
-    #[serde(default)]
-    tags: Vec<String>,
-    events: Option<Vec<MutationBody>>,
+/// A mutation of which parts may be missing, or several under `events`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct MutationDraft {
+    /// The log.
+    pub ns: Option<String>,
+    /// The mutation's name among those of its publisher.
+    pub id: Option<String>,
+    /// What kind of thing was changed.
+    pub entity: Option<String>,
+    /// Which of that kind.
+    #[serde(deserialize_with = "key")]
+    pub key: Option<String>,
+    /// What was done to it.
+    pub op: Option<Operation>,
+    /// The row as it was.
+    pub before: Option<Row>,
+    /// The row as it is.
+    pub after: Option<Row>,
+    /// Tags beside those of rules.
+    pub tags: Vec<String>,
+    /// Mutations in place of one.
+    pub events: Option<Vec<MutationDraft>>,
 }
 
-/// Reads a mutation, or several that are one event. Unknown fields are ignored.
+impl MutationDraft {
+    /// Reads what is there. Unknown fields are ignored.
+    pub fn read(text: &str) -> Result<MutationDraft, Problem> {
+        read("mutation", text)
+    }
+
+    /// The one mutation, where nothing is missing.
+    pub fn complete(self) -> Result<Mutation, Problem> {
+        let MutationDraft { id, entity, key, op, before, after, tags, events, .. } = self;
+        if events.is_some() {
+            return Err(unclear("`events` stand in no event"));
+        }
+        let needs =
+            |field: &str| unclear(format!("a mutation needs `{field}`: {{\"entity\",\"key\",\"op\"}}"));
+        Ok(Mutation {
+            entity: entity.filter(|entity| !entity.is_empty()).ok_or_else(|| needs("entity"))?,
+            key: key.filter(|key| !key.is_empty()).ok_or_else(|| needs("key"))?,
+            op: op.ok_or_else(|| needs("op"))?,
+            before,
+            after,
+            tags: tags_of(&tags)?,
+            id,
+        })
+    }
+
+    /// Events that stand together go to one log.
+    fn check_log(&self, log: &LogName) -> Result<(), Problem> {
+        match &self.ns {
+            Some(ns) if ns != log.as_str() => Err(unclear(format!(
+                "`ns` is {ns:?}, and that of the request is {log}: events of one request go to one log"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Reads a mutation, or several that are one event.
 pub fn decode_mutations(text: &str) -> Result<Mutations, Problem> {
-    let mut body: MutationBody = read("mutation", text)?;
-    let log = log_of(body.ns.as_deref(), Code::BadRequest)?;
-    let Some(events) = body.events.take() else {
-        return Ok(Mutations { log, events: vec![mutation_of(body)?], id: None });
+    let mut draft = MutationDraft::read(text)?;
+    let Some(events) = draft.events.take() else {
+        return Mutations::of(draft.ns.clone(), vec![draft]);
     };
-    if body.entity.is_some() || body.key.is_some() || body.op.is_some() {
+    if draft.entity.is_some() || draft.key.is_some() || draft.op.is_some() {
         return Err(unclear("a request holds either one mutation or `events`"));
     }
-    if events.is_empty() {
-        return Err(unclear("`events` holds nothing: it needs at least one mutation"));
-    }
-    let of_event = |(index, event): (usize, MutationBody)| {
-        let mutation = check_log(&event, &log).and_then(|()| mutation_of(event));
-        mutation
-            .map_err(|problem| Problem::new(problem.code, format!("events[{index}]: {}", problem.message)))
-    };
-    let events = events.into_iter().enumerate().map(of_event).collect::<Result<_, _>>()?;
-    Ok(Mutations { log, events, id: body.id })
+    Ok(Mutations { id: draft.id, ..Mutations::of(draft.ns, events)? })
 }
 
-/// Events that stand together go to one log.
-fn check_log(event: &MutationBody, log: &LogName) -> Result<(), Problem> {
-    match &event.ns {
-        Some(ns) if ns != log.as_str() => Err(unclear(format!(
-            "`ns` is {ns:?}, and that of the request is {log}: events of one request go to one log"
-        ))),
-        _ => Ok(()),
+impl Mutations {
+    /// One event of a log that holds all of these.
+    pub fn of(ns: Option<String>, drafts: Vec<MutationDraft>) -> Result<Mutations, Problem> {
+        let log = log_of(ns.as_deref(), Code::BadRequest)?;
+        if drafts.is_empty() {
+            return Err(unclear("`events` holds nothing: it needs at least one mutation"));
+        }
+        let is_one = drafts.len() == 1;
+        let of_draft = |(index, draft): (usize, MutationDraft)| {
+            let mutation = draft.check_log(&log).and_then(|()| draft.complete());
+            mutation.map_err(|problem| match is_one {
+                true => problem,
+                false => Problem::new(problem.code, format!("events[{index}]: {}", problem.message)),
+            })
+        };
+        let events = drafts.into_iter().enumerate().map(of_draft).collect::<Result<_, _>>()?;
+        Ok(Mutations { log, events, id: None })
     }
-}
-
-fn mutation_of(body: MutationBody) -> Result<Mutation, Problem> {
-    let MutationBody { id, entity, key, op, before, after, tags, events, .. } = body;
-    if events.is_some() {
-        return Err(unclear("`events` stand in no event"));
-    }
-    let needs = |field: &str| unclear(format!("a mutation needs `{field}`: {{\"entity\",\"key\",\"op\"}}"));
-    Ok(Mutation {
-        entity: entity.filter(|entity| !entity.is_empty()).ok_or_else(|| needs("entity"))?,
-        key: key.map(|Key(key)| key).filter(|key| !key.is_empty()).ok_or_else(|| needs("key"))?,
-        op: op.ok_or_else(|| needs("op"))?,
-        before,
-        after,
-        tags: tags_of(&tags)?,
-        id,
-    })
 }
 
 /// Reads an invalidation: `{"ns"?,"tags":[…]}`.
@@ -96,31 +125,33 @@ fn unclear(message: impl Into<std::borrow::Cow<'static, str>>) -> Problem {
 }
 
 /// A key: a string, or a whole number, which is its digits.
-struct Key(String);
-
-impl<'de> Deserialize<'de> for Key {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Key(String::new()))
-    }
+fn key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    deserializer.deserialize_any(Key)
 }
 
+struct Key;
+
 impl Visitor<'_> for Key {
-    type Value = Key;
+    type Value = Option<String>;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("a string or a whole number of at most 64 bits")
     }
 
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Key, E> {
-        Ok(Key(text.to_owned()))
+    fn visit_unit<E: de::Error>(self) -> Result<Option<String>, E> {
+        Ok(None)
     }
 
-    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Key, E> {
-        Ok(Key(number.to_string()))
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Option<String>, E> {
+        Ok(Some(text.to_owned()))
     }
 
-    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Key, E> {
-        Ok(Key(number.to_string()))
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Option<String>, E> {
+        Ok(Some(number.to_string()))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Option<String>, E> {
+        Ok(Some(number.to_string()))
     }
 }
 
@@ -164,6 +195,7 @@ mod tests {
             (r#"{"events":[{"entity":"a","key":"1","op":"create"},{}]}"#, Code::BadRequest, "events[1]: "),
             (r#"{"events":[{"events":[]}]}"#, Code::BadRequest, "in no event"),
             (r#"{"events":[{"ns":"x","entity":"a","key":"1","op":"create"}]}"#, Code::BadRequest, "one log"),
+            (r#"{"events":[{},{}]}"#, Code::BadRequest, "events[0]: "),
         ] {
             let problem = decode_mutations(text).expect_err(text);
             assert_eq!(problem.code, code, "{text}");

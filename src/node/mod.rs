@@ -6,9 +6,11 @@ mod cluster;
 mod connections;
 mod event_loop;
 mod inquiry;
+mod log_names;
 mod logs;
 mod mailbox;
 mod member;
+mod mutating;
 mod operation;
 mod profile;
 mod wakes;
@@ -37,6 +39,7 @@ use crate::observe::Metrics;
 use cluster::Cluster;
 use connections::Connections;
 use event_loop::{EventLoop, NodeCommand};
+use log_names::LogNames;
 use logs::{LogRules, Logs};
 use wakes::Wakes;
 
@@ -52,6 +55,7 @@ pub struct Node {
     commands: mpsc::Sender<NodeCommand>,
     namespaces: Namespaces,
     rules: HashMap<Arc<str>, Arc<BatchRules>>,
+    log_names: Arc<LogNames>,
     connections: Arc<Connections>,
     cluster: Arc<Cluster>,
     clock: Clock,
@@ -75,6 +79,8 @@ impl Node {
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
         let connections = Arc::new(Connections::new(broker.state()));
         let cluster = Arc::new(Cluster::new(card, broker.clone(), connections.clone(), clock));
+        let log_rules = LogRules::new(config);
+        let log_names = Arc::new(LogNames::new(&log_rules));
         let event_loop = EventLoop {
             hub: Hub::default(),
             connections: connections.clone(),
@@ -84,7 +90,7 @@ impl Node {
             events,
             clock,
             metrics,
-            logs: Logs::new(broker.clone(), LogRules::new(config), clock),
+            logs: Logs::new(log_names.clone(), broker.clone(), log_rules, clock),
             wakes: Wakes::default(),
         };
         tokio::spawn(event_loop.run());
@@ -96,6 +102,7 @@ impl Node {
             commands: sender,
             namespaces,
             rules,
+            log_names,
             connections,
             cluster,
             clock,

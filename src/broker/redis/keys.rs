@@ -20,6 +20,11 @@ impl Keys {
         Keys { prefix: prefix.into() }
     }
 
+    /// What all begin with.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// The hash with the channel's numbering.
     pub(super) fn meta(&self, channel: &Channel) -> Key {
         format!("{}:{{{channel}}}:m", self.prefix).into()

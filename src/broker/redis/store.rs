@@ -49,7 +49,7 @@ pub(super) struct RedisStore {
     pub(super) seed: String,
     epochs: AtomicU64,
     /// `PUBLISH`, or `SPUBLISH` where channels are announced per shard.
-    announce: &'static str,
+    pub(super) announce: &'static str,
 }
 
 impl RedisStore {

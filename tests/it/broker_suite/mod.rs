@@ -1,6 +1,7 @@
 //! What every broker does alike: the same rows over memory and over a real Redis; then what Redis alone goes through.
 
 mod listening;
+mod log_faults;
 mod logs;
 mod numbering;
 mod publishing;

@@ -257,6 +257,26 @@ async fn heard(subject: &mut BrokerSubject) -> Option<Position> {
     }
 }
 
+/// Pauses a replica that has all there is, and has said so: only something new can show that it is gone.
+async fn silence(server: &RedisServer, replica: &RedisServer) {
+    let has_said_so = async || {
+        let wanted = server.info("replication", "master_repl_offset").await;
+        server.info("replication", "slave0").await.contains(&format!("offset={wanted},"))
+    };
+    eventually("a silent replica without a lag", async || {
+        if !has_said_so().await {
+            return None;
+        }
+        replica.pause().await;
+        if has_said_so().await {
+            return Some(());
+        }
+        replica.resume();
+        None
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_primary_whose_replica_is_silent_confirms_nothing() {
     let [server, replica] = pair().await;
@@ -264,8 +284,7 @@ async fn a_primary_whose_replica_is_silent_confirms_nothing() {
     let first = subject.mutate(mutation("a", &["a"], None, Ack::Replicated)).await.expect("it is confirmed");
     let first = first.position.expect("it has a position");
     assert_eq!(subject.confirm("a").await, Ok(first.clone()));
-    replica.pause().await;
-    // The replica has all there was: only something new can prove that it is there.
+    silence(&server, &replica).await;
     let unconfirmed = |at: &Position| BrokerError::ReplicationUnconfirmed(Some(Box::new(at.clone())));
     assert_eq!(subject.confirm("a").await, Err(unconfirmed(&first)));
     let second = subject.mutate(mutation("a", &["b"], Some("k"), Ack::Replicated)).await;

@@ -78,3 +78,11 @@ async fn redis_with_a_replica_keeps_the_contract() {
         subject.publish("replicated", "1", None, Ack::Replicated).await.expect("a replica confirms");
     assert_eq!(published.ack, Ack::Replicated);
 }
+
+#[tokio::test]
+async fn logs_have_positions_where_channels_have_none() {
+    let volatile = "[namespace.default]\nhistory_size = 0\n";
+    let server = RedisServer::start("").await;
+    logs::the_history_of_a_log_folds_into_its_table(&mut BrokerSubject::memory(volatile)).await;
+    logs::the_history_of_a_log_folds_into_its_table(&mut BrokerSubject::redis(&server, volatile).await).await;
+}

@@ -119,6 +119,10 @@ mod tests {
         ];
         let slots = slots.map(|key| ClusterHash::FirstKey.hash(&[key.into()]));
         assert!(slots.iter().all(|slot| *slot == slots[0]), "{slots:?}");
+        let log = LogName::default().channel();
+        let slots = [keys.meta(&log), keys.versions(&log), log.as_str().into()];
+        let slots = slots.map(|key| ClusterHash::FirstKey.hash(&[key.into()]));
+        assert!(slots.iter().all(|slot| *slot == slots[0]), "{slots:?}");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::freshness::Rules;
 use crate::hub::Close;
 use crate::instance::{Instance, sse_sessions, websocket_sessions};
-use crate::node::{EVENTS_MAX, LogRules, Node};
+use crate::node::{EVENTS_MAX, Node};
 use crate::observe::{Health, Metrics, Phase};
 use crate::transport;
 
@@ -181,16 +181,7 @@ async fn build(
     let (events, announced) = mpsc::channel(EVENTS_MAX);
     let broker = broker(&config, BrokerParts { events, clock, card: card.clone() }).await?;
     let broker_name = broker.name();
-    let node = Node::start(
-        card,
-        broker,
-        announced,
-        config.namespaces.clone(),
-        &config.limits,
-        LogRules::new(&config),
-        clock,
-        metrics.clone(),
-    );
+    let node = Node::start(card, broker, announced, &config, clock, metrics.clone());
     let allowed = config.server.allowed_origins.iter().map(|origin| origin.as_str().to_owned());
     Ok(Instance {
         node,

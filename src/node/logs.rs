@@ -31,22 +31,22 @@ const SPREAD_MIN: Duration = Duration::from_millis(20);
 
 /// How logs are held.
 #[derive(Clone, Debug)]
-pub struct LogRules {
+pub(super) struct LogRules {
     /// The most logs beside the default one; more only where they are configured.
-    pub logs_max: usize,
+    pub(super) logs_max: usize,
     /// What each holds.
-    pub logs: config::Logs,
+    pub(super) logs: config::Logs,
     /// The most tags that one session watches in one log.
-    pub tags_max: usize,
+    pub(super) tags_max: usize,
     /// How long what is touched is gathered.
-    pub window: Duration,
+    pub(super) window: Duration,
     /// How clients spread what they read again.
-    pub fresh: FreshConfig,
+    pub(super) fresh: FreshConfig,
 }
 
 impl LogRules {
     /// As the configuration says.
-    pub fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config) -> Self {
         LogRules {
             logs_max: config.limits.logs_max,
             logs: config.logs.clone(),

@@ -17,7 +17,6 @@ mod wakes;
 mod watching;
 
 pub use inquiry::Findings;
-pub use logs::LogRules;
 pub use mailbox::SharedMailbox;
 pub use member::Member;
 pub use profile::Profile;
@@ -34,14 +33,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::broker::{Broker, BrokerEvent, InstanceCard, Peer};
 use crate::clock::Clock;
-use crate::config::{BatchMode, Limits, Namespace, Namespaces};
+use crate::config::{BatchMode, Config, Limits, Namespace, Namespaces};
 use crate::hub::{BatchRules, BrokerState, Close, Hub, Page, PageLimit, Published, SessionId};
 use crate::observe::Metrics;
 use cluster::Cluster;
 use connections::Connections;
 use event_loop::{EventLoop, NodeCommand};
 use log_names::LogNames;
-use logs::Logs;
+use logs::{LogRules, Logs};
 use wakes::Wakes;
 
 /// Commands that wait for the event loop; a connection that finds no room waits.
@@ -73,16 +72,15 @@ impl Node {
         card: Arc<InstanceCard>,
         broker: Arc<dyn Broker>,
         events: mpsc::Receiver<BrokerEvent>,
-        namespaces: Namespaces,
-        limits: &Limits,
-        logs: LogRules,
+        config: &Config,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Arc<Node> {
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
         let connections = Arc::new(Connections::new(broker.state()));
         let cluster = Arc::new(Cluster::new(card, broker.clone(), connections.clone(), clock));
-        let log_names = Arc::new(LogNames::new(&logs));
+        let log_rules = LogRules::new(config);
+        let log_names = Arc::new(LogNames::new(&log_rules));
         let event_loop = EventLoop {
             hub: Hub::default(),
             connections: connections.clone(),
@@ -92,10 +90,11 @@ impl Node {
             events,
             clock,
             metrics,
-            logs: Logs::new(log_names.clone(), broker.clone(), logs, clock),
+            logs: Logs::new(log_names.clone(), broker.clone(), log_rules, clock),
             wakes: Wakes::default(),
         };
         tokio::spawn(event_loop.run());
+        let (namespaces, limits) = (config.namespaces.clone(), &config.limits);
         let rules =
             namespaces.iter().map(|ns| (ns.name.clone(), Arc::new(batch_rules(ns, limits)))).collect();
         Arc::new(Node {

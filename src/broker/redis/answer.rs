@@ -220,6 +220,26 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_is_read_and_garbage_is_refused() {
+        let table = [[0; 8], 7_u64.to_be_bytes()].concat();
+        let read = snapshot(array(&[b"2-a", b"9", b"1-a.5", b"2", &table])).unwrap();
+        assert_eq!((read.position.to_string(), read.lineage.to_string()), ("2-a.9".into(), "1-a.5".into()));
+        assert_eq!(read.table, VersionTable::from_bytes(&table, 2));
+        let empty = snapshot(array(&[b"2-a", b"0", b"", b"2", b""])).unwrap();
+        assert_eq!(empty.table, VersionTable::new(2));
+        for garbage in [
+            array(&[b"2-a", b"9", b"", b"3", &table]),
+            array(&[b"2-a", b"9", b"", b"134217728", b""]),
+            array(&[b"2-a", b"9", b"x", b"2", &table]),
+            array(&[b"2-a", b"x", b"", b"2", &table]),
+            array(&[b"2-a", b"9", b"", b"2"]),
+            Value::Null,
+        ] {
+            assert!(snapshot(garbage).is_err());
+        }
+    }
+
+    #[test]
     fn what_cannot_be_read_ends_a_page_and_is_lost_at_the_beginning_of_one() {
         let kept = entry("12");
         let (mut ended, mut lost) = (Vec::new(), Vec::new());

@@ -153,7 +153,7 @@ impl RedisBroker {
                 continue;
             }
             reached += 1;
-            let fit = checks::check(shard, replicas).await;
+            let fit = checks::check(shard, &store, replicas).await;
             fit.map_err(|reason| RedisRefused::Unfit { url: url.masked(), reason })?;
         }
         // What some primary of a cluster holds can wait until that one is back, or followed by another.

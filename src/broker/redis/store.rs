@@ -49,7 +49,7 @@ pub(super) struct RedisStore {
     pub(super) seed: String,
     epochs: AtomicU64,
     /// `PUBLISH`, or `SPUBLISH` where channels are announced per shard.
-    announce: &'static str,
+    pub(super) announce: &'static str,
 }
 
 impl RedisStore {
@@ -238,4 +238,23 @@ fn number(number: usize) -> Value {
 
 fn millis(duration: Duration) -> Value {
     duration.as_millis().max(1).to_string().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_that_several_tags_touch_is_written_once_and_fits_every_table() {
+        let tags = ["a:b", "a:c", "a:b"].map(|tag| Tag::parse(tag).unwrap());
+        let packed = packed(&tags);
+        let slots: Vec<u32> =
+            packed.chunks_exact(4).map(|slot| u32::from_be_bytes(slot.try_into().unwrap())).collect();
+        assert_eq!(slots.len(), 6, "two tags, what is below each, below `a` and below the root");
+        for table in [1 << 10, 1 << 20] {
+            let low: BTreeSet<u32> = slots.iter().map(|slot| slot % table as u32).collect();
+            let touched = tags.iter().flat_map(|tag| slots_touched(tag, table));
+            assert_eq!(low, touched.collect());
+        }
+    }
 }

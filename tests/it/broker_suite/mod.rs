@@ -1,6 +1,7 @@
 //! What every broker does alike: the same rows over memory and over a real Redis; then what Redis alone goes through.
 
 mod listening;
+mod log_faults;
 mod logs;
 mod numbering;
 mod publishing;
@@ -76,4 +77,12 @@ async fn redis_with_a_replica_keeps_the_contract() {
     let published =
         subject.publish("replicated", "1", None, Ack::Replicated).await.expect("a replica confirms");
     assert_eq!(published.ack, Ack::Replicated);
+}
+
+#[tokio::test]
+async fn logs_have_positions_where_channels_have_none() {
+    let volatile = "[namespace.default]\nhistory_size = 0\n";
+    let server = RedisServer::start("").await;
+    logs::the_history_of_a_log_folds_into_its_table(&mut BrokerSubject::memory(volatile)).await;
+    logs::the_history_of_a_log_folds_into_its_table(&mut BrokerSubject::redis(&server, volatile).await).await;
 }

@@ -13,7 +13,7 @@ use tidings::clock::Clock;
 use tidings::config::Config;
 use tidings::freshness::Snapshot;
 use tidings::hub::{BrokerState, Mail, Page, PageLimit, Published};
-use tidings::node::{EVENTS_MAX, Findings, LogRules, Member, Node, Profile, SharedMailbox};
+use tidings::node::{EVENTS_MAX, Findings, Member, Node, Profile, SharedMailbox};
 use tidings::observe::Metrics;
 use tidings_protocol::{
     Channel, CloseCode, ClusterAsk, ClusterMessage, Code, LogName, MutateCommand, Position, PresenceMember,
@@ -169,16 +169,7 @@ impl Cluster {
             let memory = MemoryBroker::start(limits, Retentions::new(&config), events, clock, card.clone());
             let broker = Broking { bus: bus.clone(), clock, down: down.clone(), memory };
             let metrics = Arc::new(Metrics::new());
-            Node::start(
-                card,
-                Arc::new(broker),
-                receiver,
-                config.namespaces.clone(),
-                &config.limits,
-                LogRules::new(&config),
-                clock,
-                metrics,
-            )
+            Node::start(card, Arc::new(broker), receiver, &config, clock, metrics)
         });
         Cluster { nodes: nodes.collect(), bus: bus.clone(), down }
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tidings::broker::{
-    Broker, BrokerError, BrokerEvent, InstanceCard, MemoryBroker, RedisBroker, StoreLimits,
+    Broker, BrokerError, BrokerEvent, InstanceCard, MemoryBroker, RedisBroker, Retentions, StoreLimits,
 };
 use tidings::clock::Clock;
 use tidings::config::Config;
@@ -128,9 +128,9 @@ fn memory(config: &Config, start: u32) -> (Arc<dyn Broker>, mpsc::Receiver<Broke
         key_age: config.limits.idempotency_window,
     };
     let (sender, events) = mpsc::channel(EVENTS_MAX);
-    let namespaces = config.namespaces.clone();
+    let retentions = Retentions::new(config);
     let card = Arc::new(InstanceCard::new(&format!("start{start}"), String::new(), 0));
-    let broker = MemoryBroker::start(limits, namespaces, sender, Clock::start(), card);
+    let broker = MemoryBroker::start(limits, retentions, sender, Clock::start(), card);
     (Arc::new(broker), events)
 }
 

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all, ready};
-use tidings::broker::{Broker, BrokerError, BrokerEvent, InstanceCard, MemoryBroker, Peer, StoreLimits};
+use tidings::broker::{
+    Broker, BrokerError, BrokerEvent, InstanceCard, MemoryBroker, Peer, Retentions, StoreLimits,
+};
 use tidings::clock::Clock;
 use tidings::config::Config;
 use tidings::freshness::Snapshot;
@@ -164,18 +166,10 @@ impl Cluster {
         let nodes = bus.0.iter().zip(receivers).map(|(stop, receiver)| {
             let (card, events) = (stop.card.clone(), stop.events.clone());
             let limits = StoreLimits { channels_max: 1, bytes_max: 1, keys_max: 1, key_age: Duration::ZERO };
-            let memory = MemoryBroker::start(limits, config.namespaces.clone(), events, clock, card.clone());
+            let memory = MemoryBroker::start(limits, Retentions::new(&config), events, clock, card.clone());
             let broker = Broking { bus: bus.clone(), clock, down: down.clone(), memory };
             let metrics = Arc::new(Metrics::new());
-            Node::start(
-                card,
-                Arc::new(broker),
-                receiver,
-                config.namespaces.clone(),
-                &config.limits,
-                clock,
-                metrics,
-            )
+            Node::start(card, Arc::new(broker), receiver, &config, clock, metrics)
         });
         Cluster { nodes: nodes.collect(), bus: bus.clone(), down }
     }

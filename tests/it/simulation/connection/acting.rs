@@ -63,6 +63,12 @@ impl Acting {
             Action::Read { .. } | Action::Resume { .. } => &[Step::Read],
             Action::Publish(_) => &[Step::Publish],
             Action::Members { .. } => unreachable!("no client asks who is there"),
+            Action::Watch { .. }
+            | Action::Unwatch { .. }
+            | Action::Narrow { .. }
+            | Action::Confirm { .. } => {
+                unreachable!("no client watches tags")
+            }
         };
         let steps = steps.iter().copied().collect();
         Acting { steps, action, until: None, read: None, published: None }
@@ -125,6 +131,12 @@ impl Acting {
                 Answer::Read(page.and_then(|page| page.ok_or_else(|| Code::HistoryDisabled.into())))
             }
             Action::Members { .. } => unreachable!("no client asks who is there"),
+            Action::Watch { .. }
+            | Action::Unwatch { .. }
+            | Action::Narrow { .. }
+            | Action::Confirm { .. } => {
+                unreachable!("no client watches tags")
+            }
             Action::Publish(_) => {
                 let published = self.published.expect("a publish publishes");
                 Answer::Published(published.map_err(Problem::from))

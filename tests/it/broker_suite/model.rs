@@ -83,7 +83,7 @@ impl Subject for ModelSubject {
     }
 
     async fn resume_log(&mut self, log: &str, since: &Position) -> Page {
-        let channel = self.log(log).channel();
+        let channel = self.log(log);
         let page = self.alone.resume(&channel, Some(since), ALL).expect("history can be read");
         page.expect("it has positions")
     }

@@ -47,9 +47,14 @@ export class Connection {
   #opening = 0;
   /** One timer is enough: the next attempt, the answer's deadline, or the next probe. */
   #timer;
+  /** A probe was sent, and nothing came since. */
+  #probing = false;
   #stopped = false;
 
-  /** `on` has `up(hello)`, `down()`, `frame(frame)`, `phase()`, and `error(error)`; `options` are those of `tidings()`. */
+  /**
+   * `on` has `up(hello)`, `down()`, `frame(frame)`, `phase()`, `error(error)`, and `ping()`, which gives the `c` of each probe;
+   * `options` are those of `tidings()`.
+   */
   constructor(url, options, on) {
     this.#url = url;
     this.#options = options;
@@ -125,7 +130,7 @@ export class Connection {
       return this.#lost();
     }
     if (frame.hello) this.#greeted(frame.hello);
-    if (this.phase === 'up') this.#wait(this.hello.ping_interval_ms ?? 25_000, () => this.#probe());
+    else if (this.phase === 'up') this.#heard();
     if (frame.disconnect) this.#dismissed(frame.disconnect);
     else if (!frame.hello) this.#on.frame(frame);
   }
@@ -135,13 +140,22 @@ export class Connection {
     if (this.phase === 'up') return;
     this.#upSince = this.#options.timers.now();
     this.phase = 'up';
+    this.#heard();
     this.#on.up(hello);
     this.#on.phase();
   }
 
+  #heard() {
+    this.#probing = false;
+    this.#wait(this.hello.ping_interval_ms ?? 25_000, () => this.#probe());
+  }
+
   /** A browser cannot see the server's pings, so silence is broken by a question of its own. */
   #probe() {
-    this.send(JSON.stringify({ ping: { c: Math.floor(this.#options.timers.now()) } }));
+    this.send(JSON.stringify({ ping: { c: this.#on.ping() } }));
+    // However often is asked, the first question sets the deadline.
+    if (this.#probing) return;
+    this.#probing = true;
     this.#wait(ANSWER_MS, () => this.#lost());
   }
 
@@ -184,6 +198,7 @@ export class Connection {
     const wasUp = this.phase === 'up';
     this.#options.timers.clearTimeout(this.#timer);
     this.#opening++;
+    this.#probing = false;
     this.#socket = null;
     this.phase = 'offline';
     if (socket) {

@@ -2,13 +2,15 @@
  * The tidings client: subscribes to channels, keeps their positions, reconnects and resumes, and never hides a gap.
  *
  * It joins the parts: `connection.js` (socket, token, backoff), `continuity.js` (a machine for each channel),
- * `requests.js` (replies), `stream.js` (async iteration), `presence.js` (who is there).
+ * `requests.js` (replies), `stream.js` (async iteration), `presence.js` (who is there), `logs.js` and `cache.js` (what is fresh).
  */
+import { Cache } from './cache.js';
 import { Connection } from './connection.js';
 import { Continuity } from './continuity.js';
 import { encodeData, messageFrom } from './data.js';
 import { backoff } from './backoff.js';
 import { TidingsError } from './errors.js';
+import { Logs } from './logs.js';
 import { positionFrom } from './position.js';
 import { Presence } from './presence.js';
 import { Requests } from './requests.js';
@@ -19,6 +21,7 @@ export { TidingsError };
 /** Wrapped, because a browser's timers refuse to be called as methods of another object. */
 const TIMERS = {
   now: () => Date.now(),
+  monotonic: () => performance.now(),
   setTimeout: (then, ms) => setTimeout(then, ms),
   clearTimeout: (timer) => clearTimeout(timer),
 };
@@ -34,6 +37,9 @@ class Tidings extends EventTarget {
   #requests;
   /** name → {name, continuity, listeners, hears, pending, attempt, timer}; `hears`: of who comes and goes */
   #channels = new Map();
+  #logs;
+  /** ns → Cache */
+  #caches = new Map();
   #degraded = new Set();
   #state;
   #ended = new AbortController();
@@ -46,13 +52,15 @@ class Tidings extends EventTarget {
     this.#options = { WebSocket, window, timers: TIMERS, random: Math.random, ...options };
     if (!this.#options.WebSocket) throw new TypeError('there is no WebSocket here; give one as options.WebSocket');
     this.#connection = new Connection(endpoint(url), this.#options, {
-      up: () => this.#up(),
+      up: (hello) => this.#up(hello),
       down: () => this.#down(),
       frame: (frame) => this.#handle(frame),
       phase: () => this.#refreshState(),
       error: (error) => this.#report(error),
+      ping: () => this.#logs.ping(),
     });
     this.#requests = new Requests(this.#connection, this.#options.timers);
+    this.#logs = new Logs(this.#connection, this.#requests, this.#options);
     this.#connection.open();
     this.#watchWindow();
   }
@@ -119,6 +127,17 @@ class Tidings extends EventTarget {
     return this.#channels.get(channel)?.continuity.position ?? null;
   }
 
+  /**
+   * The cache of what depends on the mutation log `ns`; the same one whenever it is asked for. `options` count for the first
+   * time.
+   */
+  cache({ ns = 'default', ...options } = {}) {
+    if (this.#ended.signal.aborted) throw closedError();
+    const cache = this.#caches.get(ns) ?? this.#openCache(ns, options);
+    this.#caches.set(ns, cache);
+    return cache;
+  }
+
   /** Connects anew at once: drops the socket, or cuts the wait for the next one short. */
   reconnect() {
     this.#connection.open();
@@ -128,8 +147,14 @@ class Tidings extends EventTarget {
   close() {
     this.#ended.abort();
     for (const channel of [...this.#channels.values()]) this.#end(channel);
+    this.#logs.close();
     this.#connection.close();
     this.#requests.close('the client was closed');
+  }
+
+  #openCache(ns, options) {
+    const callbacks = { call: (fn, argument) => this.#call(fn, argument), report: (error) => this.#report(error) };
+    return new Cache(this.#logs.open(ns), { ...this.#options, ...callbacks, ...options });
   }
 
   async #ask(command) {
@@ -190,14 +215,16 @@ class Tidings extends EventTarget {
     return this.#channels.get(channel.name) === channel;
   }
 
-  #up() {
+  #up(hello) {
     for (const channel of [...this.#channels.values()]) this.#carryOut(channel, channel.continuity.connected());
     this.#requests.up();
+    this.#logs.up(hello);
   }
 
   #down() {
     this.#degraded.clear();
     this.#requests.down();
+    this.#logs.down();
     for (const channel of [...this.#channels.values()]) {
       this.#options.timers.clearTimeout(channel.timer);
       this.#carryOut(channel, channel.continuity.disconnected());
@@ -206,6 +233,7 @@ class Tidings extends EventTarget {
 
   #handle(frame) {
     if (frame.id !== undefined && this.#requests.settle(frame)) return;
+    if (this.#logs.handle(frame)) return;
     const body = frame.batch ?? frame.gap ?? frame.continued ?? frame.unsubscribed;
     const channel = this.#channels.get(body?.channel);
     if (channel && frame.id === undefined) this.#carryOut(channel, channel.continuity.handle(frame));
@@ -305,10 +333,12 @@ class Tidings extends EventTarget {
 
   #watchWindow() {
     const { window } = this.#options;
-    const { signal } = this.#ended;
-    window?.addEventListener('online', () => this.#connection.check(), { signal });
+    const on = (type, then) => window?.addEventListener(type, then, { signal: this.#ended.signal, capture: true });
+    on('online', () => this.#connection.check());
     // A page that comes back from the back/forward cache has lost its socket without being told.
-    window?.addEventListener('pageshow', (event) => event.persisted && this.#connection.open(), { signal });
+    on('pageshow', (event) => event.persisted && this.#connection.open());
+    // One that was frozen or hidden may have slept through its leases.
+    for (const type of ['online', 'pageshow', 'resume', 'visibilitychange']) on(type, () => this.#logs.wake());
   }
 }
 

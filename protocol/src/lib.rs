@@ -10,6 +10,7 @@ mod command;
 mod continuity;
 mod frame;
 mod inquiry;
+mod ledger;
 mod mutation;
 mod position;
 mod presence;
@@ -32,6 +33,7 @@ pub use frame::{
     UnsubscribedFrame,
 };
 pub use inquiry::{ClusterAnswer, ClusterAsk, ConnectionInfo, Transport, Which};
+pub use ledger::{Effect, Freshness, LeaseClock, Ledger, Stored, Watch};
 pub use mutation::{
     Invalidation, MutateCommand, Mutation, Mutations, Operation, Row, decode_tags, encode_tags,
 };

@@ -8,8 +8,8 @@ import { gzipSync } from 'node:zlib';
 import { BUNDLE, bundle } from '../build.js';
 import * as sources from '../tidings.js';
 
-/** The promise of the README: the whole client in 6 kB. */
-const GZIPPED_BYTES_MAX = 6144;
+/** The promise of the README: the whole client with its cache in 12 kB. */
+const GZIPPED_BYTES_MAX = 12_288;
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 

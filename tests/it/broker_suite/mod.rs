@@ -1,16 +1,34 @@
-//! What every broker does alike: the same rows over memory and over a real Redis; then what Redis alone goes through.
+//! What every broker does alike: the same rows over memory, over a real Redis, and over the simulation's model of one, so
+//! that the model cannot lie; then what Redis goes through, a real one and the model alike.
+//!
+//! Rows beside those of all, and where they apply:
+//!
+//! | row | memory | Redis | with a replica | model |
+//! |---|---|---|---|---|
+//! | `replicated_is_refused` | yes | yes | no: it is done | yes |
+//! | `nobody_listens_in_the_end` | no: it announces everything | yes | as without | yes |
+//! | "replicated" is answered | no: it is refused | no: it is refused | yes | no: its replica confirms nothing |
+//! | a failover, a restart | no: it has neither | yes | yes | yes |
+//! | a primary is demoted | no: it is none | yes | as without | no: none of its servers is a replica for a while |
 
 mod listening;
 mod log_faults;
 mod logs;
+mod model;
 mod numbering;
 mod publishing;
 mod reading;
+mod scene;
 mod subject;
 
+use std::panic::AssertUnwindSafe;
+
+use futures::FutureExt;
 use tidings_protocol::Ack;
 
+use crate::simulation::Bug;
 use crate::support::RedisServer;
+use model::ModelSubject;
 use subject::{BrokerSubject, Subject};
 
 /// The namespaces that the rows use: a channel called `few:a` keeps three publications.
@@ -24,6 +42,9 @@ history_age = \"300ms\"
 [namespace.volatile]
 history_size = 0
 ";
+
+/// Some defects of the model show themselves by chance.
+const SEEDS_MAX: u64 = 20;
 
 /// All rows, on channels of their own.
 async fn all_rows(subject: &mut impl Subject) {
@@ -64,7 +85,31 @@ async fn redis_keeps_the_contract() {
     all_rows(&mut subject).await;
     publishing::replicated_is_refused(&mut subject).await;
     logs::replicated_mutations_are_refused(&mut subject).await;
-    listening::nobody_listens_in_the_end(&mut subject, &server).await;
+    listening::nobody_listens_in_the_end(&mut subject).await;
+}
+
+#[tokio::test]
+async fn the_model_of_redis_keeps_the_contract() {
+    let mut subject = ModelSubject::new(NAMESPACES);
+    all_rows(&mut subject).await;
+    publishing::replicated_is_refused(&mut subject).await;
+    logs::replicated_mutations_are_refused(&mut subject).await;
+    listening::nobody_listens_in_the_end(&mut subject).await;
+}
+
+#[tokio::test]
+async fn a_model_that_lies_is_found_out() {
+    for bug in [Bug::DuplicateOnRetry, Bug::EpochForgotten, Bug::AckBeforeStore, Bug::OffsetReused] {
+        let mut seed = 0;
+        loop {
+            let mut subject = ModelSubject::with_bug(NAMESPACES, seed, Some(bug));
+            if AssertUnwindSafe(all_rows(&mut subject)).catch_unwind().await.is_err() {
+                break;
+            }
+            seed += 1;
+            assert!(seed < SEEDS_MAX, "no row sees {bug:?}");
+        }
+    }
 }
 
 #[tokio::test]

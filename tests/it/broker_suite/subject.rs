@@ -67,6 +67,9 @@ pub(super) trait Subject {
     /// The channels that hold something, and where they stand.
     async fn channels(&mut self) -> BTreeMap<String, Position>;
 
+    /// The channels that are announced here, where not simply all are.
+    async fn announced(&mut self) -> Vec<String>;
+
     /// Loses all that is stored.
     async fn forget_everything(&mut self);
 
@@ -138,6 +141,18 @@ pub(super) fn named(channel: &str) -> Channel {
     Channel::parse(channel).expect("it is a channel's name")
 }
 
+/// The publish of a text.
+pub(super) fn command(channel: &str, text: &str, key: Option<&str>, ack: Ack) -> PublishCommand {
+    PublishCommand {
+        channel: named(channel),
+        payload: Payload::text(text.as_bytes()).expect("it is text"),
+        key: None,
+        id: None,
+        idempotency_key: key.map(Into::into),
+        ack,
+    }
+}
+
 impl Subject for BrokerSubject {
     async fn publish(
         &mut self,
@@ -146,15 +161,8 @@ impl Subject for BrokerSubject {
         key: Option<&str>,
         ack: Ack,
     ) -> Result<Published, BrokerError> {
-        let command = PublishCommand {
-            channel: named(channel),
-            payload: Payload::text(text.as_bytes()).expect("it is text"),
-            key: None,
-            id: None,
-            idempotency_key: key.map(Into::into),
-            ack,
-        };
-        within("an answer to a publish", self.broker.publish(command)).await
+        let answer = self.broker.publish(command(channel, text, key, ack));
+        within("an answer to a publish", answer).await
     }
 
     async fn history(&mut self, channel: &str, since: Option<&Position>, limit: PageLimit) -> Option<Page> {
@@ -207,6 +215,16 @@ impl Subject for BrokerSubject {
     async fn channels(&mut self) -> BTreeMap<String, Position> {
         let channels = within("a list", self.broker.channels(1_000)).await.expect("channels can be listed");
         channels.into_iter().map(|(channel, head)| (channel.to_string(), head)).collect()
+    }
+
+    async fn announced(&mut self) -> Vec<String> {
+        let Forget::Flush(server) = self.forget else { panic!("memory announces everything") };
+        let reply = Reply::ask(server, &["PUBSUB", "CHANNELS", "*{*"]).await.expect("it answers");
+        let name = |reply: &Reply| {
+            let name = reply.text().strip_prefix("tidings:{").and_then(|rest| rest.strip_suffix('}'));
+            name.expect("it is the name of a channel").to_owned()
+        };
+        reply.list().iter().map(name).collect()
     }
 
     async fn forget_everything(&mut self) {

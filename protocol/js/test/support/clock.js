@@ -1,10 +1,19 @@
 /** Time that a test moves by hand, in the shape of the client's `timers`. */
 export class Clock {
   #now = 0;
+  /** How long the machine slept: the wall clock went on, timers and the monotonic clock stood still. */
+  #slept = 0;
   #nextTimer = 1;
   #timers = new Map();
 
-  now = () => this.#now;
+  now = () => this.#now + this.#slept;
+
+  monotonic = () => this.#now;
+
+  /** The machine sleeps for `ms`. */
+  sleep(ms) {
+    this.#slept += ms;
+  }
 
   setTimeout = (then, ms = 0) => {
     this.#timers.set(this.#nextTimer, { at: this.#now + ms, then });
@@ -44,5 +53,5 @@ export class Clock {
 
 /** Everything that promises can do without time passing. */
 export async function settle() {
-  for (let i = 0; i < 8; i++) await Promise.resolve();
+  for (let i = 0; i < 40; i++) await Promise.resolve();
 }

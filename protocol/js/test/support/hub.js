@@ -1,8 +1,11 @@
 /**
- * A model of the server: channels with history and lineage, and sessions that resume from them.
+ * A model of the server: channels with history and lineage, mutation logs, and sessions that resume from them and watch.
  *
  * Without sockets and without time, so that tests can put either around it, and any fault in between.
  */
+import { overlap } from '../../tag.js';
+import { MutationLog } from './mutations.js';
+
 const HELLO = {
   ping_interval_ms: 25_000,
   timeout_ms: 60_000,
@@ -13,12 +16,37 @@ const HELLO = {
 
 export class Hub {
   channels = new Map();
+  logs = new Map();
   sessions = new Set();
   #nextSession = 1;
 
   /** `historySize` publications are kept, `page` fit in a frame; channels that start with `volatile` keep none. */
   constructor({ historySize = 1000, page = 100, now = () => Date.now() } = {}) {
     Object.assign(this, { historySize, page, now });
+  }
+
+  /** The mutation log of this name. */
+  log(name = 'default') {
+    if (!this.logs.has(name)) this.logs.set(name, new MutationLog(name));
+    return this.logs.get(name);
+  }
+
+  /** A mutation touches `tags`: gives its position. */
+  mutate(tags, name) {
+    const log = this.log(name);
+    const position = log.append(tags);
+    for (const session of this.sessions) session.invalidate(log, tags, position);
+    return position;
+  }
+
+  /** A log goes on in a new epoch, without its last `lost` mutations: those are told again, under new numbers. */
+  forkLog(lost, name) {
+    const log = this.log(name);
+    const { from, position, gone } = log.fork(lost);
+    for (const { watches, send } of this.sessions) {
+      if (watches.has(log.name)) send({ continued: { ns: log.name, from, position } });
+    }
+    for (const tags of gone) this.mutate(tags, name);
   }
 
   channel(name) {
@@ -134,6 +162,8 @@ class Session {
   subscriptions = new Map();
   /** Channels of which it hears who comes and goes. */
   hears = new Set();
+  /** log → its tags that are watched; tags that begin with `secret` may not be. */
+  watches = new Map();
 
   constructor(hub, send, name) {
     Object.assign(this, { hub, send, name, member: { user: '', session: name, since: hub.now() } });
@@ -156,7 +186,40 @@ class Session {
   }
 
   ping({ c }) {
-    return { pong: { c } };
+    const confirmed = [...this.watches.keys()].map((name) => {
+      const log = this.hub.log(name);
+      return { at: { ns: log.ns, position: log.position, c } };
+    });
+    return [{ pong: { c } }, ...(this.silent ? [] : confirmed)];
+  }
+
+  watch({ ns, groups }) {
+    const log = this.hub.log(ns);
+    const watched = this.watches.get(log.name) ?? new Set();
+    this.watches.set(log.name, watched);
+    const isReplaced = (tag) => this.escalates && tag.startsWith('list:');
+    const answer = { ns: log.ns, at: log.position, stale: [], denied: [], escalated: [] };
+    for (const { since, tags } of groups) {
+      for (const tag of tags) {
+        if (tag.startsWith('secret')) answer.denied.push(tag);
+        else watched.add(isReplaced(tag) ? 'list:*' : tag);
+        if (isReplaced(tag)) answer.escalated = ['list:*'];
+        if (since && log.isTouched(tag, since)) answer.stale.push(tag);
+      }
+    }
+    return { watched: answer };
+  }
+
+  unwatch({ ns, tags }) {
+    for (const tag of tags) this.watches.get(this.hub.log(ns).name)?.delete(tag);
+    return { unwatched: {} };
+  }
+
+  invalidate(log, tags, at) {
+    const touched = [...(this.watches.get(log.name) ?? [])].filter((tag) => tags.some((other) => overlap(tag, other)));
+    if (!touched.length) return;
+    const { spreadMs } = this.hub;
+    this.send({ invalidated: { ns: log.ns, at, tags: Object.fromEntries(touched.map((tag) => [tag, at.offset])), spread_ms: spreadMs } });
   }
 
   subscribe({ channel: name, since, presence }) {

@@ -82,7 +82,7 @@ class Socket {
 
   /** Latency varies, order does not. */
   #later(then) {
-    const now = this.#clock.now();
+    const now = this.#clock.monotonic();
     this.#arrives = Math.max(this.#arrives, now + this.#network.latency());
     this.#clock.setTimeout(then, this.#arrives - now);
   }

@@ -1,0 +1,46 @@
+/** How long a client may serve what it holds without asking, on its own clock. */
+
+/** Pings that may be unanswered; three are sent in a lease, so older ones could renew nothing. */
+const PINGS_MAX = 16;
+
+/**
+ * A clock for leases, made of two clocks that may each stand still: the monotonic one while the machine sleeps, the wall
+ * clock while somebody sets it back. It never goes back, and advances by whatever is more, so no lease outlives a sleep.
+ */
+export class LeaseClock {
+  #seen = null;
+  #now = 0;
+
+  /** The time in whole ms, given what the two clocks say, in ms since whenever. */
+  read(monotonic, wall) {
+    const [monotonicBefore, wallBefore] = this.#seen ?? [monotonic, wall];
+    this.#seen = [monotonic, wall];
+    this.#now += Math.max(monotonic - monotonicBefore, wall - wallBefore, 0);
+    return Math.floor(this.#now);
+  }
+}
+
+/** The lease of one log on one connection, which lasts `duration` ms from each ping that is echoed. */
+export class Lease {
+  /** When it ends; 0 where there is none. */
+  until = 0;
+  #duration;
+  /** The `c` of pings that were not echoed yet, ascending. */
+  #pings = [];
+
+  constructor(duration = 0) {
+    this.#duration = duration;
+  }
+
+  pinged(c) {
+    this.#pings.push(c);
+    if (this.#pings.length > PINGS_MAX) this.#pings.shift();
+  }
+
+  /** The server confirmed where the log stands after this ping arrived. What was never sent renews nothing. */
+  echoed(c) {
+    if (!this.#pings.includes(c)) return;
+    this.until = Math.max(this.until, c + this.#duration);
+    this.#pings = this.#pings.filter((ping) => ping > c);
+  }
+}

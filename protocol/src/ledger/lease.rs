@@ -1,0 +1,64 @@
+//! How long a client may serve what it holds without asking, on its own clock (R62, R63).
+
+use std::collections::BTreeSet;
+
+/// Pings that may be unanswered; three are sent in a lease, so older ones could renew nothing.
+const PINGS_MAX: usize = 16;
+
+/// A client's clock for leases, made of two clocks that may each stand still: the monotonic one while the machine sleeps,
+/// the wall clock while somebody sets it back.
+///
+/// It never goes back, and advances by whatever is more. So no lease outlives a sleep.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LeaseClock {
+    seen: Option<(u64, u64)>,
+    now: u64,
+}
+
+impl LeaseClock {
+    /// The time in milliseconds, given what the two clocks say now, in milliseconds since whenever.
+    pub fn read(&mut self, monotonic: u64, wall: u64) -> u64 {
+        let (monotonic_before, wall_before) =
+            self.seen.replace((monotonic, wall)).unwrap_or((monotonic, wall));
+        let monotonic_passed = monotonic.saturating_sub(monotonic_before);
+        self.now += monotonic_passed.max(wall.saturating_sub(wall_before));
+        self.now
+    }
+}
+
+/// The lease of one log on one connection.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lease {
+    duration: u64,
+    until: u64,
+    /// The `c` of pings of this connection that were not echoed yet.
+    pings: BTreeSet<u64>,
+}
+
+impl Lease {
+    /// No lease yet, on a new connection whose leases last so many milliseconds.
+    pub(super) fn new(duration: u64) -> Lease {
+        Lease { duration, ..Lease::default() }
+    }
+
+    /// A ping was sent.
+    pub(super) fn pinged(&mut self, c: u64) {
+        self.pings.insert(c);
+        if self.pings.len() > PINGS_MAX {
+            self.pings.pop_first();
+        }
+    }
+
+    /// The server confirmed where the log stands after this ping arrived. What was never sent renews nothing.
+    pub(super) fn echoed(&mut self, c: u64) {
+        if self.pings.contains(&c) {
+            self.until = self.until.max(c + self.duration);
+            self.pings = self.pings.split_off(&(c + 1));
+        }
+    }
+
+    /// When it ends, on the client's clock; 0 where there is none.
+    pub(super) fn until(&self) -> u64 {
+        self.until
+    }
+}

@@ -1,0 +1,256 @@
+//! What the frames of a log do to the books.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, HashSet};
+
+use super::watch::{Watch, commands};
+use super::{Effect, Entry, Ledger};
+use crate::{
+    AtFrame, ContinuedFrame, INTEGER_MAX, InvalidatedFrame, Offset, Position, ResetFrame, ResetReason,
+    ResetScope, Tag, WatchGroup, WatchedFrame,
+};
+
+impl<K: Ord + Clone> Ledger<K> {
+    /// The answer to the watch of this number.
+    pub fn watched(&mut self, id: u64, frame: &WatchedFrame) {
+        if !self.asked.contains_key(&id) {
+            return;
+        }
+        // What is asked already is not asked again, should this be another epoch.
+        self.enter(&frame.at);
+        let groups = self.asked.remove(&id).unwrap_or_default();
+        self.escalated.extend(frame.escalated.iter().cloned());
+        let denied: BTreeSet<&Tag> = frame.denied.iter().collect();
+        let stale: BTreeSet<&Tag> = frame.stale.iter().collect();
+        let is_subtree = |tag: &&Tag| self.escalated.contains(*tag);
+        let subtrees: Vec<&Tag> = frame.stale.iter().filter(is_subtree).collect();
+        let is_stale = |tag: &Tag| stale.contains(tag) || subtrees.iter().any(|subtree| subtree.covers(tag));
+        for group in groups {
+            let since = group.since.as_ref().unwrap_or(&frame.at);
+            for tag in &group.tags {
+                match (denied.contains(tag), is_stale(tag)) {
+                    (true, _) => self.deny(tag),
+                    (false, true) => self.found_stale(tag, since, frame.at.offset),
+                    (false, false) => self.found_clean(tag, since, &frame.at),
+                }
+            }
+        }
+    }
+
+    /// The server refused the watch of this number for good: its tags are not watched on this connection.
+    pub fn refused(&mut self, id: u64) {
+        for group in self.asked.remove(&id).unwrap_or_default() {
+            group.tags.iter().for_each(|tag| self.deny(tag));
+        }
+    }
+
+    /// Watched tags were touched.
+    pub fn invalidated(&mut self, frame: &InvalidatedFrame) {
+        self.enter(&frame.at);
+        for (tag, version) in &frame.tags {
+            let position = frame.at.epoch.at(*version);
+            for held in self.named(tag) {
+                self.touch(&held, &position);
+            }
+        }
+        self.echoed(frame.c);
+    }
+
+    /// The server said where the log stands.
+    pub fn at(&mut self, frame: &AtFrame) {
+        self.enter(&frame.position);
+        self.echoed(frame.c);
+    }
+
+    /// What is held may be stale, for all that the server knows, or is not to be shown any more.
+    pub fn reset(&mut self, frame: &ResetFrame) {
+        let (tags, is_all): (Vec<Tag>, bool) = match &frame.scope {
+            ResetScope::All => (self.held.matching(|_| true), true),
+            ResetScope::Tags(tags) => (tags.iter().flat_map(|tag| self.named(tag)).collect(), false),
+        };
+        let concerns = |entry: &Entry| is_all || tags.iter().any(|tag| entry.tags.contains(tag));
+        let entries = self.entries.iter().filter(|(_, entry)| concerns(entry));
+        let keys: Vec<K> = entries.map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            match frame.reason {
+                ResetReason::Auth => {
+                    self.forget(&key);
+                    self.effects.push(Effect::Forget(key));
+                }
+                ResetReason::Epoch | ResetReason::Admin | ResetReason::Limit => self.spoil(&key),
+            }
+        }
+        self.enter(&frame.at);
+        let floor = if is_all { frame.at.offset } else { Offset(0) };
+        self.floor = self.floor.max(floor);
+        if let ResetScope::Tags(tags) = &frame.scope {
+            tags.iter().for_each(|tag| self.remember(&frame.at, tag.clone()));
+        }
+        for tag in &tags {
+            if let Some(knowledge) = self.held.get_mut(tag) {
+                // It may be watched no more: who reads it again asks again.
+                (knowledge.version, knowledge.covered) = (knowledge.version.max(Some(frame.at.offset)), None);
+            }
+        }
+    }
+
+    /// The log goes on in another epoch.
+    pub fn continued(&mut self, frame: &ContinuedFrame) {
+        let is_rename = self.numbering.learn(frame);
+        if !is_rename || self.numbering.epoch() != Some(&frame.from.epoch) {
+            return self.enter(&frame.position);
+        }
+        let shared = frame.from.offset;
+        for knowledge in self.held.values_mut() {
+            knowledge.covered = knowledge.covered.map(|covered| covered.min(shared));
+        }
+        // What was said above the fork is said again in the new epoch, above the fork.
+        self.turn_to(&frame.position, |offset| offset.min(shared.next()));
+    }
+
+    /// A position was told: of the present epoch, or of one that nobody announced.
+    fn enter(&mut self, position: &Position) {
+        if self.numbering.epoch() == Some(&position.epoch) {
+            self.horizon = self.horizon.max(position.offset);
+            return;
+        }
+        self.held.values_mut().for_each(|knowledge| knowledge.covered = None);
+        // What was touched before was touched before this, whatever it is called now.
+        self.turn_to(position, |_| position.offset);
+    }
+
+    /// Another epoch begins, in which what was touched has the offsets that `renumber` gives. What was known as of a position
+    /// that means nothing in it is to be proven anew.
+    fn turn_to(&mut self, position: &Position, renumber: impl Fn(Offset) -> Offset) {
+        if self.floor > Offset(0) {
+            self.floor = renumber(self.floor);
+        }
+        for knowledge in self.held.values_mut() {
+            knowledge.version = knowledge.version.map(&renumber);
+        }
+        for (touched, _) in self.recent.iter_mut().filter(|(touched, _)| touched.epoch != position.epoch) {
+            let before = self.numbering.offset_of(touched).unwrap_or(Offset(INTEGER_MAX));
+            *touched = position.epoch.at(renumber(before));
+        }
+        self.numbering.enter(position.epoch.clone());
+        self.horizon = position.offset;
+        let numbering = self.numbering.clone();
+        self.doubt(|entry| numbering.offset_of(&entry.basis).is_none());
+    }
+
+    fn echoed(&mut self, c: Option<u64>) {
+        if let Some(c) = c.filter(|_| self.connected) {
+            self.lease.echoed(c);
+        }
+    }
+
+    /// The held tags that a frame means: the tag itself, or all in a subtree that is watched in their place.
+    fn named(&self, tag: &Tag) -> Vec<Tag> {
+        let is_held = self.held.get(tag).is_some();
+        match self.escalated.contains(tag) || !is_held {
+            true => self.held.matching(|held| tag.covers(held)),
+            false => vec![tag.clone()],
+        }
+    }
+
+    /// A held tag was touched: what was read before is stale.
+    pub(super) fn touch(&mut self, tag: &Tag, position: &Position) {
+        let offset = self.numbering.offset_of(position);
+        let Some(knowledge) = self.held.get_mut(tag) else { return };
+        knowledge.version = knowledge.version.max(offset);
+        for key in knowledge.keys.clone() {
+            if self.entries.get(&key).is_some_and(|entry| self.precedes(&entry.basis, position)) {
+                self.spoil(&key);
+            }
+        }
+    }
+
+    fn spoil(&mut self, key: &K) {
+        if let Some(entry) = self.entries.get_mut(key).filter(|entry| !entry.is_stale) {
+            entry.is_stale = true;
+            self.effects.push(Effect::Stale(key.clone()));
+        }
+    }
+
+    fn deny(&mut self, tag: &Tag) {
+        if let Some(knowledge) = self.held.get_mut(tag) {
+            knowledge.denied = true;
+        }
+    }
+
+    /// A tag was touched between `since` and `at`.
+    fn found_stale(&mut self, tag: &Tag, since: &Position, at: Offset) {
+        let Some(knowledge) = self.held.get_mut(tag) else { return };
+        knowledge.cover(at);
+        for key in knowledge.keys.clone() {
+            // What was read later has asked for itself.
+            let order = |entry: &Entry| self.numbering.order(&entry.basis, since);
+            if self.entries.get(&key).and_then(order).is_some_and(Ordering::is_le) {
+                self.spoil(&key);
+            }
+        }
+    }
+
+    /// A tag was not touched between `since` and `at`.
+    fn found_clean(&mut self, tag: &Tag, since: &Position, at: &Position) {
+        let known = self.numbering.offset_of(since);
+        let Some(knowledge) = self.held.get_mut(tag) else { return };
+        knowledge.cover(known.unwrap_or(at.offset));
+        for key in knowledge.keys.clone() {
+            let Some(entry) = self.entries.get_mut(&key).filter(|entry| !entry.is_stale) else { continue };
+            let reaches = self.numbering.order(&entry.basis, since).is_some_and(Ordering::is_ge);
+            if !reaches || !entry.unproven.remove(tag) {
+                continue;
+            }
+            let proven_at = entry.proven_at.map_or(at.offset, |oldest| oldest.min(at.offset));
+            entry.proven_at = Some(proven_at);
+            if entry.unproven.is_empty() {
+                // The value did not change up to here: as if it had been read now.
+                let reached = at.epoch.at(proven_at);
+                if self.numbering.order(&entry.basis, &reached).is_none_or(Ordering::is_lt) {
+                    entry.basis = reached;
+                }
+                self.effects.push(Effect::Proven(key));
+            }
+        }
+    }
+
+    /// The entries that fit and are not stale are to be proven from their basis on.
+    pub(super) fn doubt(&mut self, fits: impl Fn(&Entry) -> bool) {
+        let mut keys = Vec::new();
+        for (key, entry) in self.entries.iter_mut().filter(|(_, entry)| !entry.is_stale && fits(entry)) {
+            (entry.unproven, entry.proven_at) = (entry.tags.clone(), None);
+            keys.push(key.clone());
+        }
+        self.ask(&keys);
+    }
+
+    /// Asks for what is not proven of these entries and not asked already.
+    pub(super) fn ask(&mut self, keys: &[K]) {
+        if !self.connected {
+            return;
+        }
+        let groups = self.asked.values().flatten();
+        let pairs = groups.flat_map(|group| group.tags.iter().map(|tag| (group.since.as_ref(), tag)));
+        let asked: HashSet<(Option<&Position>, &Tag)> = pairs.collect();
+        let mut wanted = Vec::new();
+        for entry in keys.iter().filter_map(|key| self.entries.get(key)) {
+            let is_open = |tag: &&Tag| !self.is_denied(tag) && !asked.contains(&(Some(&entry.basis), *tag));
+            let open = entry.unproven.iter().filter(is_open);
+            wanted.extend(open.map(|tag| (entry.basis.clone(), tag.clone())));
+        }
+        for groups in commands(wanted) {
+            self.send(groups);
+        }
+    }
+
+    pub(super) fn is_denied(&self, tag: &Tag) -> bool {
+        self.held.get(tag).is_some_and(|knowledge| knowledge.denied)
+    }
+
+    pub(super) fn send(&mut self, groups: Vec<WatchGroup>) {
+        self.watches += 1;
+        self.asked.insert(self.watches, groups.clone());
+        self.effects.push(Effect::Watch(Watch { id: self.watches, groups }));
+    }
+}

@@ -18,6 +18,14 @@ pub enum Safeguard {
     ReadFence,
     /// Instances tell each other of the heads they advanced, and notice a missing beacon.
     Beacon,
+    /// What was touched since the basis is told when a tag is watched.
+    WatchSince,
+    /// An instance that misses a mutation asks its log.
+    LogRepair,
+    /// A lease is confirmed by the log itself.
+    HeadProbe,
+    /// What a log has lost is written again.
+    Rewrite,
     /// What overflowed between the broker's connection and the instance is loss.
     Lag,
 }

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod console;
 pub mod dialect;
+pub mod freshness;
 pub mod hub;
 pub mod instance;
 pub mod node;

@@ -86,7 +86,7 @@ impl Channel {
     }
 
     /// Reads a name that an instance wrote: a client's or the server's own.
-    pub(crate) fn parse_any(name: &str) -> Result<Channel, ChannelInvalid> {
+    pub fn parse_any(name: &str) -> Result<Channel, ChannelInvalid> {
         let log = name.strip_prefix(LOG).and_then(|name| LogName::parse(name).ok());
         log.map_or_else(|| Channel::parse(name), |log| Ok(log.channel()))
     }

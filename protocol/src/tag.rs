@@ -47,12 +47,18 @@ impl Tag {
         }
         let name = match text {
             "*" => "",
-            subtree => subtree.strip_suffix(":*").unwrap_or(subtree),
+            // `:*` would be all tags under a second name.
+            subtree => subtree.strip_suffix(":*").filter(|root| !root.is_empty()).unwrap_or(subtree),
         };
         match name.char_indices().find(|(_, c)| !is_allowed(*c)) {
             Some((index, c)) => Err(TagInvalid::Character(c, index)),
             None => Ok(Tag(text.into())),
         }
+    }
+
+    /// The subtree of all tags.
+    pub fn all() -> Tag {
+        Tag("*".into())
     }
 
     /// The text.
@@ -251,6 +257,7 @@ mod tests {
             ("a*", TagInvalid::Character('*', 1)),
             ("a:*:b", TagInvalid::Character('*', 2)),
             ("**", TagInvalid::Character('*', 0)),
+            (":*", TagInvalid::Character('*', 1)),
             ("a,b", TagInvalid::Character(',', 1)),
             ("a\"b", TagInvalid::Character('"', 1)),
             ("a\nb", TagInvalid::Character('\n', 1)),

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use tidings_protocol::Problem;
+use tidings_protocol::{Problem, Tag};
 
 use super::refused;
 use crate::config::ApiKey;
@@ -25,7 +25,11 @@ impl ApiKeys {
             let user = key.name.as_str().into();
             // A backend may read back what it may write, and know for whom it writes.
             let (history, presence) = (publish.clone(), publish.clone());
-            Ok((key.hash, Grant { user, publish, history, presence, admin: key.admin, ..Grant::default() }))
+            // Backends keep caches too, and the names of tags are their own.
+            let (watch, mutate) = (vec![Tag::all()], key.mutate.clone());
+            let admin = key.admin;
+            let grant = Grant { user, publish, history, presence, watch, mutate, admin, ..Grant::default() };
+            Ok((key.hash, grant))
         };
         keys.iter().map(grant).collect::<Result<_, _>>().map(ApiKeys)
     }
@@ -67,7 +71,7 @@ mod tests {
             hash: hash_of(&key),
             tenant: None,
             publish: vec!["tickets".to_owned()],
-            mutate: Vec::new(),
+            mutate: vec![Tag::parse("ticket:*").unwrap()],
             admin: false,
         };
         let keys = ApiKeys::new(&[entry]).unwrap();
@@ -75,6 +79,9 @@ mod tests {
         let channel = |name| Channel::parse(name).unwrap();
         assert!(grant.may_publish(&channel("tickets")) && !grant.may_publish(&channel("other")));
         assert!(!grant.may_subscribe(&channel("tickets")) && !grant.admin);
+        let tag = |text| Tag::parse(text).unwrap();
+        assert!(grant.may_mutate(&tag("ticket:42")) && !grant.may_mutate(&tag("user:1")));
+        assert!(grant.may_watch(&tag("user:1")));
         assert!(keys.authenticate(&new_key([8; 32])).is_err());
         assert!(keys.authenticate(PREFIX).is_err());
     }

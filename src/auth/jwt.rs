@@ -2,7 +2,7 @@
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
-use tidings_protocol::{Channel, Code, Problem};
+use tidings_protocol::{Channel, Code, Problem, Tag};
 
 use super::{Now, refused};
 use crate::hub::{Expiry, Grant, Pattern};
@@ -29,7 +29,7 @@ pub struct Claims {
     pub tidings: Rights,
 }
 
-/// What a token grants: patterns of channels.
+/// What a token grants: patterns of channels, and tags.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Rights {
     /// Channels to subscribe to.
@@ -44,6 +44,12 @@ pub struct Rights {
     /// Channels of which it may be known who is in them; those of `subscribe` where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub presence: Option<Vec<String>>,
+    /// Tags and subtrees to watch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub watch: Vec<String>,
+    /// Tags and subtrees to mutate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mutate: Vec<String>,
     /// Channels subscribed to without asking.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub channels: Vec<String>,
@@ -76,10 +82,11 @@ impl JwtVerifier {
     }
 }
 
-/// `None` where a pattern or a name is outside the grammar: a token whose words mean nothing grants nothing.
+/// `None` where a pattern, a tag or a name is outside the grammar: a token whose words mean nothing grants nothing.
 fn grant(claims: Claims, at: crate::hub::Time) -> Option<Grant> {
     let patterns =
         |texts: &[String]| texts.iter().map(|text| Pattern::parse(text).ok()).collect::<Option<Vec<_>>>();
+    let tags = |texts: &[String]| texts.iter().map(|text| Tag::parse(text).ok()).collect::<Option<Vec<_>>>();
     let rights = claims.tidings;
     let subscribe = patterns(&rights.subscribe)?;
     let or_subscribe = |texts: &Option<Vec<String>>| match texts {
@@ -92,6 +99,8 @@ fn grant(claims: Claims, at: crate::hub::Time) -> Option<Grant> {
         history: or_subscribe(&rights.history)?,
         presence: or_subscribe(&rights.presence)?,
         subscribe,
+        watch: tags(&rights.watch)?,
+        mutate: tags(&rights.mutate)?,
         channels: rights.channels.iter().map(|name| Channel::parse(name).ok()).collect::<Option<_>>()?,
         admin: false,
         expires: Some(Expiry { at, exp: claims.exp }),
@@ -112,7 +121,11 @@ mod tests {
     const NOW: Now = Now { time: Time::ZERO, unix: 1_000 };
 
     fn claims() -> Claims {
-        let rights = Rights { subscribe: vec!["room:*".to_owned()], ..Rights::default() };
+        let rights = Rights {
+            subscribe: vec!["room:*".to_owned()],
+            watch: vec!["ticket:*".to_owned()],
+            ..Rights::default()
+        };
         Claims { sub: "ada".to_owned(), exp: 1_060, nbf: None, tidings: rights }
     }
 
@@ -128,6 +141,8 @@ mod tests {
         assert_eq!(&*grant.user, "ada");
         assert!(grant.may_subscribe(&room) && grant.may_read_history(&room) && !grant.may_publish(&room));
         assert!(grant.may_see_presence(&room), "as it may subscribe");
+        let ticket = Tag::parse("ticket:42").unwrap();
+        assert!(grant.may_watch(&ticket) && !grant.may_mutate(&ticket));
         let at = Time(std::time::Duration::from_secs(60));
         assert_eq!(grant.expires, Some(Expiry { at, exp: 1_060 }));
     }
@@ -140,6 +155,8 @@ mod tests {
         assert_eq!(check(&Claims { exp: 1_000, ..claims() }, SECRET), Err(Code::TokenExpired));
         let bad_pattern = Rights { subscribe: vec!["a*b".to_owned()], ..Rights::default() };
         assert_eq!(check(&Claims { tidings: bad_pattern, ..claims() }, SECRET), Err(Code::Unauthorized));
+        let bad_tag = Rights { watch: vec!["tick*".to_owned()], ..Rights::default() };
+        assert_eq!(check(&Claims { tidings: bad_tag, ..claims() }, SECRET), Err(Code::Unauthorized));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! ```text
 //!   listen ─▶ to be listened to ──confirmed──▶ read where it stands ─▶ live ─▶ nobody listens ──linger──▶ forgotten
 //!                     ▲                                                 │
-//!                     └─ link lost, announcements lost, a head missed ◀─┘
+//!                     └── link new, announcements lost, a head missed ◀─┘
 //! ```
 //!
 //! Pure: time comes in, what must be done comes out of the `poll_*` functions.
@@ -165,23 +165,9 @@ impl Intake {
         }
     }
 
-    /// The link that announcements come by was lost. Nothing of them is certain until each channel is listened to again.
-    pub fn handle_link_lost(&mut self) {
-        self.interests.clear();
-        self.unheeded.clear();
-        for (channel, feed) in &mut self.feeds {
-            feed.is_confirmed = false;
-            self.events.extend(feed.lose().then(|| BrokerEvent::Lost(channel.clone())));
-        }
-    }
-
-    /// There is a link again: every channel must be listened to anew.
-    pub fn handle_link_restored(&mut self) {
-        let unconfirmed = self.feeds.iter().filter(|(_, feed)| !feed.is_confirmed);
-        self.interests = unconfirmed.map(|(channel, _)| Interest::Listen(channel.clone())).collect();
-    }
-
-    /// One of several servers was lost, or its channels are on others now: they must be listened to anew.
+    /// A server is announcing by another connection than before, or its channels are on other servers now: they must be
+    /// listened to anew. Until somebody says so, the tails go on answering: of what was announced meanwhile, sessions are
+    /// told afterwards.
     pub fn handle_server_lost(&mut self, is_of_it: impl Fn(&Channel) -> bool) {
         let is_asked_for = |interest: &Interest| matches!(interest, Interest::Listen(of) if is_of_it(of));
         self.interests.retain(|interest| !is_asked_for(interest));

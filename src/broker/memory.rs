@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, ready};
 use tidings_protocol::{
-    Ack, Channel, ClusterMessage, Position, PresenceChange, PresenceMember, PresenceMembers, Publication,
-    PublishCommand,
+    Ack, Channel, ClusterMessage, LogName, MutateCommand, Position, PresenceChange, PresenceMember,
+    PresenceMembers, Publication, PublishCommand,
 };
 use tokio::sync::mpsc;
 
-use super::{Attendance, Broker, BrokerError, BrokerEvent, InstanceCard, Peer, Store, StoreLimits, Stored};
+use super::{
+    Attendance, Broker, BrokerError, BrokerEvent, InstanceCard, Peer, Retentions, Store, StoreLimits, Stored,
+};
 use crate::clock::Clock;
-use crate::config::Namespaces;
-use crate::hub::{BrokerState, Page, PageLimit, Published, Retention};
+use crate::freshness::Snapshot;
+use crate::hub::{BrokerState, Page, PageLimit, Published, Time};
 
 /// How long a publish waits for room among the announcements before it is refused: what an outage may take (P10).
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -25,7 +27,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 pub struct MemoryBroker {
     store: Arc<Mutex<Store>>,
     attendance: Mutex<Attendance>,
-    namespaces: Namespaces,
+    retentions: Retentions,
     events: mpsc::Sender<BrokerEvent>,
     clock: Clock,
     card: Arc<InstanceCard>,
@@ -36,27 +38,50 @@ impl MemoryBroker {
     /// other.
     pub fn start(
         limits: StoreLimits,
-        namespaces: Namespaces,
+        retentions: Retentions,
         events: mpsc::Sender<BrokerEvent>,
         clock: Clock,
         card: Arc<InstanceCard>,
     ) -> Self {
         let store = Arc::new(Mutex::new(Store::new(limits, card.id())));
         tokio::spawn(sweep(Arc::downgrade(&store), clock));
-        MemoryBroker { store, attendance: Mutex::default(), namespaces, events, clock, card }
+        MemoryBroker { store, attendance: Mutex::default(), retentions, events, clock, card }
     }
 
     async fn store_and_announce(&self, command: PublishCommand) -> Result<Published, BrokerError> {
         if command.ack == Ack::Replicated {
             return Err(BrokerError::AckNotPossible);
         }
+        let channel = command.channel.clone();
+        let retention = self.retentions.of(&channel);
+        self.announce_stored(channel, |store, unix_ms, now| store.publish(command, &retention, unix_ms, now))
+            .await
+    }
+
+    async fn write_and_announce(&self, command: MutateCommand) -> Result<Published, BrokerError> {
+        if command.ack == Ack::Replicated {
+            return Err(BrokerError::AckNotPossible);
+        }
+        let channel = command.log.channel();
+        let retention = self.retentions.of(&channel);
+        let slots = self.retentions.table_slots(&command.log);
+        self.announce_stored(channel, |store, unix_ms, now| {
+            store.mutate(&command, &retention, slots, unix_ms, now)
+        })
+        .await
+    }
+
+    /// Stores something, and announces it if it is new.
+    async fn announce_stored(
+        &self,
+        channel: Channel,
+        put: impl FnOnce(&mut Store, u64, Time) -> Result<Stored, BrokerError>,
+    ) -> Result<Published, BrokerError> {
         // Room for the announcement comes first: then nothing that is stored can fail to be announced.
         let room = tokio::time::timeout(ANNOUNCE_TIMEOUT, self.events.reserve()).await;
         let room = room.map_err(|_| BrokerError::Overloaded)?.map_err(|_| BrokerError::Unavailable)?;
-        let channel = command.channel.clone();
-        let retention = retention(&self.namespaces, &channel);
         let mut store = self.store.lock().expect("no publish panics while it holds the store");
-        match store.publish(command, &retention, self.clock.unix_ms(), self.clock.now())? {
+        match put(&mut store, self.clock.unix_ms(), self.clock.now())? {
             Stored::New { published, epoch, publication } => {
                 // Still under the lock: announcements have the order of offsets.
                 room.send(BrokerEvent::Publication { channel, epoch, publication });
@@ -64,6 +89,11 @@ impl MemoryBroker {
             }
             Stored::Repeated(published) => Ok(published),
         }
+    }
+
+    fn snapshot_of(&self, log: &LogName) -> Result<Snapshot, BrokerError> {
+        let mut store = self.store.lock().expect("no publish panics while it holds the store");
+        store.snapshot(log, self.retentions.table_slots(log), self.clock.now())
     }
 
     async fn announce(&self, message: ClusterMessage) -> Result<(), BrokerError> {
@@ -78,7 +108,7 @@ impl MemoryBroker {
         since: Option<&Position>,
         limit: PageLimit,
     ) -> Result<Option<Page>, BrokerError> {
-        let retention = retention(&self.namespaces, channel);
+        let retention = self.retentions.of(channel);
         let mut store = self.store.lock().expect("no publish panics while it holds the store");
         store.read(channel, &retention, since, limit, self.clock.now())
     }
@@ -94,17 +124,6 @@ impl MemoryBroker {
             let channel = channel.presence();
             room.send(BrokerEvent::Publication { channel, epoch: None, publication: publication.into() });
         }
-    }
-}
-
-/// What a channel keeps by its namespace, as the streams want to know it. Companions keep nothing: who is there can be
-/// asked.
-pub(super) fn retention(namespaces: &Namespaces, channel: &Channel) -> Retention {
-    let namespace = namespaces.of(channel.as_str());
-    Retention {
-        publications_max: if channel.is_presence() { 0 } else { namespace.history_size },
-        bytes_max: namespace.history_bytes,
-        age_max: namespace.history_age,
     }
 }
 
@@ -153,6 +172,20 @@ impl Broker for MemoryBroker {
         let store = self.store.lock().expect("no publish panics while it holds the store");
         let channels = store.channels().take(limit).map(|(channel, head)| (channel.clone(), head));
         ready(Ok(channels.collect())).boxed()
+    }
+
+    fn mutate(&self, command: MutateCommand) -> BoxFuture<'_, Result<Published, BrokerError>> {
+        self.write_and_announce(command).boxed()
+    }
+
+    fn snapshot(&self, log: &LogName) -> BoxFuture<'_, Result<Snapshot, BrokerError>> {
+        ready(self.snapshot_of(log)).boxed()
+    }
+
+    fn confirm(&self, log: &LogName) -> BoxFuture<'_, Result<Position, BrokerError>> {
+        let head = PageLimit { publications: 0, bytes: 0 };
+        let page = self.read(&log.channel(), None, head);
+        ready(page.and_then(|page| page.map(|page| page.head()).ok_or(BrokerError::Unavailable))).boxed()
     }
 
     fn enter(&self, channel: &Channel, member: PresenceMember) -> BoxFuture<'_, ()> {

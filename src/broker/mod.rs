@@ -18,6 +18,7 @@ mod intake;
 mod memory;
 mod peers;
 mod redis;
+mod retentions;
 mod roster;
 mod store;
 
@@ -27,6 +28,7 @@ pub use intake::{Intake, IntakeLimits, IntakeRead, Interest};
 pub use memory::MemoryBroker;
 pub use peers::{Heard, Peer, Peers};
 pub use redis::{RedisBroker, RedisRefused};
+pub use retentions::Retentions;
 pub use roster::{Roster, Update};
 pub use store::{Store, StoreLimits, Stored};
 
@@ -34,10 +36,11 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use tidings_protocol::{
-    Channel, ClusterMessage, Code, Epoch, Position, PresenceMember, PresenceMembers, Problem, Publication,
-    PublishCommand,
+    Channel, ClusterMessage, Code, Epoch, LogName, MutateCommand, Position, PresenceMember, PresenceMembers,
+    Problem, Publication, PublishCommand,
 };
 
+use crate::freshness::Snapshot;
 use crate::hub::{BrokerState, Page, PageLimit, Published};
 
 /// Stores and announces publications. See the module for what an implementation promises.
@@ -72,6 +75,18 @@ pub trait Broker: Send + Sync {
 
     /// Channels that hold something, with their heads, in no particular order; at most `limit`.
     fn channels(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>>;
+
+    /// Writes a mutation into its log: one atomic step with the log's version table. The event is announced on the log's
+    /// channel ([`tidings_protocol::LogName::channel`]), which can be listened to and read like any other, and is kept in the form of
+    /// [`tidings_protocol::encode_tags`], with the idempotency key as its id.
+    fn mutate(&self, command: MutateCommand) -> BoxFuture<'_, Result<Published, BrokerError>>;
+
+    /// The log as it stands, with every mutation that was acknowledged before, or under a new epoch.
+    fn snapshot(&self, log: &LogName) -> BoxFuture<'_, Result<Snapshot, BrokerError>>;
+
+    /// Where the log stands, with every mutation that was acknowledged before this was called, or under a new epoch; and where
+    /// replicas are configured, they have confirmed that nobody else writes it.
+    fn confirm(&self, log: &LogName) -> BoxFuture<'_, Result<Position, BrokerError>>;
 
     /// The member is in the channel, until it exits or this instance dies. Returns when that is known to all, or could not be
     /// made known: then it is tried again, for as long as it is true.

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 use sha2::{Digest, Sha256};
-use tidings_protocol::{Ack, Channel, Epoch, Position, Publication, PublishCommand};
+use tidings_protocol::{Ack, Channel, Epoch, LogName, MutateCommand, Position, Publication, PublishCommand};
 
 use super::BrokerError;
 use crate::ablation::{Safeguard, ablated};
-use crate::hub::{Page, PageLimit, Published, Retention, Stream, Time};
+use crate::freshness::{Snapshot, VersionTable};
+use crate::hub::{Lineage, Page, PageLimit, Published, Retention, Stream, Time};
 
 /// The bounds of a store.
 #[derive(Clone, Debug)]
@@ -37,6 +38,7 @@ pub struct Store {
     generation: u64,
     streams: IndexMap<Channel, Kept>,
     bytes: usize,
+    tables: HashMap<LogName, VersionTable>,
     keys: HashMap<(Channel, Arc<str>), Remembered>,
     /// Keys by age: all live equally long.
     keys_by_age: VecDeque<(Time, (Channel, Arc<str>))>,
@@ -80,6 +82,7 @@ impl Store {
             generation: 1,
             streams: IndexMap::new(),
             bytes: 0,
+            tables: HashMap::new(),
             keys: HashMap::new(),
             keys_by_age: VecDeque::new(),
         }
@@ -93,8 +96,45 @@ impl Store {
         unix_ms: u64,
         now: Time,
     ) -> Result<Stored, BrokerError> {
+        let hash = Sha256::digest(command.payload.as_bytes()).into();
+        self.put(command, hash, retention, unix_ms, now)
+    }
+
+    /// Stores a mutation, in one step with looking its key up and touching the log's table, which has so many `slots`.
+    pub fn mutate(
+        &mut self,
+        command: &MutateCommand,
+        retention: &Retention,
+        slots: usize,
+        unix_ms: u64,
+        now: Time,
+    ) -> Result<Stored, BrokerError> {
+        let hash = Sha256::digest(command.said.as_bytes()).into();
+        let stored = self.put(command.publication(), hash, retention, unix_ms, now)?;
+        if let Stored::New { publication, .. } = &stored {
+            let offset = publication.offset.expect("a log's mutations have offsets");
+            let table = self.tables.entry(command.log.clone()).or_insert_with(|| VersionTable::new(slots));
+            command.tags.iter().for_each(|tag| table.touch(tag, offset));
+        }
+        Ok(stored)
+    }
+
+    /// The log as it stands.
+    pub fn snapshot(&mut self, log: &LogName, slots: usize, now: Time) -> Result<Snapshot, BrokerError> {
+        let position = self.kept(&log.channel(), now)?.stream.head();
+        let table = self.tables.get(log).cloned().unwrap_or_else(|| VersionTable::new(slots));
+        Ok(Snapshot { position, lineage: Lineage::default(), table })
+    }
+
+    fn put(
+        &mut self,
+        command: PublishCommand,
+        hash: [u8; 32],
+        retention: &Retention,
+        unix_ms: u64,
+        now: Time,
+    ) -> Result<Stored, BrokerError> {
         let PublishCommand { channel, payload, key, id, idempotency_key, .. } = command;
-        let hash: [u8; 32] = Sha256::digest(payload.as_bytes()).into();
         let name = idempotency_key.map(|key| (channel.clone(), key));
         self.forget_keys(now);
         if let Some(name) = &name {
@@ -149,9 +189,10 @@ impl Store {
         }
     }
 
-    /// The channels with a stream, and their heads.
+    /// The channels with a stream that clients can name, and their heads.
     pub fn channels(&self) -> impl Iterator<Item = (&Channel, Position)> {
-        self.streams.iter().map(|(channel, kept)| (channel, kept.stream.head()))
+        let named = self.streams.iter().filter(|(channel, _)| !channel.is_log());
+        named.map(|(channel, kept)| (channel, kept.stream.head()))
     }
 
     /// The bytes of history kept.
@@ -183,7 +224,10 @@ impl Store {
     }
 
     fn kept(&mut self, channel: &Channel, now: Time) -> Result<&mut Kept, BrokerError> {
-        if !self.streams.contains_key(channel) && self.streams.len() >= self.limits.channels_max {
+        if !self.streams.contains_key(channel)
+            && !channel.is_log()
+            && self.streams.len() >= self.limits.channels_max
+        {
             self.forget_idle();
             if self.streams.len() >= self.limits.channels_max {
                 return Err(BrokerError::TooManyChannels);
@@ -196,10 +240,10 @@ impl Store {
         }))
     }
 
-    /// Drops the streams that hold nothing. Positions in them become gaps: a stream that comes back has a new epoch.
+    /// Drops the streams that hold nothing, but for those of logs: their tables go on. Positions in them become gaps: a stream that comes back has a new epoch.
     fn forget_idle(&mut self) {
         self.generation += 1;
-        self.streams.retain(|_, kept| !kept.stream.is_empty());
+        self.streams.retain(|channel, kept| channel.is_log() || !kept.stream.is_empty());
     }
 
     /// Frees a tenth of the bytes, from the channels that were published to longest ago. A tenth, so that the walk

@@ -33,6 +33,9 @@ struct NewKeyArgs {
     /// Channels that it may publish to: `tickets`, `room:*`, `*`; can be repeated
     #[arg(long, value_name = "PATTERN")]
     publish: Vec<String>,
+    /// Tags that it may invalidate and mutate: `tickets`, `ticket:*`, `*`; can be repeated
+    #[arg(long, value_name = "TAG")]
+    mutate: Vec<String>,
     /// It may also see and close connections
     #[arg(long)]
     admin: bool,
@@ -45,6 +48,8 @@ struct Entry<'a> {
     hash: String,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     publish: &'a [String],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    mutate: &'a [String],
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     admin: bool,
 }
@@ -60,6 +65,7 @@ pub fn run(args: &KeysArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Res
             hex
         }),
         publish: &args.publish,
+        mutate: &args.mutate,
         admin: args.admin,
     };
     if let Err(problems) = entry.check() {
@@ -95,6 +101,7 @@ impl Entry<'_> {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use tidings_protocol::Tag;
 
     use super::*;
     use crate::cli::fixture::written;
@@ -112,8 +119,17 @@ mod tests {
 
     #[test]
     fn the_printed_lines_make_the_configuration_know_the_key() {
-        let (exit, out, err) =
-            keys(&["--name", "backend", "--publish", "room:*", "--publish", "tickets", "--admin"]);
+        let (exit, out, err) = keys(&[
+            "--name",
+            "backend",
+            "--publish",
+            "room:*",
+            "--publish",
+            "tickets",
+            "--mutate",
+            "ticket:*",
+            "--admin",
+        ]);
         assert!(exit == Exit::Ok && err.contains("shown only now"), "{err}");
         let (key, lines) = out.split_once("\n\n").expect("a blank line follows the key");
         assert!(key.starts_with("td_") && !lines.contains(key) && !err.contains(key), "{out}");
@@ -125,6 +141,7 @@ mod tests {
         let [entry] = &loaded.config.api_keys[..] else { panic!("one key is configured") };
         assert_eq!((entry.name.as_str(), entry.hash, entry.admin), ("backend", hash_of(key), true));
         assert_eq!(entry.publish, ["room:*", "tickets"]);
+        assert_eq!(entry.mutate, [Tag::parse("ticket:*").expect("is a tag")]);
     }
 
     #[test]
@@ -138,6 +155,7 @@ mod tests {
         for (args, words) in [
             (["--name", "back end", "--publish", "*"], "a name of 1 to 64"),
             (["--name", "backend", "--publish", "a*b"], "a*b"),
+            (["--name", "backend", "--mutate", "tick*"], "tick*"),
             (["--name", "\"]#", "--publish", "*"], "a name of 1 to 64"),
         ] {
             let (exit, out, err) = keys(&args);

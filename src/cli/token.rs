@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use tidings_protocol::Channel;
+use tidings_protocol::{Channel, Tag};
 
 use super::config::report;
 use super::exit::{Exit, complain};
@@ -14,7 +14,7 @@ use crate::hub::Pattern;
 
 /// Print a token (JWT, HS256) for a client
 ///
-/// Patterns are exact channel names, or beginnings that end in `*`; options can be repeated. The secret is the one of the
+/// Patterns are exact channel names, or beginnings that end in `*`; tags are exact, or subtrees that end in `:*`; options can be repeated. The secret is the one of the
 /// configuration, so that the server which runs with the same configuration takes the token.
 #[derive(Args, Clone)]
 pub struct TokenArgs {
@@ -33,6 +33,12 @@ pub struct TokenArgs {
     /// Channels of which it may be known who is in them [default: those of --subscribe]
     #[arg(long, value_name = "PATTERN", value_parser = pattern)]
     presence: Vec<String>,
+    /// Tags to watch: `tickets`, `ticket:*`, `*`
+    #[arg(long, value_name = "TAG", value_parser = tag)]
+    watch: Vec<String>,
+    /// Tags to mutate
+    #[arg(long, value_name = "TAG", value_parser = tag)]
+    mutate: Vec<String>,
     /// Channels that every connection is subscribed to without asking
     #[arg(long, value_name = "CHANNEL", value_parser = channel)]
     channel: Vec<String>,
@@ -68,7 +74,7 @@ pub fn run(
         Ok(token) => {
             writeln!(out, "{token}")?;
             if args.grants_nothing() {
-                complain("the token grants nothing: give --subscribe or --publish", err)?;
+                complain("the token grants nothing: give --subscribe, --publish or --watch", err)?;
             }
             Ok(Exit::Ok)
         }
@@ -95,7 +101,8 @@ impl TokenArgs {
     }
 
     fn claims(&self, now: Duration) -> Claims {
-        let TokenArgs { user, subscribe, publish, history, presence, channel, ttl, .. } = self.clone();
+        let TokenArgs { user, subscribe, publish, history, presence, watch, mutate, channel, ttl, .. } =
+            self.clone();
         Claims {
             sub: user,
             exp: now.saturating_add(ttl).as_secs(),
@@ -105,15 +112,16 @@ impl TokenArgs {
                 publish,
                 history: (!history.is_empty()).then_some(history),
                 presence: (!presence.is_empty()).then_some(presence),
+                watch,
+                mutate,
                 channels: channel,
             },
         }
     }
 
     fn grants_nothing(&self) -> bool {
-        [&self.subscribe, &self.publish, &self.history, &self.presence, &self.channel]
-            .iter()
-            .all(|rights| rights.is_empty())
+        let TokenArgs { subscribe, publish, history, presence, watch, mutate, channel, .. } = self;
+        [subscribe, publish, history, presence, watch, mutate, channel].iter().all(|rights| rights.is_empty())
     }
 }
 
@@ -123,6 +131,10 @@ fn pattern(text: &str) -> Result<String, String> {
 
 fn channel(text: &str) -> Result<String, String> {
     Channel::parse(text).map(|_| text.to_owned()).map_err(|invalid| invalid.to_string())
+}
+
+fn tag(text: &str) -> Result<String, String> {
+    Tag::parse(text).map(|_| text.to_owned()).map_err(|invalid| invalid.to_string())
 }
 
 /// Tokens count whole seconds, so that a shorter life would be none.
@@ -174,13 +186,18 @@ mod tests {
             "tickets",
             "--publish",
             "room:7",
+            "--watch",
+            "ticket:*",
+            "--mutate",
+            "ticket:42",
             "--ttl",
             "90s",
         ];
         let cli = Cli::parse_from([&["token"], &args[..]].concat());
         let claims = cli.token.claims(Duration::from_secs(1_000));
         let expected = json!({ "sub": "ada", "exp": 1_090,
-            "tidings": { "subscribe": ["room:*", "tickets"], "publish": ["room:7"] } });
+            "tidings": { "subscribe": ["room:*", "tickets"], "publish": ["room:7"],
+                "watch": ["ticket:*"], "mutate": ["ticket:42"] } });
         assert_eq!(serde_json::to_value(claims).unwrap(), expected);
     }
 
@@ -224,6 +241,8 @@ mod tests {
             ["--publish", "a b"],
             ["--history", "$x"],
             ["--channel", "room:*"],
+            ["--watch", "tick*"],
+            ["--mutate", "a b"],
             ["--ttl", "0s"],
             ["--ttl", "999ms"],
             ["--ttl", "soon"],

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use tidings_protocol::Tag;
+
 use super::kind::{Fault, Form, Kind, quoted, text, unexpected};
 use super::names::{Pattern, TagPattern};
 use super::raw::Raw;
@@ -28,8 +30,8 @@ section! {
         tenant: Option<String>;
         /// Channels it may publish to: exact names, or beginnings that end in `*`.
         publish: Vec<String> as Vec<Pattern> = [];
-        /// Tags it may invalidate and mutate: exact tags, or subtrees that end in `:*`, or "*".
-        mutate: Vec<String> as Vec<TagPattern> = [];
+        /// Tags it may invalidate and mutate: exact tags, or subtrees that end in `:*`, or "*". It may ask of every tag whether it was touched.
+        mutate: Vec<Tag> as Vec<TagPattern> = [];
         /// May read the state of channels and connections, and close connections.
         admin: bool = false;
     }

@@ -1,23 +1,44 @@
-//! The grammar of what configuration names: namespaces, patterns of channels, patterns of tags.
+//! The grammar of what configuration names: namespaces, mutation logs, patterns of channels, patterns of tags.
+
+use tidings_protocol::{LogName, Tag};
 
 use super::kind::{Fault, Form, Kind, quoted, text, unexpected};
 use super::raw::Raw;
 
 /// The most bytes of a channel name, and so of a namespace's.
 const CHANNEL_BYTES_MAX: usize = 255;
-const TAG_BYTES_MAX: usize = 256;
 
-/// Whether `name` can be the text before a channel's first `:`.
-pub(crate) fn is_namespace(name: &str) -> bool {
-    (1..=CHANNEL_BYTES_MAX).contains(&name.len()) && name.bytes().all(|byte| byte != b':' && in_channel(byte))
+/// What the sections of a name are called by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// The text before a channel's first `:`.
+    Namespace,
+    /// A mutation log.
+    Log,
+}
+
+impl Names {
+    pub(crate) fn allow(self, name: &str) -> bool {
+        match self {
+            Names::Namespace => {
+                (1..=CHANNEL_BYTES_MAX).contains(&name.len())
+                    && name.bytes().all(|byte| byte != b':' && in_channel(byte))
+            }
+            Names::Log => LogName::parse(name).is_ok(),
+        }
+    }
+
+    /// What a name may be.
+    pub(crate) fn hint(self) -> &'static str {
+        match self {
+            Names::Namespace => "1 to 255 of A-Z a-z 0-9 _ - = @ , . ; / ~ ! +",
+            Names::Log => "1 to 64 of A-Z a-z 0-9 _ -",
+        }
+    }
 }
 
 fn in_channel(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"_-=@,.;:/~!+".contains(&byte)
-}
-
-fn in_tag(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !b"\",*".contains(&byte)
 }
 
 /// Channels: an exact name, or a beginning that ends in `*`.
@@ -47,22 +68,17 @@ impl Kind for Pattern {
 pub(crate) struct TagPattern;
 
 impl Kind for TagPattern {
-    type Value = String;
+    type Value = Tag;
     const EXPECTED: &'static str = "a tag, a subtree such as \"ticket:*\", or \"*\"";
     const FORM: Form = Form::Text;
 
-    fn parse(raw: &Raw) -> Result<String, Fault> {
-        let text = text::<TagPattern>(raw)?;
-        let tag = text.strip_suffix(":*").unwrap_or(text);
-        let legal = (1..=TAG_BYTES_MAX).contains(&tag.len()) && tag.bytes().all(in_tag);
-        if text != "*" && !legal {
-            return Err(unexpected::<TagPattern>(raw));
-        }
-        Ok(text.to_owned())
+    fn parse(raw: &Raw) -> Result<Tag, Fault> {
+        let parsed = Tag::parse(text::<TagPattern>(raw)?);
+        parsed.map_err(|invalid| unexpected::<TagPattern>(raw).with_hint(invalid.to_string()))
     }
 
-    fn show(pattern: &String) -> Option<String> {
-        Some(quoted(pattern))
+    fn show(tag: &Tag) -> Option<String> {
+        Some(quoted(tag.as_str()))
     }
 }
 
@@ -94,8 +110,19 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_has_no_colon() {
-        assert!(is_namespace("chat") && is_namespace("a.b") && is_namespace("A"));
-        assert!(!is_namespace("") && !is_namespace("a:b") && !is_namespace("$a") && !is_namespace("a b"));
+    fn a_namespace_has_no_colon_and_a_log_no_point() {
+        for (name, is_namespace, is_log) in [
+            ("chat", true, true),
+            ("A-1_b", true, true),
+            ("a.b", true, false),
+            ("", false, false),
+            ("a:b", false, false),
+            ("$a", false, false),
+            ("a b", false, false),
+            ("a".repeat(65).as_str(), true, false),
+        ] {
+            assert_eq!(Names::Namespace.allow(name), is_namespace, "{name}");
+            assert_eq!(Names::Log.allow(name), is_log, "{name}");
+        }
     }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_protocol::{
-    Ack, Channel, CloseCode, Envelope, Offset, Position, PresenceMembers, Problem, PublishCommand,
+    Ack, Channel, CloseCode, Envelope, LogName, Offset, Position, PresenceMembers, Problem, PublishCommand,
+    Tag, WatchGroup,
 };
 
 use super::{Batch, Grant, Page, PageLimit};
@@ -62,6 +63,36 @@ pub enum Action {
     },
     /// Publish, in this user's name.
     Publish(PublishCommand),
+    /// Watch tags.
+    Watch {
+        /// The log.
+        log: LogName,
+        /// The tags.
+        groups: Vec<WatchGroup>,
+        /// What the session may watch.
+        granted: Vec<Tag>,
+    },
+    /// Take watches back.
+    Unwatch {
+        /// The log.
+        log: LogName,
+        /// The tags.
+        tags: Vec<Tag>,
+    },
+    /// Take back what is watched and not covered any more.
+    Narrow {
+        /// The log.
+        log: LogName,
+        /// What the session may watch.
+        granted: Vec<Tag>,
+    },
+    /// Have it confirmed that everything up to now was told; the logs say so as news.
+    Confirm {
+        /// The logs.
+        logs: Vec<LogName>,
+        /// Counts the session's pings.
+        ping: u64,
+    },
 }
 
 /// What became of an action.
@@ -79,6 +110,27 @@ pub enum Answer {
     Members(Result<PresenceMembers, Problem>),
     /// Of `Publish`.
     Published(Result<Published, Problem>),
+    /// Of `Watch`.
+    Watched(Result<Watched, Problem>),
+    /// Of `Unwatch`.
+    Unwatched,
+    /// Of `Narrow`: what is watched no more.
+    Narrowed(Vec<Tag>),
+    /// Of `Confirm`: it is asked for.
+    Asked,
+}
+
+/// What is known of tags that a session asked to watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// As of here.
+    pub at: Position,
+    /// Touched since, or perhaps.
+    pub stale: Vec<Tag>,
+    /// Not watched.
+    pub denied: Vec<Tag>,
+    /// Watched in place of what is in them.
+    pub escalated: Vec<Tag>,
 }
 
 /// What is known of a publish.

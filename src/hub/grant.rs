@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidings_protocol::Channel;
+use tidings_protocol::{Channel, Tag};
 
 use super::Time;
 
@@ -34,6 +34,10 @@ pub struct Grant {
     pub presence: Vec<Pattern>,
     /// Channels that it is subscribed to without asking.
     pub channels: Vec<Channel>,
+    /// Tags and subtrees that it may watch, and ask the freshness of.
+    pub watch: Vec<Tag>,
+    /// Tags and subtrees that it may mutate.
+    pub mutate: Vec<Tag>,
     /// Whether it may look at the server itself: its channels, its connections.
     pub admin: bool,
     /// When all of this ends; `None` for never.
@@ -88,6 +92,8 @@ impl Grant {
             publish: all.clone(),
             history: all.clone(),
             presence: all,
+            watch: vec![Tag::all()],
+            mutate: vec![Tag::all()],
             admin: true,
             ..Grant::default()
         }
@@ -112,6 +118,16 @@ impl Grant {
     /// Whether the session may know who is in `channel`.
     pub fn may_see_presence(&self, channel: &Channel) -> bool {
         self.presence.iter().any(|pattern| pattern.matches(channel))
+    }
+
+    /// Whether the session may know when the tag, or anything in the subtree, is touched.
+    pub fn may_watch(&self, tag: &Tag) -> bool {
+        self.watch.iter().any(|granted| granted.covers(tag))
+    }
+
+    /// Whether the session may say that the tag, or everything in the subtree, was touched.
+    pub fn may_mutate(&self, tag: &Tag) -> bool {
+        self.mutate.iter().any(|granted| granted.covers(tag))
     }
 }
 
@@ -159,5 +175,30 @@ mod tests {
             assert!(!grant.may_see_presence(&channel(name)), "{name}");
         }
         assert!(Grant::open().may_publish(&channel("x")));
+    }
+
+    #[test]
+    fn a_grant_covers_tags_by_subtree_and_each_right_alone() {
+        let tag = |text| Tag::parse(text).unwrap();
+        let grant = Grant {
+            watch: vec![tag("ticket:*"), tag("users")],
+            mutate: vec![tag("ticket:42")],
+            ..Grant::default()
+        };
+        for (text, watch, mutate) in [
+            ("ticket", true, false),
+            ("ticket:42", true, true),
+            ("ticket:42:*", true, false),
+            ("ticket:*", true, false),
+            ("tickets", false, false),
+            ("users", true, false),
+            ("users:*", false, false),
+            ("*", false, false),
+        ] {
+            assert_eq!(grant.may_watch(&tag(text)), watch, "{text}");
+            assert_eq!(grant.may_mutate(&tag(text)), mutate, "{text}");
+        }
+        let open = Grant::open();
+        assert!(open.may_watch(&Tag::all()) && open.may_mutate(&tag("x:*")));
     }
 }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 use smallvec::SmallVec;
-use tidings_protocol::{Channel, GapReason};
+use tidings_protocol::{Channel, GapReason, LogName, Position};
 
-use super::{Batch, BrokerState, Close, Time, Urgency};
+use super::{Batch, BrokerState, Close, LogNews, Time, Urgency};
 use crate::ablation::{Safeguard, ablated};
 
 /// Batches of one connection. Few windows bring it more than four: those take no memory of their own.
@@ -24,6 +24,8 @@ pub struct Mailbox {
     bytes: usize,
     bytes_max: usize,
     forgotten: IndexMap<Channel, GapReason>,
+    /// By log.
+    news: IndexMap<LogName, LogNews>,
     /// The last state of the broker that was not taken yet. A place for one, not a queue: an outage that began and ended
     /// since is told to nobody who knew nothing of it, and its end to whoever did; the session keeps apart which.
     broker: Option<BrokerState>,
@@ -43,6 +45,8 @@ pub struct Mail {
     pub batches: Batches,
     /// Channels that missed something after those batches, and why.
     pub forgotten: IndexMap<Channel, GapReason>,
+    /// What mutation logs have to tell.
+    pub news: IndexMap<LogName, LogNews>,
     /// The broker's state, where it may have changed.
     pub broker: Option<BrokerState>,
     /// The connection is to end, after all of the above.
@@ -68,6 +72,7 @@ impl Mailbox {
             bytes: 0,
             bytes_max,
             forgotten: IndexMap::new(),
+            news: IndexMap::new(),
             broker: None,
             close: None,
             leading_until: Time::ZERO,
@@ -87,6 +92,10 @@ impl Mailbox {
             self.bytes += batch.bytes;
             self.waiting.push(batch.clone());
         }
+        self.call_by(urgency, now)
+    }
+
+    fn call_by(&mut self, urgency: Urgency, now: Time) -> Wake {
         match urgency {
             Urgency::Leading { until } if now < self.leading_until => self.owe(until),
             Urgency::Leading { until } => {
@@ -101,6 +110,24 @@ impl Mailbox {
     pub fn forget(&mut self, channel: &Channel) -> Wake {
         self.forgotten.entry(channel.clone()).or_insert(GapReason::Lost);
         self.call()
+    }
+
+    /// A mutation log that stands at `at` has something to tell, in the manner of a leading batch.
+    pub fn tell(
+        &mut self,
+        log: &LogName,
+        at: &Position,
+        until: Time,
+        now: Time,
+        tell: impl FnOnce(&mut LogNews),
+    ) -> Wake {
+        let news = match self.news.get_mut(log) {
+            Some(news) => news,
+            None => self.news.entry(log.clone()).or_insert_with(|| LogNews::new(at.clone())),
+        };
+        tell(news);
+        news.at.clone_from(at);
+        self.call_by(Urgency::Leading { until }, now)
     }
 
     /// The broker is in this state, whatever it was before.
@@ -138,7 +165,8 @@ impl Mailbox {
 
     /// Whether something waits, called for or not.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.forgotten.is_empty() && self.broker.is_none() && self.close.is_none()
+        let is_nothing_said = self.broker.is_none() && self.close.is_none();
+        self.waiting.is_empty() && self.forgotten.is_empty() && self.news.is_empty() && is_nothing_said
     }
 
     /// Moves everything into `mail`, which is empty, once the connection was told to look; nothing before, so that held
@@ -151,6 +179,7 @@ impl Mailbox {
         self.bytes = 0;
         std::mem::swap(&mut self.waiting, &mut mail.batches);
         std::mem::swap(&mut self.forgotten, &mut mail.forgotten);
+        std::mem::swap(&mut self.news, &mut mail.news);
         mail.broker = self.broker.take();
         mail.close = self.close.take();
         true

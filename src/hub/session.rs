@@ -13,10 +13,12 @@
 
 mod answer;
 mod begin;
+mod opening;
 mod outage;
 mod presence;
 #[cfg(test)]
 mod tests;
+mod watching;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,11 +27,13 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use indexmap::map::MutableKeys;
 use tidings_protocol::{
-    Channel, CloseCode, Code, Command, CommandRefused, Envelope, Frame, GapReason, HelloFrame, Position,
-    Problem, SubscribeCommand,
+    Channel, CloseCode, Code, Command, CommandRefused, Frame, GapReason, HelloFrame, LogName, Position,
+    Problem,
 };
 
 use super::subscription::{Accept, Fallen, Subscription};
+use watching::Watching;
+
 use super::{Action, Batch, BrokerState, Close, Due, Grant, Heartbeat, Liveness, PageLimit, Time, Transmit};
 
 /// Room for things to say that a session keeps while it has none: enough for one window, 48 bytes each.
@@ -54,6 +58,10 @@ pub struct SessionConfig {
     pub channels_max: usize,
     /// The most members in one list.
     pub members_max: usize,
+    /// The most tags and groups in one command.
+    pub tags_per_command_max: usize,
+    /// How long a confirmation lets a client serve what it watches.
+    pub lease: Duration,
     /// The most commands that wait for their turn.
     pub commands_max: usize,
     /// The most bytes of data that a publish may carry.
@@ -111,6 +119,7 @@ pub struct Session {
     broker: BrokerState,
     /// Where, from 0 to 1, it is among those who came together: what all would do at once is spread by it.
     jitter: f64,
+    watching: Watching,
     transmits: VecDeque<Transmit>,
 }
 
@@ -132,71 +141,13 @@ enum Asked {
     BackFill { channel: Channel },
     Members { id: Option<u64> },
     Publish { id: Option<u64> },
+    Watch { id: Option<u64>, log: LogName },
+    Unwatch { id: Option<u64> },
+    Narrow { log: LogName },
+    Confirm,
 }
 
 impl Session {
-    /// A session that just connected. Without a grant it waits for `connect`. `jitter` (0 to 1) spreads its pings
-    /// and its comeback.
-    pub fn new(
-        config: Arc<SessionConfig>,
-        name: String,
-        grant: Option<Grant>,
-        jitter: f64,
-        now: Time,
-    ) -> Self {
-        let mut session = Session {
-            state: State::Waiting { until: now.after(config.hello_timeout) },
-            liveness: Liveness::new(config.heartbeat, jitter, now),
-            config,
-            name,
-            grant: Grant::default(),
-            subscriptions: IndexMap::new(),
-            commands: VecDeque::new(),
-            behind: VecDeque::new(),
-            lost: VecDeque::new(),
-            retry_at: None,
-            asked: None,
-            greet_after: 0,
-            cursor: CursorState::None,
-            broker: BrokerState::Up,
-            jitter,
-            transmits: VecDeque::new(),
-        };
-        if let Some(grant) = grant {
-            session.open(grant);
-        }
-        session
-    }
-
-    /// A session that subscribes to all it will ever subscribe to before it is greeted, as SSE does: to each channel since
-    /// the position that the client's cursor has for it.
-    pub fn with_channels(mut self, subscribes: Vec<SubscribeCommand>, cursor: CursorState) -> Self {
-        self.transmits.clear();
-        self.commands.clear();
-        self.greet_after = subscribes.len();
-        self.cursor = cursor;
-        let commands = subscribes.into_iter().map(|subscribe| (None, Ok(Command::Subscribe(subscribe))));
-        self.commands.extend(commands);
-        self
-    }
-
-    fn open(&mut self, grant: Grant) {
-        self.state = State::Open;
-        self.grant = grant;
-        self.greet();
-        for channel in self.grant.channels.clone() {
-            let subscribe = SubscribeCommand { channel, since: None, presence: false };
-            self.commands.push_back((None, Ok(Command::Subscribe(subscribe))));
-        }
-    }
-
-    fn greet(&mut self) {
-        self.say_outage_first();
-        let hello = HelloFrame { session: self.name.clone(), ..self.config.hello.clone() };
-        let hello = Transmit::Frame(Box::new(Envelope { id: None, frame: Frame::Hello(hello) }));
-        self.transmits.push_front(hello);
-    }
-
     /// The session's subscriptions that have a position, with the last one passed on.
     pub fn positions(&self) -> impl Iterator<Item = (&Channel, &Position)> {
         self.subscriptions
@@ -244,7 +195,10 @@ impl Session {
     /// A command came. It waits for its turn: replies keep the order of commands, but for `pong`.
     pub fn handle_command(&mut self, id: Option<u64>, command: Command) {
         match command {
-            Command::Ping { c } => self.say(id, Frame::Pong { c }),
+            Command::Ping { c } => {
+                self.note_ping(Some(c));
+                self.say(id, Frame::Pong { c });
+            }
             command => self.commands.push_back((id, Ok(command))),
         }
     }
@@ -300,7 +254,7 @@ impl Session {
             State::Open => self.grant.expires.map(|expiry| expiry.at),
             State::Closed => return None,
         };
-        let moments = [waiting, Some(self.liveness.due_at()), self.retry_at];
+        let moments = [waiting, Some(self.liveness.due_at()), self.retry_at, self.next_own_ping()];
         moments.into_iter().flatten().min()
     }
 
@@ -319,6 +273,7 @@ impl Session {
         if self.grant.expires.is_some_and(|expiry| expiry.at <= now) {
             return self.turn_away(None, Code::TokenExpired.into());
         }
+        self.ping_by_itself(now);
         match self.liveness.check(now) {
             Due::Ping => self.transmits.push_back(Transmit::Ping),
             Due::Dead => self.close(Close::new(CloseCode::TimedOut, "nothing was heard for too long")),
@@ -367,9 +322,9 @@ impl Session {
                 self.asked = Some(Asked::Leave);
                 return Some(Action::Leave { channel });
             }
-            let back_fill = self.poll_back_fill();
-            if back_fill.is_some() {
-                return back_fill;
+            let own = self.poll_back_fill().or_else(|| self.poll_watching());
+            if own.is_some() {
+                return own;
             }
             let (id, command) = self.commands.pop_front()?;
             match command.and_then(|command| self.begin(id, command)) {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use dashmap::DashMap;
 
 use super::SharedMailbox;
+use super::wakes::Wakes;
 use crate::hub::{BrokerState, SessionId, Wake};
 
 /// The mailboxes of all connections.
@@ -32,12 +33,10 @@ impl Connections {
     }
 
     /// Tells everybody, and whoever comes later; `wakes` gets the mailboxes that must be woken for it.
-    pub(super) fn tell(&self, state: BrokerState, wakes: &mut Vec<Arc<SharedMailbox>>) {
+    pub(super) fn tell(&self, state: BrokerState, wakes: &mut Wakes) {
         *self.broker.lock().expect("nothing panics while it holds the broker's state") = state;
         for mailbox in &self.mailboxes {
-            if mailbox.with(|inside| inside.set_broker_state(state)) == Wake::Now {
-                wakes.push(mailbox.clone());
-            }
+            wakes.note(&mailbox, mailbox.with(|inside| inside.set_broker_state(state)));
         }
     }
 
@@ -86,14 +85,15 @@ mod tests {
     #[test]
     fn whoever_comes_during_an_outage_is_told_and_whoever_comes_after_is_not() {
         let connections = Connections::new(BrokerState::Up);
-        let (before, mut wakes) = (enter(&connections, 1), Vec::new());
+        let (before, mut wakes) = (enter(&connections, 1), Wakes::default());
         assert_eq!(told(&before), None);
         connections.tell(DOWN, &mut wakes);
-        wakes.drain(..).for_each(|mailbox| mailbox.wake());
+        wakes.wake_all();
         let during = enter(&connections, 2);
         assert_eq!((told(&before), told(&during)), (Some(DOWN), Some(DOWN)));
         connections.tell(BrokerState::Up, &mut wakes);
-        assert_eq!(wakes.len(), 2);
+        wakes.wake_all();
+        assert_eq!((told(&before), told(&during)), (Some(BrokerState::Up), Some(BrokerState::Up)));
         assert_eq!(told(&enter(&connections, 3)), None);
         assert_eq!(told(&enter(&Connections::new(DOWN), 1)), Some(DOWN), "the broker was never there");
     }
@@ -103,8 +103,7 @@ mod tests {
         let connections = Connections::new(BrokerState::Up);
         enter(&connections, 1);
         connections.remove(SessionId(1));
-        let mut wakes = Vec::new();
-        connections.tell(DOWN, &mut wakes);
-        assert!(wakes.is_empty() && connections.len() == 0 && connections.mailbox(SessionId(1)).is_none());
+        connections.tell(DOWN, &mut Wakes::default());
+        assert!(connections.len() == 0 && connections.mailbox(SessionId(1)).is_none());
     }
 }

@@ -1,18 +1,19 @@
 //! The one loop that owns the hub: commands of connections and events of the broker go in, batches go into mailboxes.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidings_protocol::Channel;
+use tidings_protocol::{Channel, LogName, Position, Problem, Tag};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use super::SharedMailbox;
 use super::cluster::Cluster;
 use super::connections::Connections;
+use super::logs::{LogRequest, Logs};
+use super::wakes::Wakes;
 use crate::broker::BrokerEvent;
 use crate::clock::Clock;
-use crate::hub::{BatchRules, BrokerState, Hub, Sealed, SessionId, Time, Wake};
+use crate::hub::{BatchRules, BrokerState, Hub, Sealed, SessionId, Time};
 use crate::observe::Metrics;
 
 /// Events taken in before the windows are looked at again: a busy broker must not hold up a tick.
@@ -32,6 +33,12 @@ pub(super) enum NodeCommand {
     Detach { channel: Channel, session: SessionId, done: oneshot::Sender<()> },
     /// Deliver what was announced and what waits for its window now.
     Flush { done: oneshot::Sender<()> },
+    /// Ask something of a mutation log; answered at once with whether there is room for it.
+    Log { log: LogName, request: LogRequest, refused: oneshot::Sender<Result<(), Problem>> },
+    /// A mutation was acknowledged.
+    Acknowledged { log: LogName, position: Position, tags: Arc<[Tag]> },
+    /// The session watches nothing any more.
+    Forget { session: SessionId, done: oneshot::Sender<()> },
     /// The channels with subscribers here, at most `limit`.
     Channels { limit: usize, done: oneshot::Sender<Vec<(Channel, usize)>> },
 }
@@ -46,10 +53,8 @@ pub(super) struct EventLoop {
     pub(super) cluster: Arc<Cluster>,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
-    /// Mailboxes to wake when everything of this round is in: one wake-up, hence one write, for all of it.
-    pub(super) wakes: Vec<Arc<SharedMailbox>>,
-    /// Mailboxes that hold leading batches until a moment.
-    pub(super) owed: BTreeMap<Time, Vec<Arc<SharedMailbox>>>,
+    pub(super) logs: Logs,
+    pub(super) wakes: Wakes,
 }
 
 impl EventLoop {
@@ -69,18 +74,16 @@ impl EventLoop {
                         self.handle_event(event);
                     }
                 },
+                report = self.logs.report() => self.logs.handle_report(report, &mut self.wakes),
                 () = sleep_until(next_due) => {}
             }
             self.handle_due();
-            for mailbox in self.wakes.drain(..) {
-                mailbox.wake();
-            }
+            self.wakes.wake_all();
         }
     }
 
     fn next_due(&self) -> Option<Time> {
-        let owed = self.owed.first_key_value().map(|(due, _)| *due);
-        [self.hub.next_due(), owed].into_iter().flatten().min()
+        [self.hub.next_due(), self.wakes.next_due(), self.logs.next_due()].into_iter().flatten().min()
     }
 
     fn handle_command(&mut self, command: NodeCommand) {
@@ -103,6 +106,16 @@ impl EventLoop {
                 self.deliver(sealed);
                 done.send(()).ok();
             }
+            NodeCommand::Log { log, request, refused } => {
+                refused.send(self.logs.handle_request(&log, request)).ok();
+            }
+            NodeCommand::Acknowledged { log, position, tags } => {
+                self.logs.handle_acknowledged(&log, &position, tags);
+            }
+            NodeCommand::Forget { session, done } => {
+                self.logs.forget(session);
+                done.send(()).ok();
+            }
             NodeCommand::Channels { limit, done } => {
                 let channels = self.hub.channels().filter(|(channel, _)| !channel.is_presence()).take(limit);
                 let channels = channels.map(|(channel, count)| (channel.clone(), count));
@@ -114,16 +127,19 @@ impl EventLoop {
     fn handle_event(&mut self, event: BrokerEvent) {
         match event {
             BrokerEvent::Publication { channel, epoch, publication } => {
+                if let Some(log) = channel.log() {
+                    return self.logs.handle_publication(&log, epoch, &publication, &mut self.wakes);
+                }
                 let sealed = self.hub.publish(&channel, epoch, publication, self.clock.now());
                 self.deliver(sealed);
             }
             BrokerEvent::Lost(channel) => {
                 self.metrics.lost();
-                let Self { hub, wakes, .. } = self;
-                for mailbox in hub.subscribers(&channel) {
-                    if mailbox.with(|inside| inside.forget(&channel)) == Wake::Now {
-                        wakes.push(mailbox.clone());
-                    }
+                if let Some(log) = channel.log() {
+                    return self.logs.handle_lost(&log);
+                }
+                for mailbox in self.hub.subscribers(&channel) {
+                    self.wakes.note(mailbox, mailbox.with(|inside| inside.forget(&channel)));
                 }
             }
             BrokerEvent::Interrupted(interruption) => self.metrics.interrupted(interruption.as_str()),
@@ -145,26 +161,17 @@ impl EventLoop {
         let now = self.clock.now();
         let sealed = self.hub.seal_due(now);
         self.deliver(sealed);
-        while let Some(entry) = self.owed.first_entry().filter(|entry| *entry.key() <= now) {
-            for mailbox in entry.remove() {
-                if mailbox.with(|inside| inside.call()) == Wake::Now {
-                    self.wakes.push(mailbox);
-                }
-            }
-        }
+        self.logs.handle_timeout(now);
+        self.wakes.call_due(now);
     }
 
     fn deliver(&mut self, sealed: Vec<Sealed>) {
         let now = self.clock.now();
-        let Self { hub, wakes, owed, metrics, .. } = self;
+        let Self { hub, wakes, metrics, .. } = self;
         for Sealed { batch, urgency } in sealed {
             metrics.sealed(&batch);
             for mailbox in hub.subscribers(&batch.channel) {
-                match mailbox.with(|inside| inside.offer(&batch, urgency, now)) {
-                    Wake::Now => wakes.push(mailbox.clone()),
-                    Wake::At(time) => owed.entry(time).or_default().push(mailbox.clone()),
-                    Wake::No => {}
-                }
+                wakes.note(mailbox, mailbox.with(|inside| inside.offer(&batch, urgency, now)));
             }
         }
     }

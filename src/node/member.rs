@@ -6,25 +6,28 @@ use futures::future::join_all;
 use tidings_protocol::{Channel, Code, Position, PresenceMember, Problem};
 use tokio::task::JoinHandle;
 
+use super::event_loop::NodeCommand;
 use super::{Node, SharedMailbox, operation};
 use crate::ablation::{Safeguard, ablated};
 use crate::hub::{Page, PageLimit, SessionId};
 
 /// A connection's place in the node.
 pub struct Member {
-    node: Arc<Node>,
-    session: SessionId,
+    pub(super) node: Arc<Node>,
+    pub(super) session: SessionId,
     name: Arc<str>,
-    mailbox: Arc<SharedMailbox>,
+    pub(super) mailbox: Arc<SharedMailbox>,
     channels: Vec<Channel>,
     /// Those of the channels that know it as a member.
     present: Vec<Channel>,
+    /// Whether it may watch something.
+    pub(super) watches: bool,
 }
 
 impl Member {
     pub(super) fn new(node: Arc<Node>, session: SessionId, mailbox: Arc<SharedMailbox>) -> Member {
         let name = operation::name_of(node.cluster.card().id(), session).into();
-        Member { node, session, name, mailbox, channels: Vec::new(), present: Vec::new() }
+        Member { node, session, name, mailbox, channels: Vec::new(), present: Vec::new(), watches: false }
     }
 
     /// What `hello` calls the connection, and lists of members; no other has this name on any instance.
@@ -132,6 +135,11 @@ impl Drop for Member {
         let (channels, present) = (std::mem::take(&mut self.channels), std::mem::take(&mut self.present));
         if !channels.is_empty() {
             self.part(channels, present);
+        }
+        if self.watches {
+            let (node, session) = (self.node.clone(), self.session);
+            let forget = async move { node.ask(|done| NodeCommand::Forget { session, done }).await.ok() };
+            self.node.parting.spawn(forget);
         }
     }
 }

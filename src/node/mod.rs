@@ -6,10 +6,15 @@ mod cluster;
 mod connections;
 mod event_loop;
 mod inquiry;
+mod log_names;
+mod logs;
 mod mailbox;
 mod member;
+mod mutating;
 mod operation;
 mod profile;
+mod wakes;
+mod watching;
 
 pub use inquiry::Findings;
 pub use mailbox::SharedMailbox;
@@ -28,12 +33,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::broker::{Broker, BrokerEvent, InstanceCard, Peer};
 use crate::clock::Clock;
-use crate::config::{BatchMode, Limits, Namespace, Namespaces};
+use crate::config::{BatchMode, Config, Limits, Namespace, Namespaces};
 use crate::hub::{BatchRules, BrokerState, Close, Hub, Page, PageLimit, Published, SessionId};
 use crate::observe::Metrics;
 use cluster::Cluster;
 use connections::Connections;
 use event_loop::{EventLoop, NodeCommand};
+use log_names::LogNames;
+use logs::{LogRules, Logs};
+use wakes::Wakes;
 
 /// Commands that wait for the event loop; a connection that finds no room waits.
 const COMMANDS_MAX: usize = 4_096;
@@ -47,6 +55,7 @@ pub struct Node {
     commands: mpsc::Sender<NodeCommand>,
     namespaces: Namespaces,
     rules: HashMap<Arc<str>, Arc<BatchRules>>,
+    log_names: Arc<LogNames>,
     connections: Arc<Connections>,
     cluster: Arc<Cluster>,
     clock: Clock,
@@ -63,14 +72,15 @@ impl Node {
         card: Arc<InstanceCard>,
         broker: Arc<dyn Broker>,
         events: mpsc::Receiver<BrokerEvent>,
-        namespaces: Namespaces,
-        limits: &Limits,
+        config: &Config,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Arc<Node> {
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
         let connections = Arc::new(Connections::new(broker.state()));
         let cluster = Arc::new(Cluster::new(card, broker.clone(), connections.clone(), clock));
+        let log_rules = LogRules::new(config);
+        let log_names = Arc::new(LogNames::new(&log_rules));
         let event_loop = EventLoop {
             hub: Hub::default(),
             connections: connections.clone(),
@@ -80,10 +90,11 @@ impl Node {
             events,
             clock,
             metrics,
-            wakes: Vec::new(),
-            owed: Default::default(),
+            logs: Logs::new(log_names.clone(), broker.clone(), log_rules, clock),
+            wakes: Wakes::default(),
         };
         tokio::spawn(event_loop.run());
+        let (namespaces, limits) = (config.namespaces.clone(), &config.limits);
         let rules =
             namespaces.iter().map(|ns| (ns.name.clone(), Arc::new(batch_rules(ns, limits)))).collect();
         Arc::new(Node {
@@ -91,6 +102,7 @@ impl Node {
             commands: sender,
             namespaces,
             rules,
+            log_names,
             connections,
             cluster,
             clock,

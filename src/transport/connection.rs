@@ -285,6 +285,9 @@ impl<W: Wire> Driver<W> {
             self.metrics.fell_behind();
             self.session.handle_forgotten(&channel, why);
         }
+        for (log, news) in self.mail.news.drain(..) {
+            self.session.handle_news(log, news);
+        }
         if let Some(state) = self.mail.broker.take() {
             self.session.handle_broker_state(state);
         }

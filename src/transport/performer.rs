@@ -49,6 +49,18 @@ impl Performer {
             }
             Action::Members { channel, limit } => Answer::Members(self.node.members(&channel, limit).await),
             Action::Publish(publish) => self.publish(publish).await,
+            Action::Watch { log, groups, granted } => {
+                Answer::Watched(self.member.watch(log, groups, granted).await)
+            }
+            Action::Unwatch { log, tags } => {
+                self.member.unwatch(log, tags).await;
+                Answer::Unwatched
+            }
+            Action::Narrow { log, granted } => Answer::Narrowed(self.member.narrow(log, granted).await),
+            Action::Confirm { logs, ping } => {
+                self.member.confirm(logs, ping).await;
+                Answer::Asked
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use tidings_protocol::{Ack, Epoch, GapReason, Offset, Position, Publication, dec
 use tracing::{debug, warn};
 
 use crate::broker::BrokerError;
+use crate::freshness::{Snapshot, VersionTable};
 use crate::hub::{Page, Published};
 
 /// Replies with which Redis refuses a script before or at its first write. `CLUSTERDOWN` is not among them: the library gives
@@ -26,6 +27,9 @@ const REFUSALS: [&str; 9] = [
 
 /// Replies of a server that is not the one, or not yet or no more: nothing was done.
 const ELSEWHERE: [&str; 3] = ["MOVED", "ASK", "TRYAGAIN"];
+
+/// The slots of the longest string that Redis keeps.
+const SLOTS_MAX: usize = (512 << 20) / VersionTable::SLOT_BYTES;
 
 /// Why a script did not do what it should.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,13 +79,13 @@ pub(super) fn words(answer: Value) -> Result<(String, Vec<Value>), Garbage> {
     Ok((word, rest))
 }
 
-/// What a publish script gave.
+/// What a publish script gave, or one that says where a log stands.
 pub(super) fn published(answer: Value) -> Result<Published, Failed> {
     let unknown = Failed::Broker(BrokerError::OutcomeUnknown);
     let Ok((word, rest)) = words(answer) else { return Err(unknown) };
     let position = || rest.first().and_then(|position| position.as_str()?.parse().ok());
     match word.as_str() {
-        "new" | "repeated" => Ok(Published { position: position(), ack: Ack::Stored }),
+        "new" | "repeated" | "stands" => Ok(Published { position: position(), ack: Ack::Stored }),
         "mismatch" => Err(Failed::Broker(BrokerError::IdempotencyMismatch)),
         _ => Err(unknown),
     }
@@ -128,6 +132,21 @@ fn entry_at(expected: Offset, pair: &[Value]) -> Result<Publication, Garbage> {
 
 fn offset(value: &Value) -> Result<Offset, Garbage> {
     value.as_u64().map(Offset).ok_or(Garbage)
+}
+
+/// What the snapshot script gave.
+pub(super) fn snapshot(answer: Value) -> Result<Snapshot, Garbage> {
+    let (epoch, rest) = words(answer)?;
+    let epoch = Epoch::parse(&epoch).map_err(|_| Garbage)?;
+    let [head, lineage, slots, pieces @ ..] = rest.as_slice() else { return Err(Garbage) };
+    let lineage = lineage.as_str().and_then(|lineage| lineage.parse().ok()).ok_or(Garbage)?;
+    let slots = slots.as_u64().map(|slots| slots as usize).ok_or(Garbage)?;
+    if !slots.is_power_of_two() || slots > SLOTS_MAX {
+        return Err(Garbage);
+    }
+    let pieces: Option<Vec<&[u8]>> = pieces.iter().map(Value::as_bytes).collect();
+    let table = VersionTable::from_bytes(&pieces.ok_or(Garbage)?.concat(), slots);
+    Ok(Snapshot { position: epoch.at(offset(head)?), lineage, table })
 }
 
 /// An announcement: where it belongs, `None` on a volatile channel, and the publication.
@@ -198,6 +217,26 @@ mod tests {
             Value::Null,
         ] {
             assert!(page(garbage).is_err());
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_read_and_garbage_is_refused() {
+        let table = [[0; 8], 7_u64.to_be_bytes()].concat();
+        let read = snapshot(array(&[b"2-a", b"9", b"1-a.5", b"2", &table[..3], &table[3..]])).unwrap();
+        assert_eq!((read.position.to_string(), read.lineage.to_string()), ("2-a.9".into(), "1-a.5".into()));
+        assert_eq!(read.table, VersionTable::from_bytes(&table, 2));
+        let empty = snapshot(array(&[b"2-a", b"0", b"", b"2"])).unwrap();
+        assert_eq!(empty.table, VersionTable::new(2));
+        for garbage in [
+            array(&[b"2-a", b"9", b"", b"3", &table]),
+            array(&[b"2-a", b"9", b"", b"134217728", b""]),
+            array(&[b"2-a", b"9", b"x", b"2", &table]),
+            array(&[b"2-a", b"x", b"", b"2", &table]),
+            array(&[b"2-a", b"9", b""]),
+            Value::Null,
+        ] {
+            assert!(snapshot(garbage).is_err());
         }
     }
 

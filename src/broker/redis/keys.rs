@@ -20,6 +20,11 @@ impl Keys {
         Keys { prefix: prefix.into() }
     }
 
+    /// What all begin with.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// The hash with the channel's numbering.
     pub(super) fn meta(&self, channel: &Channel) -> Key {
         format!("{}:{{{channel}}}:m", self.prefix).into()
@@ -28,6 +33,11 @@ impl Keys {
     /// The stream with the channel's history.
     pub(super) fn stream(&self, channel: &Channel) -> Key {
         format!("{}:{{{channel}}}:s", self.prefix).into()
+    }
+
+    /// The string with the version table of the log whose channel it is.
+    pub(super) fn versions(&self, channel: &Channel) -> Key {
+        format!("{}:{{{channel}}}:v", self.prefix).into()
     }
 
     /// Where an idempotency key is remembered; of one length, whatever the key is.
@@ -66,7 +76,7 @@ impl Keys {
             Some(name) => (name, true),
             None => (name, false),
         };
-        let channel = Channel::parse(name.strip_suffix('}')?).ok()?;
+        let channel = Channel::parse_any(name.strip_suffix('}')?).ok()?;
         Some(if is_presence { channel.presence() } else { channel })
     }
 
@@ -80,9 +90,9 @@ impl Keys {
         format!("{}:{{*}}:m", self.prefix)
     }
 
-    /// The channel whose meta hash this is.
+    /// The channel whose meta hash this is, of those that clients can name.
     pub(super) fn channel_of_meta(&self, key: &str) -> Option<Channel> {
-        self.announced(key.strip_suffix(":m")?).filter(|channel| !channel.is_presence())
+        self.announced(key.strip_suffix(":m")?).filter(|channel| !channel.is_presence() && !channel.is_log())
     }
 }
 
@@ -90,6 +100,7 @@ impl Keys {
 mod tests {
     use super::*;
     use fred::types::ClusterHash;
+    use tidings_protocol::LogName;
 
     #[test]
     fn everything_of_a_channel_is_in_one_slot() {
@@ -98,6 +109,7 @@ mod tests {
         let slots = [
             keys.meta(&channel),
             keys.stream(&channel),
+            keys.versions(&channel),
             keys.idempotency(&channel, "}{ any \n bytes"),
             keys.announcements(&channel).into(),
             keys.announcements(&channel.presence()).into(),
@@ -105,6 +117,10 @@ mod tests {
             keys.members(&channel),
             "room:7".into(),
         ];
+        let slots = slots.map(|key| ClusterHash::FirstKey.hash(&[key.into()]));
+        assert!(slots.iter().all(|slot| *slot == slots[0]), "{slots:?}");
+        let log = LogName::default().channel();
+        let slots = [keys.meta(&log), keys.versions(&log), log.as_str().into()];
         let slots = slots.map(|key| ClusterHash::FirstKey.hash(&[key.into()]));
         assert!(slots.iter().all(|slot| *slot == slots[0]), "{slots:?}");
     }
@@ -117,8 +133,20 @@ mod tests {
         let companion = channel.presence();
         assert_eq!(keys.announced(&keys.announcements(&companion)), Some(companion));
         assert_eq!(keys.channel_of_meta(keys.meta(&channel).as_str().unwrap()), Some(channel));
-        for foreign in ["app:$cluster", "other:{a}", "app:{a}:m", "app:{a}:p:p", "app:{}", "app:{a b}", "app"]
-        {
+        let log = LogName::default().channel();
+        assert_eq!(keys.announced(&keys.announcements(&log)), Some(log.clone()));
+        assert_eq!(keys.channel_of_meta(keys.meta(&log).as_str().unwrap()), None, "no client can name it");
+        for foreign in [
+            "app:$cluster",
+            "other:{a}",
+            "app:{a}:m",
+            "app:{a}:p:p",
+            "app:{}",
+            "app:{a b}",
+            "app:{$log:a b}",
+            "app:{$presence:a}",
+            "app",
+        ] {
             assert_eq!(keys.announced(foreign), None, "{foreign}");
         }
     }

@@ -17,6 +17,7 @@ mod interest;
 mod keys;
 mod line;
 mod links;
+mod log;
 mod monitor;
 mod presence;
 mod receiver;
@@ -27,6 +28,7 @@ mod shard;
 mod shards;
 mod store;
 mod survey;
+mod write;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -36,15 +38,16 @@ use fred::error::Error;
 use fred::prelude::{Config as RedisClientConfig, PubsubInterface};
 use futures::future::{BoxFuture, FutureExt};
 use tidings_protocol::{
-    Ack, Channel, ClusterMessage, Position, PresenceMember, PresenceMembers, PublishCommand,
+    Channel, ClusterMessage, LogName, MutateCommand, Position, PresenceMember, PresenceMembers,
+    PublishCommand,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::{Broker, BrokerError, BrokerEvent, InstanceCard, Peer, Peers};
-use crate::broker::memory::retention;
+use super::{Broker, BrokerError, BrokerEvent, InstanceCard, Peer, Peers, Retentions};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::freshness::Snapshot;
 use crate::hub::{BrokerState, Page, PageLimit, Published};
 use answer::Failed;
 use beacon::{Advanced, Beacons};
@@ -52,9 +55,10 @@ use keys::Keys;
 use monitor::{Monitor, Standing};
 use presence::Presence;
 use receiver::Request;
-use shard::{Reach, Shard};
+use shard::Reach;
 use shards::Shards;
 use store::{Lives, Reader, RedisStore};
+use write::Write;
 
 /// How long somebody waits until a channel is listened to.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -122,7 +126,8 @@ impl RedisBroker {
         let keys = Keys::new(&config.redis.prefix);
         let lives = Lives { key: config.limits.idempotency_window, meta: config.redis.forget_after };
         let is_cluster = connection.server.is_clustered();
-        let store = Arc::new(RedisStore::new(keys, lives, card.id(), is_cluster));
+        let store = RedisStore::new(keys, Retentions::new(config), lives, card.id(), is_cluster);
+        let store = Arc::new(store);
         let replicas = config.redis.replicas;
         let announcements_max = config.limits.broker_announcements_max;
         let reach =
@@ -148,7 +153,7 @@ impl RedisBroker {
                 continue;
             }
             reached += 1;
-            let fit = checks::check(shard, replicas).await;
+            let fit = checks::check(shard, &store, replicas).await;
             fit.map_err(|reason| RedisRefused::Unfit { url: url.masked(), reason })?;
         }
         // What some primary of a cluster holds can wait until that one is back, or followed by another.
@@ -205,42 +210,6 @@ impl RedisBroker {
         }
     }
 
-    async fn store(&self, command: PublishCommand) -> Result<Published, BrokerError> {
-        let wants_replicas = command.ack == Ack::Replicated;
-        if wants_replicas && self.config.redis.replicas == 0 {
-            return Err(BrokerError::AckNotPossible);
-        }
-        if self.standing.is_deaf() {
-            return Err(BrokerError::Unavailable);
-        }
-        let kib = command.payload.as_bytes().len().div_ceil(1_024).max(1) as u32;
-        let _room = self.room.try_acquire_many(kib).map_err(|_| BrokerError::Overloaded)?;
-        let retention = retention(&self.config.namespaces, &command.channel);
-        let channel = command.channel.clone();
-        let publish = |shard: Arc<Shard>| {
-            let (command, retention) = (&command, &retention);
-            async move {
-                match shard.replicated.as_ref().filter(|_| wants_replicas) {
-                    Some(replicated) => replicated.publish(command.clone(), retention.clone()).await,
-                    None => self.store.publish(&shard.commands, command, retention).await,
-                }
-            }
-        };
-        let published = self.shards.at(&channel, publish).await;
-        match &published {
-            Ok(published) => {
-                if let Some(position) = &published.position {
-                    self.advanced.note(&channel, Some(position.clone()));
-                }
-            }
-            Err(BrokerError::OutcomeUnknown | BrokerError::ReplicationUnconfirmed(_)) => {
-                self.advanced.note(&channel, None);
-            }
-            Err(_) => {}
-        }
-        published
-    }
-
     async fn read(
         &self,
         channel: Channel,
@@ -285,7 +254,7 @@ impl RedisBroker {
     }
 
     fn is_volatile(&self, channel: &Channel) -> bool {
-        self.config.namespaces.of(channel.as_str()).history_size == 0
+        self.store.retentions.of(channel).publications_max == 0
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, BrokerError> {
@@ -297,7 +266,8 @@ impl RedisBroker {
 
 impl Broker for RedisBroker {
     fn publish(&self, command: PublishCommand) -> BoxFuture<'_, Result<Published, BrokerError>> {
-        self.store(command).boxed()
+        let retention = self.store.retentions.of(&command.channel);
+        self.store(Write::Publish(command, retention)).boxed()
     }
 
     fn history(
@@ -336,6 +306,18 @@ impl Broker for RedisBroker {
 
     fn channels(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>> {
         async move { directory::channels(&self.shards.map(), &self.store.keys, limit).await }.boxed()
+    }
+
+    fn mutate(&self, command: MutateCommand) -> BoxFuture<'_, Result<Published, BrokerError>> {
+        self.write_mutation(command).boxed()
+    }
+
+    fn snapshot(&self, log: &LogName) -> BoxFuture<'_, Result<Snapshot, BrokerError>> {
+        self.read_log(log.clone()).boxed()
+    }
+
+    fn confirm(&self, log: &LogName) -> BoxFuture<'_, Result<Position, BrokerError>> {
+        self.confirm_log(log.clone()).boxed()
     }
 
     fn enter(&self, channel: &Channel, member: PresenceMember) -> BoxFuture<'_, ()> {

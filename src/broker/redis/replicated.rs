@@ -1,7 +1,7 @@
-//! Publishes that are acknowledged once replicas have them.
+//! What is acknowledged once replicas have it.
 //!
 //! Redis's `WAIT` counts the replicas that have what *its own connection* wrote, and holds the connection up meanwhile. So
-//! these publishes have a connection of their own: many scripts in a row, then one `WAIT` for all of them.
+//! these writes have a connection of their own: many scripts in a row, then one `WAIT` for all of them.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use fred::interfaces::{ClientLike, EventInterface};
 use fred::types::config::Server;
 use fred::types::{ClusterHash, CustomCommand, Value};
 use futures::future::join_all;
-use tidings_protocol::{Ack, Position, PublishCommand};
+use tidings_protocol::{Ack, Position};
 use tokio::sync::broadcast::error::TryRecvError;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -19,30 +19,30 @@ use tracing::debug;
 use super::answer::Failed;
 use super::links::CONFIRM_TIMEOUT;
 use super::store::RedisStore;
+use super::write::Write;
 use crate::broker::BrokerError;
-use crate::hub::{Published, Retention};
+use crate::hub::Published;
 
-/// Publishes that wait for their turn; more are refused.
+/// Writes that wait for their turn; more are refused.
 const WAITING_MAX: usize = 4_096;
 
-/// Publishes that one `WAIT` confirms.
-const PUBLISHES_PER_WAIT: usize = 256;
+/// Writes that one `WAIT` confirms.
+const WRITES_PER_WAIT: usize = 256;
 
 type Outcome = Result<Published, Failed>;
 
 struct Job {
-    command: PublishCommand,
-    retention: Retention,
+    write: Write,
     done: oneshot::Sender<Outcome>,
 }
 
-/// Where such publishes to one server are handed in.
+/// Where such writes to one server are handed in.
 pub(super) struct Replicated {
     jobs: mpsc::Sender<Job>,
 }
 
 impl Replicated {
-    /// Publishes on `client` until dropped; each waits for `replicas`.
+    /// Writes on `client` until dropped; each waits for `replicas`.
     pub(super) fn start(
         client: Client,
         store: Arc<RedisStore>,
@@ -55,10 +55,10 @@ impl Replicated {
         Replicated { jobs }
     }
 
-    /// Stored and confirmed, or why not.
-    pub(super) async fn publish(&self, command: PublishCommand, retention: Retention) -> Outcome {
+    /// Written and confirmed, or why not.
+    pub(super) async fn put(&self, write: Write) -> Outcome {
         let (done, outcome) = oneshot::channel();
-        let job = Job { command, retention, done };
+        let job = Job { write, done };
         self.jobs.try_send(job).map_err(|_| Failed::Broker(BrokerError::Overloaded))?;
         outcome.await.map_err(|_| Failed::Broker(BrokerError::OutcomeUnknown))?
     }
@@ -74,14 +74,13 @@ struct Lane {
 
 impl Lane {
     async fn run(mut self) {
-        let mut jobs = Vec::with_capacity(PUBLISHES_PER_WAIT);
-        while self.waiting.recv_many(&mut jobs, PUBLISHES_PER_WAIT).await > 0 {
-            // Who gave up waiting for its turn wants nothing published any more.
+        let mut jobs = Vec::with_capacity(WRITES_PER_WAIT);
+        while self.waiting.recv_many(&mut jobs, WRITES_PER_WAIT).await > 0 {
+            // Who gave up waiting for its turn wants nothing written any more.
             jobs.retain(|job| !job.done.is_closed());
             self.has_reconnected();
             let (client, store) = (&self.client, &self.store);
-            let publishes = jobs.iter().map(|job| store.publish(client, &job.command, &job.retention));
-            let outcomes = join_all(publishes).await;
+            let outcomes = join_all(jobs.iter().map(|job| store.put(client, &job.write, true))).await;
             let is_confirmed = self.confirm().await;
             for (job, outcome) in jobs.drain(..).zip(outcomes) {
                 let outcome = outcome.and_then(|published| settle(published, is_confirmed));

@@ -22,14 +22,19 @@ pub(super) struct Scripts {
     pub(super) publish: Script,
     pub(super) publish_volatile: Script,
     pub(super) read: Script,
+    pub(super) snapshot: Script,
+    pub(super) confirm: Script,
 }
 
 impl Scripts {
     pub(super) fn new() -> Self {
+        let (writes, reads) = (!ablated(Safeguard::Fence), !ablated(Safeguard::ReadFence));
         Scripts {
-            publish: Script::new(include_str!("lua/publish.lua"), !ablated(Safeguard::Fence)),
+            publish: Script::new(include_str!("lua/publish.lua"), writes),
             publish_volatile: Script::new(include_str!("lua/publish_volatile.lua"), true),
-            read: Script::new(include_str!("lua/read.lua"), !ablated(Safeguard::ReadFence)),
+            read: Script::new(include_str!("lua/read.lua"), reads),
+            snapshot: Script::new(include_str!("lua/snapshot.lua"), reads),
+            confirm: Script::new(include_str!("lua/confirm.lua"), reads),
         }
     }
 }

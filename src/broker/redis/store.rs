@@ -1,5 +1,6 @@
-//! What is asked of Redis as a store: publish and read, each one script.
+//! What is asked of Redis as a store, each one script.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,14 +9,16 @@ use bytes::Bytes;
 use fred::clients::Client;
 use fred::types::{Key, Value};
 use sha2::{Digest, Sha256};
-use tidings_protocol::{Channel, Position, PublishCommand, encode_stored};
+use tidings_protocol::{Channel, Position, PublishCommand, Tag, encode_stored};
 
 use super::answer::{self, Failed, Garbage};
 use super::keys::Keys;
 use super::script::Scripts;
 use super::shard::Shard;
 use super::shards::Shards;
-use crate::broker::BrokerError;
+use super::write::Write;
+use crate::broker::{BrokerError, Retentions};
+use crate::freshness::{Snapshot, slots_touched};
 use crate::hub::{Page, PageLimit, Published, Retention};
 
 /// How long what is stored lives.
@@ -39,59 +42,109 @@ pub(super) enum Reader {
 /// The scripts with their arguments.
 pub(super) struct RedisStore {
     pub(super) keys: Keys,
+    pub(super) retentions: Retentions,
     scripts: Scripts,
     lives: Lives,
     /// This instance's id. Makes names of new epochs.
     pub(super) seed: String,
     epochs: AtomicU64,
     /// `PUBLISH`, or `SPUBLISH` where channels are announced per shard.
-    announce: &'static str,
+    pub(super) announce: &'static str,
 }
 
 impl RedisStore {
     /// `seed` is unlike that of any other start of any instance.
-    pub(super) fn new(keys: Keys, lives: Lives, seed: &str, is_cluster: bool) -> Self {
+    pub(super) fn new(
+        keys: Keys,
+        retentions: Retentions,
+        lives: Lives,
+        seed: &str,
+        is_cluster: bool,
+    ) -> Self {
         let announce = if is_cluster { "SPUBLISH" } else { "PUBLISH" };
         let (scripts, epochs) = (Scripts::new(), AtomicU64::new(1));
-        RedisStore { keys, scripts, lives, seed: seed.to_owned(), epochs, announce }
+        RedisStore { keys, retentions, scripts, lives, seed: seed.to_owned(), epochs, announce }
     }
 
-    /// Stores and announces.
-    pub(super) async fn publish(
+    /// Writes; where `waits`, replicas are about to be waited for.
+    pub(super) async fn put(&self, client: &Client, write: &Write, waits: bool) -> Result<Published, Failed> {
+        match write {
+            Write::Publish(command, retention) if retention.publications_max == 0 => {
+                self.announce(client, command).await
+            }
+            Write::Publish(command, retention) => {
+                let said = command.payload.as_bytes();
+                self.append(client, command, said, retention, Vec::new()).await
+            }
+            Write::Mutate(command, retention) => {
+                let (publication, said) = (command.publication(), command.said.as_bytes());
+                let table = vec![self.slots(&publication.channel), packed(&command.tags).into()];
+                self.append(client, &publication, said, retention, table).await
+            }
+            Write::Confirm(log) => self.confirm(client, &log.channel(), waits).await,
+        }
+    }
+
+    /// Announces what is not kept.
+    async fn announce(&self, client: &Client, command: &PublishCommand) -> Result<Published, Failed> {
+        let PublishCommand { channel, payload, key, id, idempotency_key, .. } = command;
+        let args = vec![
+            Bytes::from(encode_stored(payload, id.as_deref(), key.as_deref())).into(),
+            hash(idempotency_key.as_deref(), payload.as_bytes()),
+            millis(self.lives.key),
+            self.keys.announcements(channel).into(),
+            self.announce.into(),
+        ];
+        let remembered = self.keys.idempotency(channel, idempotency_key.as_deref().unwrap_or_default());
+        let answer = self.scripts.publish_volatile.run(client, vec![remembered], args).await;
+        answer.map_err(|error| answer::write_failed(&error)).and_then(answer::published)
+    }
+
+    /// Appends to the channel and announces. `said` is what an idempotency key stands for; `table` is what the script is told
+    /// of the table of a log.
+    async fn append(
         &self,
         client: &Client,
         command: &PublishCommand,
+        said: &[u8],
         retention: &Retention,
+        table: Vec<Value>,
     ) -> Result<Published, Failed> {
         let PublishCommand { channel, payload, key, id, idempotency_key, .. } = command;
-        let stored: Value = Bytes::from(encode_stored(payload, id.as_deref(), key.as_deref())).into();
-        let hash = match idempotency_key {
-            Some(_) => Bytes::copy_from_slice(&Sha256::digest(payload.as_bytes())),
-            None => Bytes::new(),
-        };
+        let mut args = vec![
+            self.new_epoch(),
+            Bytes::from(encode_stored(payload, id.as_deref(), key.as_deref())).into(),
+            hash(idempotency_key.as_deref(), said),
+            millis(self.lives.key),
+            number(retention.publications_max),
+            number(retention.bytes_max),
+            millis(retention.age_max),
+            self.meta_life(channel),
+            self.keys.announcements(channel).into(),
+            self.announce.into(),
+        ];
+        args.extend(table);
         let remembered = self.keys.idempotency(channel, idempotency_key.as_deref().unwrap_or_default());
-        let announcements: Value = self.keys.announcements(channel).into();
-        let announce: Value = self.announce.into();
-        let answer = if retention.publications_max == 0 {
-            let args = vec![stored, hash.into(), millis(self.lives.key), announcements, announce];
-            self.scripts.publish_volatile.run(client, vec![remembered], args).await
-        } else {
-            let args = vec![
-                self.new_epoch(),
-                stored,
-                hash.into(),
-                millis(self.lives.key),
-                number(retention.publications_max),
-                number(retention.bytes_max),
-                millis(retention.age_max),
-                millis(self.lives.meta),
-                announcements,
-                announce,
-            ];
-            let keys = vec![self.keys.meta(channel), self.keys.stream(channel), remembered];
-            self.scripts.publish.run(client, keys, args).await
-        };
+        let mut keys = vec![self.keys.meta(channel), self.keys.stream(channel), remembered];
+        keys.extend(self.table_key(channel));
+        let answer = self.scripts.publish.run(client, keys, args).await;
         answer.map_err(|error| answer::write_failed(&error)).and_then(answer::published)
+    }
+
+    /// Where the log stands; written again where `written`.
+    async fn confirm(&self, client: &Client, channel: &Channel, written: bool) -> Result<Published, Failed> {
+        let args =
+            vec![self.new_epoch(), self.slots(channel), if written { "write".into() } else { "".into() }];
+        let answer = self.scripts.confirm.run(client, self.numbered(channel), args).await;
+        answer.map_err(|error| answer::read_failed(&error)).and_then(answer::published)
+    }
+
+    /// The log as it stands.
+    pub(super) async fn snapshot(&self, client: &Client, channel: &Channel) -> Result<Snapshot, Failed> {
+        let args = vec![self.new_epoch(), self.slots(channel)];
+        let answer = self.scripts.snapshot.run(client, self.numbered(channel), args).await;
+        let answer = answer.map_err(|error| answer::read_failed(&error))?;
+        answer::snapshot(answer).map_err(|Garbage| Failed::Broker(BrokerError::Unavailable))
     }
 
     /// Reads what follows `since`; where history does not continue it, what there is for a reader of history, and nothing for
@@ -104,7 +157,6 @@ impl RedisStore {
         limit: PageLimit,
         reader: Reader,
     ) -> Result<Page, Failed> {
-        let keys: Vec<Key> = vec![self.keys.meta(channel), self.keys.stream(channel)];
         let (epoch, offset) = match since {
             Some(since) => (since.epoch.as_str().into(), since.offset.to_string().into()),
             None => ("".into(), "".into()),
@@ -115,10 +167,11 @@ impl RedisStore {
             offset,
             number(limit.publications),
             number(limit.bytes),
-            millis(self.lives.meta),
+            self.meta_life(channel),
             if reader == Reader::OfHistory { "all".into() } else { "".into() },
+            self.slots(channel),
         ];
-        let answer = self.scripts.read.run(client, keys, args).await;
+        let answer = self.scripts.read.run(client, self.numbered(channel), args).await;
         let answer = answer.map_err(|error| answer::read_failed(&error))?;
         answer::page(answer).map_err(|Garbage| Failed::Broker(BrokerError::Unavailable))
     }
@@ -138,9 +191,45 @@ impl RedisStore {
         shards.at(channel, read).await
     }
 
+    /// The keys of a numbering.
+    fn numbered(&self, channel: &Channel) -> Vec<Key> {
+        let mut keys = vec![self.keys.meta(channel), self.keys.stream(channel)];
+        keys.extend(self.table_key(channel));
+        keys
+    }
+
+    fn table_key(&self, channel: &Channel) -> Option<Key> {
+        channel.is_log().then(|| self.keys.versions(channel))
+    }
+
+    /// Slots of a new table of a log's versions.
+    fn slots(&self, channel: &Channel) -> Value {
+        channel.log().map_or_else(|| "".into(), |log| number(self.retentions.table_slots(&log)))
+    }
+
+    /// That of a log lives for ever: a table that is forgotten makes everything stale.
+    fn meta_life(&self, channel: &Channel) -> Value {
+        if channel.is_log() { "".into() } else { millis(self.lives.meta) }
+    }
+
     fn new_epoch(&self) -> Value {
         format!("{}-{}", self.epochs.fetch_add(1, Ordering::Relaxed), self.seed).into()
     }
+}
+
+/// The hash of what an idempotency key stands for; empty without a key.
+fn hash(key: Option<&str>, said: &[u8]) -> Value {
+    match key {
+        Some(_) => Bytes::copy_from_slice(&Sha256::digest(said)).into(),
+        None => Bytes::new().into(),
+    }
+}
+
+/// The slots that the tags touch, each once, as the script takes them: four bytes each, the most significant first, of a table
+/// so large that any other has the low bits of them.
+fn packed(tags: &[Tag]) -> Bytes {
+    let slots: BTreeSet<u32> = tags.iter().flat_map(|tag| slots_touched(tag, 1 << u32::BITS)).collect();
+    slots.into_iter().flat_map(u32::to_be_bytes).collect()
 }
 
 fn number(number: usize) -> Value {
@@ -149,4 +238,23 @@ fn number(number: usize) -> Value {
 
 fn millis(duration: Duration) -> Value {
     duration.as_millis().max(1).to_string().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_that_several_tags_touch_is_written_once_and_fits_every_table() {
+        let tags = ["a:b", "a:c", "a:b"].map(|tag| Tag::parse(tag).unwrap());
+        let packed = packed(&tags);
+        let slots: Vec<u32> =
+            packed.chunks_exact(4).map(|slot| u32::from_be_bytes(slot.try_into().unwrap())).collect();
+        assert_eq!(slots.len(), 6, "two tags, what is below each, below `a` and below the root");
+        for table in [1 << 10, 1 << 20] {
+            let low: BTreeSet<u32> = slots.iter().map(|slot| slot % table as u32).collect();
+            let touched = tags.iter().flat_map(|tag| slots_touched(tag, table));
+            assert_eq!(low, touched.collect());
+        }
+    }
 }

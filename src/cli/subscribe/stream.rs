@@ -141,7 +141,7 @@ impl Stream {
 mod tests {
     use super::*;
 
-    const HELLO: &str = r#"{"session":"s","ping_interval_ms":25000,"timeout_ms":60000,"batch_ms":100,"message_bytes_max":1000000}"#;
+    const HELLO: &str = r#"{"session":"s","ping_interval_ms":25000,"timeout_ms":60000,"batch_ms":100,"lease_ms":15000,"message_bytes_max":1000000}"#;
 
     fn stream() -> Stream {
         Stream::new(vec![Channel::parse("t").unwrap(), Channel::parse("v").unwrap()], None)

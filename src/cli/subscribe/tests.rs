@@ -80,7 +80,7 @@ async fn converse(stream: tokio::net::TcpStream, turns: Vec<Turn>) {
 }
 
 fn hello() -> Turn {
-    Say(r#"{"hello":{"session":"s","ping_interval_ms":25000,"timeout_ms":60000,"batch_ms":100,"message_bytes_max":1000000}}"#.to_owned())
+    Say(r#"{"hello":{"session":"s","ping_interval_ms":25000,"timeout_ms":60000,"batch_ms":100,"lease_ms":15000,"message_bytes_max":1000000}}"#.to_owned())
 }
 
 fn subscribed(id: u64, offset: u64, rest: &str) -> Turn {

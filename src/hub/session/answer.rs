@@ -43,6 +43,14 @@ impl Session {
             (Asked::Publish { id }, Answer::Published(Ok(Published { position, ack }))) => {
                 self.reply(id, Frame::Published(PublishedFrame { position, ack }));
             }
+            (Asked::Watch { id, log }, Answer::Watched(Ok(watched))) => {
+                self.watched(id, log, watched);
+                self.ping_by_itself(now);
+            }
+            (Asked::Watch { id, log }, Answer::Watched(Err(problem))) => self.not_watched(id, &log, problem),
+            (Asked::Unwatch { id }, Answer::Unwatched) => self.reply(id, Frame::Unwatched {}),
+            (Asked::Narrow { log }, Answer::Narrowed(tags)) => self.narrowed(log, tags),
+            (Asked::Confirm, Answer::Asked) => {}
             (Asked::Refresh { id }, Answer::Authenticated(Err(problem)))
             | (Asked::History { id, .. }, Answer::Read(Err(problem)))
             | (Asked::Members { id }, Answer::Members(Err(problem)))
@@ -68,6 +76,7 @@ impl Session {
         self.end_presence(&grant);
         let exp = grant.expires.map(|expiry| expiry.exp);
         self.grant = grant;
+        self.narrow_watches();
         if let Some(exp) = exp {
             self.reply(id, Frame::Refreshed(RefreshedFrame { exp }));
         }

@@ -39,7 +39,8 @@ impl Session {
             Command::Presence { channel, limit } => {
                 (Asked::Members { id }, self.begin_presence(channel, limit)?)
             }
-            Command::Watch(_) | Command::Unwatch(_) => return Err(Code::UnknownCommand.into()),
+            Command::Watch(watch) => return self.begin_watch(id, watch),
+            Command::Unwatch(unwatch) => return Ok(self.begin_unwatch(id, unwatch)),
             Command::Ping { .. } => unreachable!("pings are answered when they come"),
         };
         self.asked = Some(asked);

@@ -5,7 +5,7 @@ use tidings_protocol::Position;
 
 use super::reading::{ALL, texts};
 use super::subject::Subject;
-use crate::support::{RedisServer, Reply, eventually};
+use crate::support::eventually;
 
 /// Where the next publication of a channel stands, and its text; those of other channels go by.
 pub(super) async fn heard(subject: &mut impl Subject, channel: &str) -> (Position, String) {
@@ -70,15 +70,16 @@ pub(super) async fn who_listens_resumes_to_the_head(subject: &mut impl Subject) 
     subject.unlisten("resumed").await;
 }
 
-/// Once all is taken back and nothing lingers, Redis announces no channel here.
-pub(super) async fn nobody_listens_in_the_end(subject: &mut impl Subject, server: &RedisServer) {
-    let named = async || {
-        let reply = server.command(&["PUBSUB", "CHANNELS", "*{*"]).await;
-        reply.list().iter().map(Reply::text).map(str::to_owned).collect::<Vec<_>>()
-    };
-    eventually("no channel to be listened to", async || named().await.is_empty().then_some(())).await;
+/// Once all is taken back and nothing lingers, no channel is announced here.
+pub(super) async fn nobody_listens_in_the_end(subject: &mut impl Subject) {
+    nothing_is_announced(subject).await;
     subject.listen("last").await;
-    assert_eq!(named().await, ["tidings:{last}"]);
+    assert_eq!(subject.announced().await, ["last"]);
     subject.unlisten("last").await;
-    eventually("no channel to be listened to", async || named().await.is_empty().then_some(())).await;
+    nothing_is_announced(subject).await;
+}
+
+async fn nothing_is_announced(subject: &mut impl Subject) {
+    let what = "no channel to be listened to";
+    eventually(what, async || subject.announced().await.is_empty().then_some(())).await;
 }

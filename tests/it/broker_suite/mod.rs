@@ -1,14 +1,34 @@
-//! What every broker does alike: the same rows over memory and over a real Redis; then what Redis alone goes through.
+//! What every broker does alike: the same rows over memory, over a real Redis, and over the simulation's model of one, so
+//! that the model cannot lie; then what Redis goes through, a real one and the model alike.
+//!
+//! Rows beside those of all, and where they apply:
+//!
+//! | row | memory | Redis | with a replica | model |
+//! |---|---|---|---|---|
+//! | `replicated_is_refused` | yes | yes | no: it is done | yes |
+//! | `nobody_listens_in_the_end` | no: it announces everything | yes | as without | yes |
+//! | "replicated" is answered | no: it is refused | no: it is refused | yes | no: its replica confirms nothing |
+//! | a failover, a restart | no: it has neither | yes | yes | yes |
+//! | a primary is demoted | no: it is none | yes | as without | no: none of its servers is a replica for a while |
 
 mod listening;
+mod log_faults;
+mod logs;
+mod model;
 mod numbering;
 mod publishing;
 mod reading;
+mod scene;
 mod subject;
 
+use std::panic::AssertUnwindSafe;
+
+use futures::FutureExt;
 use tidings_protocol::Ack;
 
+use crate::simulation::Bug;
 use crate::support::RedisServer;
+use model::ModelSubject;
 use subject::{BrokerSubject, Subject};
 
 /// The namespaces that the rows use: a channel called `few:a` keeps three publications.
@@ -23,6 +43,9 @@ history_age = \"300ms\"
 history_size = 0
 ";
 
+/// Some defects of the model show themselves by chance.
+const SEEDS_MAX: u64 = 20;
+
 /// All rows, on channels of their own.
 async fn all_rows(subject: &mut impl Subject) {
     publishing::positions_are_given_one_by_one(subject).await;
@@ -36,6 +59,14 @@ async fn all_rows(subject: &mut impl Subject) {
     listening::what_is_published_is_announced_in_order(subject).await;
     listening::each_listener_is_taken_back_on_its_own(subject).await;
     listening::who_listens_resumes_to_the_head(subject).await;
+    logs::a_log_begins_empty(subject).await;
+    logs::a_mutation_touches_the_slots_of_its_tags_alone(subject).await;
+    logs::a_mutation_of_many_tags_is_one_event(subject).await;
+    logs::a_key_makes_a_retry_the_same_mutation(subject).await;
+    logs::what_is_acknowledged_is_confirmed(subject).await;
+    logs::mutations_are_announced_in_order(subject).await;
+    logs::the_history_of_a_log_folds_into_its_table(subject).await;
+    logs::a_log_that_is_forgotten_has_another_numbering_and_an_empty_table(subject).await;
     reading::numberings_are_never_used_again(subject).await;
 }
 
@@ -44,6 +75,7 @@ async fn memory_keeps_the_contract() {
     let mut subject = BrokerSubject::memory(NAMESPACES);
     all_rows(&mut subject).await;
     publishing::replicated_is_refused(&mut subject).await;
+    logs::replicated_mutations_are_refused(&mut subject).await;
 }
 
 #[tokio::test]
@@ -52,7 +84,32 @@ async fn redis_keeps_the_contract() {
     let mut subject = BrokerSubject::redis(&server, NAMESPACES).await;
     all_rows(&mut subject).await;
     publishing::replicated_is_refused(&mut subject).await;
-    listening::nobody_listens_in_the_end(&mut subject, &server).await;
+    logs::replicated_mutations_are_refused(&mut subject).await;
+    listening::nobody_listens_in_the_end(&mut subject).await;
+}
+
+#[tokio::test]
+async fn the_model_of_redis_keeps_the_contract() {
+    let mut subject = ModelSubject::new(NAMESPACES);
+    all_rows(&mut subject).await;
+    publishing::replicated_is_refused(&mut subject).await;
+    logs::replicated_mutations_are_refused(&mut subject).await;
+    listening::nobody_listens_in_the_end(&mut subject).await;
+}
+
+#[tokio::test]
+async fn a_model_that_lies_is_found_out() {
+    for bug in [Bug::DuplicateOnRetry, Bug::EpochForgotten, Bug::AckBeforeStore, Bug::OffsetReused] {
+        let mut seed = 0;
+        loop {
+            let mut subject = ModelSubject::with_bug(NAMESPACES, seed, Some(bug));
+            if AssertUnwindSafe(all_rows(&mut subject)).catch_unwind().await.is_err() {
+                break;
+            }
+            seed += 1;
+            assert!(seed < SEEDS_MAX, "no row sees {bug:?}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -65,4 +122,12 @@ async fn redis_with_a_replica_keeps_the_contract() {
     let published =
         subject.publish("replicated", "1", None, Ack::Replicated).await.expect("a replica confirms");
     assert_eq!(published.ack, Ack::Replicated);
+}
+
+#[tokio::test]
+async fn logs_have_positions_where_channels_have_none() {
+    let volatile = "[namespace.default]\nhistory_size = 0\n";
+    let server = RedisServer::start("").await;
+    logs::the_history_of_a_log_folds_into_its_table(&mut BrokerSubject::memory(volatile)).await;
+    logs::the_history_of_a_log_folds_into_its_table(&mut BrokerSubject::redis(&server, volatile).await).await;
 }

@@ -1,12 +1,14 @@
-//! What Redis goes through: its data are lost, or what came last of them, or nothing at all; and without the safeguard
-//! that tells these apart, they are confused.
+//! What Redis goes through, a real one and the model alike: its data are lost, or what came last of them, or nothing at all;
+//! and without the safeguard that tells these apart, they are confused.
 
 #[cfg(feature = "ablation")]
 use tidings::ablation::{Safeguard, ablate};
 use tidings::broker::{BrokerError, BrokerEvent};
 use tidings_protocol::{Ack, GapReason, Offset, Position};
 
+use super::model::ModelSubject;
 use super::reading::{ALL, texts};
+use super::scene::{RedisScene, Scene};
 use super::subject::{BrokerSubject, Subject};
 use crate::support::{Data, RedisServer, eventually};
 
@@ -38,33 +40,35 @@ async fn learnt(subject: &mut impl Subject, since: &Position) -> Learnt {
 }
 
 /// Publishes three that a replica has, and `lost` that it has not; then the replica's data are the primary's.
-async fn failover(lost: u64) -> Failover {
-    let [server, replica] = [RedisServer::start("").await, RedisServer::start("").await];
-    replica.replica_of(&server).await;
-    let mut subject = BrokerSubject::redis(&server, "").await;
-    let mut last = subject.position("a", "1").await;
+async fn failover(mut scene: impl Scene, lost: u64) -> Failover {
+    let mut last = scene.subject().position("a", "1").await;
     for text in ["2", "3"] {
-        last = subject.position("a", text).await;
+        last = scene.subject().position("a", text).await;
     }
     let left = last.clone();
-    replica.wait_in_sync(&server).await;
-    replica.promote().await;
+    scene.cut_replica().await;
     for number in 0..lost {
-        last = subject.position("a", &format!("lost {number}")).await;
+        last = scene.subject().position("a", &format!("lost {number}")).await;
     }
-    // At the same address, as behind a name that now leads elsewhere.
-    let id = server.replid().await;
-    server.replica_of(&replica).await;
-    server.promote().await;
-    assert_ne!(server.replid().await, id, "the failover happened");
-    let who_saw_all = learnt(&mut subject, &last).await;
+    scene.take_over().await;
+    let subject = scene.subject();
+    let who_saw_all = learnt(subject, &last).await;
     let published = eventually("a publish", async || {
         subject.publish("a", "after", Some("after"), Ack::Stored).await.ok()?.position
     })
     .await;
-    let who_saw_what_is_left = learnt(&mut subject, &left).await;
+    let who_saw_what_is_left = learnt(subject, &left).await;
     let published = (published.epoch == left.epoch, published.offset.0);
     Failover { who_saw_all, who_saw_what_is_left, published }
+}
+
+/// The same of a real Redis, and of the model.
+async fn failovers(lost: u64) -> [Failover; 2] {
+    [failover(RedisScene::with_replica().await, lost).await, failover(model(), lost).await]
+}
+
+fn model() -> ModelSubject {
+    ModelSubject::new("")
 }
 
 fn right_after_nothing_was_lost() -> Failover {
@@ -90,12 +94,26 @@ fn continued() -> Learnt {
 
 #[tokio::test]
 async fn a_failover_that_loses_nothing_is_continued_under_another_name() {
-    assert_eq!(failover(0).await, right_after_nothing_was_lost());
+    for failover in failovers(0).await {
+        assert_eq!(failover, right_after_nothing_was_lost());
+    }
 }
 
 #[tokio::test]
 async fn what_a_failover_lost_is_a_gap_and_its_positions_are_given_only_under_another_name() {
-    assert_eq!(failover(2).await, right_after_two_were_lost());
+    for failover in failovers(2).await {
+        assert_eq!(failover, right_after_two_were_lost());
+    }
+}
+
+/// Where something was stored that a failover lost, and where the next thing was.
+#[cfg(feature = "ablation")]
+async fn lost_and_next(mut scene: impl Scene) -> [Position; 2] {
+    scene.subject().position("a", "kept").await;
+    scene.cut_replica().await;
+    let lost = scene.subject().position("a", "lost").await;
+    scene.take_over().await;
+    [lost, scene.subject().position("a", "after").await]
 }
 
 #[cfg(feature = "ablation")]
@@ -103,66 +121,60 @@ async fn what_a_failover_lost_is_a_gap_and_its_positions_are_given_only_under_an
 async fn without_the_fence_of_writes_positions_are_given_twice() {
     // Off for this thread, on which the scripts are made.
     ablate(Some(Safeguard::Fence));
-    let written_first = async {
-        let [server, replica] = [RedisServer::start("").await, RedisServer::start("").await];
-        replica.replica_of(&server).await;
-        let mut subject = BrokerSubject::redis(&server, "").await;
-        subject.position("a", "kept").await;
-        replica.wait_in_sync(&server).await;
-        replica.promote().await;
-        let lost = subject.position("a", "lost").await;
-        server.replica_of(&replica).await;
-        server.promote().await;
-        let published = subject.publish("a", "after", None, Ack::Stored).await;
-        (lost, published.expect("it is stored").position)
-    };
-    let (lost, published) = written_first.await;
+    let both = [lost_and_next(RedisScene::with_replica().await).await, lost_and_next(model()).await];
     ablate(None);
-    assert_eq!(published, Some(lost), "one position, two publications");
+    for [lost, next] in both {
+        assert_eq!(next, lost, "one position, two publications");
+    }
 }
 
 #[cfg(feature = "ablation")]
 #[tokio::test]
 async fn without_the_fence_of_reads_nobody_learns_of_a_failover_before_the_next_publish() {
     ablate(Some(Safeguard::ReadFence));
-    let [nothing, two] = [failover(0).await, failover(2).await];
+    let [nothing, two] = [failovers(0).await, failovers(2).await];
     ablate(None);
-    assert_ne!(nothing, right_after_nothing_was_lost());
-    assert_ne!(two, right_after_two_were_lost());
-    assert!(nothing.who_saw_all.same_epoch && two.who_saw_all.same_epoch, "{nothing:?} {two:?}");
+    for failover in nothing {
+        assert_ne!(failover, right_after_nothing_was_lost());
+        assert!(failover.who_saw_all.same_epoch, "{failover:?}");
+    }
+    for failover in two {
+        assert_ne!(failover, right_after_two_were_lost());
+        assert!(failover.who_saw_all.same_epoch, "{failover:?}");
+    }
 }
 
-#[tokio::test]
-async fn a_restart_without_data_begins_a_numbering_and_who_listens_is_told() {
-    let mut server = RedisServer::start("").await;
-    let mut subject = BrokerSubject::redis(&server, "").await;
-    let before = subject.position("a", "1").await;
-    subject.listen("a").await;
-    let id = server.replid().await;
-    server.restart(Data::Gone).await;
-    assert_ne!(server.replid().await, id, "the restart happened");
+async fn restart_without_data(mut scene: impl Scene) {
+    let before = scene.subject().position("a", "1").await;
+    scene.subject().listen("a").await;
+    scene.restart(Data::Gone).await;
+    let subject = scene.subject();
     while !matches!(subject.heard().await, BrokerEvent::Lost(_)) {}
     let after = eventually("a publish", async || {
         subject.publish("a", "2", Some("k"), Ack::Stored).await.ok()?.position
     })
     .await;
     assert_eq!((after.offset, after.epoch == before.epoch), (Offset(1), false));
-    assert_eq!(learnt(&mut subject, &before).await.gap, Some(GapReason::Epoch));
+    assert_eq!(learnt(subject, &before).await.gap, Some(GapReason::Epoch));
 }
 
 #[tokio::test]
-async fn a_restart_with_data_is_continued_and_who_listens_misses_nothing() {
-    let mut server = RedisServer::start("").await;
-    let mut subject = BrokerSubject::redis(&server, "").await;
-    let before = subject.position("a", "1").await;
-    subject.listen("a").await;
-    server.restart(Data::Kept).await;
+async fn a_restart_without_data_begins_a_numbering_and_who_listens_is_told() {
+    restart_without_data(RedisScene::single().await).await;
+    restart_without_data(model()).await;
+}
+
+async fn restart_with_data(mut scene: impl Scene) {
+    let before = scene.subject().position("a", "1").await;
+    scene.subject().listen("a").await;
+    scene.restart(Data::Kept).await;
+    let subject = scene.subject();
     let after = eventually("a publish", async || {
         subject.publish("a", "2", Some("k"), Ack::Stored).await.ok()?.position
     })
     .await;
     assert_eq!((after.offset, after.epoch == before.epoch), (Offset(2), false));
-    let learnt = learnt(&mut subject, &before).await;
+    let learnt = learnt(subject, &before).await;
     assert_eq!((learnt.gap, learnt.texts), (None, vec!["2".to_owned()]));
     loop {
         match subject.heard().await {
@@ -179,6 +191,13 @@ async fn a_restart_with_data_is_continued_and_who_listens_misses_nothing() {
     }
 }
 
+#[tokio::test]
+async fn a_restart_with_data_is_continued_and_who_listens_misses_nothing() {
+    restart_with_data(RedisScene::single().await).await;
+    restart_with_data(model()).await;
+}
+
+/// Of a real Redis alone: the model has no primary that would be a replica for a while.
 #[tokio::test]
 async fn a_primary_that_was_demoted_is_out_of_reach_until_it_is_one_again() {
     let [server, other] = [RedisServer::start("").await, RedisServer::start("").await];

@@ -5,14 +5,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tidings::broker::{
-    Broker, BrokerError, BrokerEvent, InstanceCard, MemoryBroker, RedisBroker, StoreLimits,
+    Broker, BrokerError, BrokerEvent, InstanceCard, MemoryBroker, RedisBroker, Retentions, StoreLimits,
 };
 use tidings::clock::Clock;
 use tidings::config::Config;
+use tidings::freshness::Snapshot;
 use tidings::hub::{Page, PageLimit, Published};
-use tidings_protocol::{Ack, Channel, Payload, Position, PublishCommand};
+use tidings_protocol::{Ack, Channel, LogName, MutateCommand, Payload, Position, PublishCommand};
 use tokio::sync::mpsc;
 
+use super::reading::ALL;
 use crate::support::{RedisServer, Reply, config, within};
 
 /// Announcements that wait for the test.
@@ -35,9 +37,29 @@ pub(super) trait Subject {
     /// The same for somebody who listens.
     async fn resume(&mut self, channel: &str, since: Option<&Position>, limit: PageLimit) -> Option<Page>;
 
-    async fn listen(&mut self, channel: &str);
+    /// What the channel holds, of those that no client can name too.
+    async fn read(&mut self, channel: &Channel, since: Option<&Position>) -> Page;
 
-    async fn unlisten(&mut self, channel: &str);
+    /// The same for somebody who listens to a log.
+    async fn resume_log(&mut self, log: &str, since: &Position) -> Page;
+
+    async fn listen_to(&mut self, channel: &Channel);
+
+    async fn unlisten_to(&mut self, channel: &Channel);
+
+    async fn listen(&mut self, channel: &str) {
+        self.listen_to(&named(channel)).await;
+    }
+
+    async fn unlisten(&mut self, channel: &str) {
+        self.unlisten_to(&named(channel)).await;
+    }
+
+    async fn mutate(&mut self, command: MutateCommand) -> Result<Published, BrokerError>;
+
+    async fn snapshot(&mut self, log: &str) -> Result<Snapshot, BrokerError>;
+
+    async fn confirm(&mut self, log: &str) -> Result<Position, BrokerError>;
 
     /// What is announced next.
     async fn heard(&mut self) -> BrokerEvent;
@@ -45,8 +67,16 @@ pub(super) trait Subject {
     /// The channels that hold something, and where they stand.
     async fn channels(&mut self) -> BTreeMap<String, Position>;
 
+    /// The channels that are announced here, where not simply all are.
+    async fn announced(&mut self) -> Vec<String>;
+
     /// Loses all that is stored.
     async fn forget_everything(&mut self);
+
+    /// A log as it stands, which must be known.
+    async fn standing(&mut self, log: &str) -> Snapshot {
+        self.snapshot(log).await.expect("a log can be read")
+    }
 
     /// The position of a publish that must succeed.
     async fn position(&mut self, channel: &str, text: &str) -> Position {
@@ -78,13 +108,18 @@ impl BrokerSubject {
     }
 
     pub(super) async fn redis(server: &RedisServer, toml: &str) -> BrokerSubject {
+        BrokerSubject::redis_at(&server.url(), server.address(), toml).await
+    }
+
+    /// On a Redis that is reached by `url`, at whose server `flushed` all can be forgotten.
+    pub(super) async fn redis_at(url: &str, flushed: SocketAddr, toml: &str) -> BrokerSubject {
         let table = if toml.contains("[redis]") { "" } else { "[redis]\n" };
-        let config = config(&format!("{toml}{table}linger = \"0s\"\nurl = \"{}\"\n", server.url()), true);
+        let config = config(&format!("{toml}{table}linger = \"0s\"\nurl = \"{url}\"\n"), true);
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let card = Arc::new(InstanceCard::new("suite", String::new(), 0));
         let broker = RedisBroker::start(&config, sender, Clock::start(), card).await;
         let broker = Arc::new(broker.unwrap_or_else(|refused| panic!("{refused}")));
-        BrokerSubject { broker, events, forget: Forget::Flush(server.address()) }
+        BrokerSubject { broker, events, forget: Forget::Flush(flushed) }
     }
 }
 
@@ -96,14 +131,26 @@ fn memory(config: &Config, start: u32) -> (Arc<dyn Broker>, mpsc::Receiver<Broke
         key_age: config.limits.idempotency_window,
     };
     let (sender, events) = mpsc::channel(EVENTS_MAX);
-    let namespaces = config.namespaces.clone();
+    let retentions = Retentions::new(config);
     let card = Arc::new(InstanceCard::new(&format!("start{start}"), String::new(), 0));
-    let broker = MemoryBroker::start(limits, namespaces, sender, Clock::start(), card);
+    let broker = MemoryBroker::start(limits, retentions, sender, Clock::start(), card);
     (Arc::new(broker), events)
 }
 
-fn named(channel: &str) -> Channel {
+pub(super) fn named(channel: &str) -> Channel {
     Channel::parse(channel).expect("it is a channel's name")
+}
+
+/// The publish of a text.
+pub(super) fn command(channel: &str, text: &str, key: Option<&str>, ack: Ack) -> PublishCommand {
+    PublishCommand {
+        channel: named(channel),
+        payload: Payload::text(text.as_bytes()).expect("it is text"),
+        key: None,
+        id: None,
+        idempotency_key: key.map(Into::into),
+        ack,
+    }
 }
 
 impl Subject for BrokerSubject {
@@ -114,15 +161,8 @@ impl Subject for BrokerSubject {
         key: Option<&str>,
         ack: Ack,
     ) -> Result<Published, BrokerError> {
-        let command = PublishCommand {
-            channel: named(channel),
-            payload: Payload::text(text.as_bytes()).expect("it is text"),
-            key: None,
-            id: None,
-            idempotency_key: key.map(Into::into),
-            ack,
-        };
-        within("an answer to a publish", self.broker.publish(command)).await
+        let answer = self.broker.publish(command(channel, text, key, ack));
+        within("an answer to a publish", answer).await
     }
 
     async fn history(&mut self, channel: &str, since: Option<&Position>, limit: PageLimit) -> Option<Page> {
@@ -135,12 +175,37 @@ impl Subject for BrokerSubject {
         within("history", page).await.expect("history can be read")
     }
 
-    async fn listen(&mut self, channel: &str) {
-        within("a listening", self.broker.listen(&named(channel))).await.expect("it can be listened to");
+    async fn read(&mut self, channel: &Channel, since: Option<&Position>) -> Page {
+        let page = self.broker.history(channel.clone(), since.cloned(), ALL);
+        within("history", page).await.expect("history can be read").expect("it has positions")
     }
 
-    async fn unlisten(&mut self, channel: &str) {
-        self.broker.unlisten(&named(channel)).await;
+    async fn resume_log(&mut self, log: &str, since: &Position) -> Page {
+        let log = LogName::parse(log).expect("it is a log's name");
+        let page = self.broker.resume(log.channel(), Some(since.clone()), ALL);
+        within("history", page).await.expect("history can be read").expect("it has positions")
+    }
+
+    async fn listen_to(&mut self, channel: &Channel) {
+        within("a listening", self.broker.listen(channel)).await.expect("it can be listened to");
+    }
+
+    async fn unlisten_to(&mut self, channel: &Channel) {
+        self.broker.unlisten(channel).await;
+    }
+
+    async fn mutate(&mut self, command: MutateCommand) -> Result<Published, BrokerError> {
+        within("an answer to a mutation", self.broker.mutate(command)).await
+    }
+
+    async fn snapshot(&mut self, log: &str) -> Result<Snapshot, BrokerError> {
+        let log = LogName::parse(log).expect("it is a log's name");
+        within("a snapshot", self.broker.snapshot(&log)).await
+    }
+
+    async fn confirm(&mut self, log: &str) -> Result<Position, BrokerError> {
+        let log = LogName::parse(log).expect("it is a log's name");
+        within("a confirmation", self.broker.confirm(&log)).await
     }
 
     async fn heard(&mut self) -> BrokerEvent {
@@ -150,6 +215,16 @@ impl Subject for BrokerSubject {
     async fn channels(&mut self) -> BTreeMap<String, Position> {
         let channels = within("a list", self.broker.channels(1_000)).await.expect("channels can be listed");
         channels.into_iter().map(|(channel, head)| (channel.to_string(), head)).collect()
+    }
+
+    async fn announced(&mut self) -> Vec<String> {
+        let Forget::Flush(server) = self.forget else { panic!("memory announces everything") };
+        let reply = Reply::ask(server, &["PUBSUB", "CHANNELS", "*{*"]).await.expect("it answers");
+        let name = |reply: &Reply| {
+            let name = reply.text().strip_prefix("tidings:{").and_then(|rest| rest.strip_suffix('}'));
+            name.expect("it is the name of a channel").to_owned()
+        };
+        reply.list().iter().map(name).collect()
     }
 
     async fn forget_everything(&mut self) {

@@ -6,15 +6,18 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all, ready};
-use tidings::broker::{Broker, BrokerError, BrokerEvent, InstanceCard, MemoryBroker, Peer, StoreLimits};
+use tidings::broker::{
+    Broker, BrokerError, BrokerEvent, InstanceCard, MemoryBroker, Peer, Retentions, StoreLimits,
+};
 use tidings::clock::Clock;
 use tidings::config::Config;
+use tidings::freshness::Snapshot;
 use tidings::hub::{BrokerState, Mail, Page, PageLimit, Published};
 use tidings::node::{EVENTS_MAX, Findings, Member, Node, Profile, SharedMailbox};
 use tidings::observe::Metrics;
 use tidings_protocol::{
-    Channel, CloseCode, ClusterAsk, ClusterMessage, Code, Position, PresenceMember, PresenceMembers, Problem,
-    PublishCommand, Transport, Which,
+    Channel, CloseCode, ClusterAsk, ClusterMessage, Code, LogName, MutateCommand, Position, PresenceMember,
+    PresenceMembers, Problem, PublishCommand, Transport, Which,
 };
 use tokio::sync::mpsc;
 
@@ -75,6 +78,18 @@ impl Broker for Broking {
 
     fn channels(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>> {
         self.memory.channels(limit)
+    }
+
+    fn mutate(&self, command: MutateCommand) -> BoxFuture<'_, Result<Published, BrokerError>> {
+        self.memory.mutate(command)
+    }
+
+    fn snapshot(&self, log: &LogName) -> BoxFuture<'_, Result<Snapshot, BrokerError>> {
+        self.memory.snapshot(log)
+    }
+
+    fn confirm(&self, log: &LogName) -> BoxFuture<'_, Result<Position, BrokerError>> {
+        self.memory.confirm(log)
     }
 
     fn tell(&self, message: ClusterMessage) -> BoxFuture<'_, Result<(), BrokerError>> {
@@ -151,18 +166,10 @@ impl Cluster {
         let nodes = bus.0.iter().zip(receivers).map(|(stop, receiver)| {
             let (card, events) = (stop.card.clone(), stop.events.clone());
             let limits = StoreLimits { channels_max: 1, bytes_max: 1, keys_max: 1, key_age: Duration::ZERO };
-            let memory = MemoryBroker::start(limits, config.namespaces.clone(), events, clock, card.clone());
+            let memory = MemoryBroker::start(limits, Retentions::new(&config), events, clock, card.clone());
             let broker = Broking { bus: bus.clone(), clock, down: down.clone(), memory };
             let metrics = Arc::new(Metrics::new());
-            Node::start(
-                card,
-                Arc::new(broker),
-                receiver,
-                config.namespaces.clone(),
-                &config.limits,
-                clock,
-                metrics,
-            )
+            Node::start(card, Arc::new(broker), receiver, &config, clock, metrics)
         });
         Cluster { nodes: nodes.collect(), bus: bus.clone(), down }
     }

@@ -361,6 +361,8 @@ fn session(catch_up: CatchUp, since: Option<Position>, now: Time) -> Session {
         retry_after: RETRY_AFTER,
         channels_max: 2,
         members_max: 2,
+        tags_per_command_max: 100,
+        lease: Duration::from_secs(15),
         commands_max: 8,
         message_bytes_max: 1_000,
         waiting_bytes_max: 700,
@@ -371,7 +373,7 @@ fn session(catch_up: CatchUp, since: Option<Position>, now: Time) -> Session {
         CatchUp::ByClient => session,
         CatchUp::ByServer => {
             let subscribe = SubscribeCommand { channel: channel(CHANNEL), since, presence: false };
-            session.with_channels(vec![subscribe], CursorState::Read)
+            session.with_channels(vec![subscribe], Vec::new(), CursorState::Read)
         }
     }
 }

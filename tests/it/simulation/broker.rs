@@ -5,26 +5,29 @@
 //! that the channel's epoch is bound to: under another id the channel begins a new epoch there.
 
 mod line;
+mod logs;
 mod outages;
 mod server;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tidings::ablation::{Safeguard, ablated};
 use tidings::broker::{BrokerError, Interest};
-use tidings::hub::{Page, PageLimit, Time};
-use tidings_protocol::{Beacon, Epoch, Offset, Payload, Position, Publication};
+use tidings::hub::{Page, PageLimit, Published, Time};
+use tidings_protocol::{Ack, Beacon, Epoch, Offset, Payload, Position, Publication};
 
 use super::bugs::Bug;
 use super::context::{Context, INSTANCES, Plan};
 use super::faults::Fault;
 use crate::history::{ChannelId, Event, PublishId};
 pub(crate) use line::Announcement;
+pub(crate) use logs::Wait;
 use line::Line;
 use outages::Outages;
 pub(crate) use outages::Promotion;
-use server::{Server, Write};
+use server::{Remembered, Server, Write};
 
 /// When a replica that is cut off hears of something.
 const NEVER: Time = Time(std::time::Duration::MAX);
@@ -35,6 +38,10 @@ pub(crate) struct Append {
     pub(crate) publish: PublishId,
     pub(crate) channel: ChannelId,
     pub(crate) payload: Payload,
+    /// What makes a retry the same publication.
+    pub(crate) key: Option<Arc<str>>,
+    /// What the key stands for.
+    pub(crate) said: Bytes,
 }
 
 /// Redis, and the lines to it, by instance.
@@ -51,6 +58,9 @@ pub(crate) struct Redis {
     outages: Outages,
     ids: u64,
     epochs: u64,
+    /// Scripts that changed something, and how many of them the replica heard of.
+    scripts: u64,
+    replicated: u64,
     /// Channels that lost their stream while nobody's line was lost, and got nothing since.
     vanished: BTreeSet<ChannelId>,
 }
@@ -82,6 +92,8 @@ impl Redis {
             outages: Outages::default(),
             ids: 1,
             epochs: 0,
+            scripts: 0,
+            replicated: 0,
             vanished: BTreeSet::new(),
         }
     }
@@ -92,7 +104,7 @@ impl Redis {
         slot: usize,
         append: Append,
         context: &mut Context,
-    ) -> Result<Option<Position>, BrokerError> {
+    ) -> Result<Published, BrokerError> {
         if let Some(until) = self.outages.stalled(context.now()) {
             // It lies in Redis' socket, and is done after all.
             let id = self.server(self.side(slot)).replication_id;
@@ -110,14 +122,14 @@ impl Redis {
         }
         if refused || is_full || self.outages.is_down(context.now()) {
             if context.has_bug(Bug::RefusedButStored) {
-                self.write(self.side(slot), append, context);
+                self.write(self.side(slot), append, context).ok();
             }
             return Err(BrokerError::Unavailable);
         }
-        let stored = self.write(self.side(slot), append, context);
+        let position = self.write(self.side(slot), append, context)?;
         match context.inject(Fault::AnswerTimedOut, context.profile.late) {
             true => Err(BrokerError::OutcomeUnknown),
-            false => Ok(stored),
+            false => Ok(Published { position, ack: Ack::Stored }),
         }
     }
 
@@ -131,26 +143,31 @@ impl Redis {
     ) {
         let side = self.side(slot);
         if self.server(side).replication_id == replication_id {
-            self.write(side, append, context);
+            // Whoever sent it has given up waiting for the answer.
+            self.write(side, append, context).ok();
         }
     }
 
-    fn write(&mut self, side: Side, append: Append, context: &mut Context) -> Option<Position> {
-        let Append { publish, channel, payload } = append;
+    fn write(
+        &mut self,
+        side: Side,
+        append: Append,
+        context: &mut Context,
+    ) -> Result<Option<Position>, BrokerError> {
+        let Append { publish, channel, payload, key, said } = append;
         let mut script = self.fence(side, channel, Script::Write, context);
-        if let Some(known) = self.server(side).remembered(publish)
-            && !context.has_bug(Bug::DuplicateOnRetry)
-        {
-            let known = known.clone();
+        let known = key.as_ref().and_then(|key| self.server(side).remembered(channel, key)).cloned();
+        if let Some(first) = known.filter(|_| !context.has_bug(Bug::DuplicateOnRetry)) {
             self.replicate(side, script, context);
-            return known;
+            return if first.said == said { Ok(first.position) } else { Err(BrokerError::IdempotencyMismatch) };
         }
-        let mut publication = Publication { offset: None, time: 0, id: None, key: None, payload };
+        let mut publication =
+            Publication { offset: None, time: 0, id: None, key: None, payload };
         let head = self.server(side).standing(channel).map(|(head, _)| head);
         if let Some(head) = &head {
             if context.has_bug(Bug::AckBeforeStore) && context.random.chance(20) {
                 self.replicate(side, script, context);
-                return Some(head.epoch.at(head.offset.next()));
+                return Ok(Some(head.epoch.at(head.offset.next())));
             }
             let (at, stored) = (context.now(), publication.clone());
             script.extend(self.apply(side, Write::Append { channel, publication: stored, at }, context));
@@ -162,14 +179,17 @@ impl Redis {
         }
         let epoch = head.map(|head| head.epoch);
         let position = epoch.as_ref().zip(publication.offset).map(|(epoch, offset)| epoch.at(offset));
-        script.extend(self.apply(side, Write::Remember { publish, position: position.clone() }, context));
+        if let Some(key) = key {
+            let first = Remembered { said, position: position.clone() };
+            script.extend(self.apply(side, Write::Remember { channel, key, first }, context));
+        }
         self.replicate(side, script, context);
         context.record(Event::Stored { publish, channel, position: position.clone() });
         if side == Side::Deposed {
             context.record(Event::Doomed { publish, channel });
         }
         self.announce(side, channel, epoch, publication.into(), context);
-        position
+        Ok(position)
     }
 
     /// Compares the replication id, and begins a new epoch where it is another one, or where there is no stream.
@@ -205,9 +225,14 @@ impl Redis {
                 true => NEVER,
                 false => context.now().after(context.random.between(0, 100)),
             };
-            self.backlog.push_back((due, script));
+            self.push(due, script);
             self.catch_up(context.now(), context);
         }
+    }
+
+    fn push(&mut self, due: Time, script: Vec<Write>) {
+        self.scripts += 1;
+        self.backlog.push_back((due, script));
     }
 
     fn announce(
@@ -258,18 +283,20 @@ impl Redis {
         if line.serial == serial { line.under_way.pop_front() } else { None }
     }
 
-    /// An instance says that it lives.
-    pub(crate) fn beacon(&mut self, slot: usize, beacon: Arc<Beacon>, context: &mut Context) {
+    /// An instance says that it lives. False where it does not hear that this was said.
+    pub(crate) fn beacon(&mut self, slot: usize, beacon: Arc<Beacon>, context: &mut Context) -> bool {
         let now = context.now();
         if let Some(until) = self.outages.stalled(now) {
-            return context.schedule.at(until, Plan::LateBeacon { slot, beacon });
+            context.schedule.at(until, Plan::LateBeacon { slot, beacon });
+            return false;
         }
         if self.outages.is_partitioned(slot, now) || self.outages.is_down(now) {
-            return;
+            return false;
         }
         for other in (0..INSTANCES).filter(|other| self.side(*other) == self.side(slot)).collect::<Vec<_>>() {
             self.send(other, Announcement::Beacon(beacon.clone()), context);
         }
+        true
     }
 
     /// Asks on a line for a channel, or for no more of it.
@@ -320,6 +347,17 @@ impl Redis {
         let Some(stream) = self.server(side).stream(channel) else { return Ok(None) };
         stream.expire(now);
         Ok(Some(stream.read(since, limit)))
+    }
+
+    /// The channels that have a stream, with their heads.
+    pub(crate) fn channels(&self) -> impl Iterator<Item = (ChannelId, Position)> {
+        let heads = self.primary.channels().into_iter();
+        heads.filter_map(|channel| Some((channel, self.primary.standing(channel)?.0)))
+    }
+
+    /// What is announced to an instance.
+    pub(crate) fn announced_to(&self, slot: usize) -> impl Iterator<Item = ChannelId> {
+        self.lines[slot].listens_to.iter().copied()
     }
 
     /// Where the channel stands; `None` for a volatile one, and for one that lost its stream and got nothing since.

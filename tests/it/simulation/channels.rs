@@ -16,6 +16,11 @@ pub(crate) struct ChannelSpec {
 }
 
 impl ChannelSpec {
+    /// One that keeps so much.
+    pub(crate) fn keeping(channel: Channel, retention: Retention) -> Self {
+        ChannelSpec { channel, rules: Arc::new(rules(WINDOW, true, 512)), retention, is_quiet: false }
+    }
+
     /// Whether it keeps no history, hence has no positions.
     pub(crate) fn is_volatile(&self) -> bool {
         self.retention.publications_max == 0
@@ -26,12 +31,6 @@ const WINDOW: Option<Duration> = Some(Duration::from_millis(100));
 
 /// Every channel.
 pub(crate) fn all() -> Vec<ChannelSpec> {
-    let rules = |window, leading, publications_max| BatchRules {
-        window,
-        leading,
-        publications_max,
-        bytes_max: 1_500,
-    };
     let leading = || rules(WINDOW, true, 512);
     vec![
         spec("busy:leading", leading(), 300, 120, false),
@@ -46,12 +45,13 @@ pub(crate) fn all() -> Vec<ChannelSpec> {
     ]
 }
 
+fn rules(window: Option<Duration>, leading: bool, publications_max: usize) -> BatchRules {
+    BatchRules { window, leading, publications_max, bytes_max: 1_500 }
+}
+
 fn spec(name: &str, rules: BatchRules, publications_max: usize, age_s: u64, is_quiet: bool) -> ChannelSpec {
     let age_max = Duration::from_secs(age_s);
-    ChannelSpec {
-        channel: Channel::parse(name).expect("the names above are channel names"),
-        rules: Arc::new(rules),
-        retention: Retention { publications_max, bytes_max: 1 << 20, age_max },
-        is_quiet,
-    }
+    let channel = Channel::parse(name).expect("the names above are channel names");
+    let retention = Retention { publications_max, bytes_max: 1 << 20, age_max };
+    ChannelSpec { rules: Arc::new(rules), is_quiet, ..ChannelSpec::keeping(channel, retention) }
 }

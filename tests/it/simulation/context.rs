@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidings::broker::IntakeRead;
 use tidings::hub::{Page, SessionId, Time};
-use tidings_protocol::Beacon;
+use tidings_protocol::{Beacon, Channel};
 
 use super::broker::{Append, Promotion};
 use super::bugs::Bug;
@@ -47,6 +47,8 @@ pub(crate) enum Plan {
     Announcement { slot: usize, serial: u64 },
     /// What an instance asks of its line reaches Redis.
     LineCommand { slot: usize, serial: u64 },
+    /// What an instance asked for without a line has waited long enough; `line` was its last one.
+    Unheeded { of: Start, line: u64, channel: Channel },
     /// An instance hears that its line is gone.
     LineClosed { slot: usize, serial: u64 },
     /// The library of an instance says what it dropped.
@@ -151,11 +153,21 @@ impl Context {
     /// A world's beginning.
     pub(crate) fn new(seed: u64, bug: Option<Bug>) -> Self {
         let mut random = Random::new(seed);
+        let profile = Profile::new(&mut random);
+        Context { channels: channels::all(), ..Context::of(profile, random, bug) }
+    }
+
+    /// The beginning of a world without channels, in which nothing goes wrong by chance.
+    pub(crate) fn calm(seed: u64, bug: Option<Bug>) -> Self {
+        Context::of(Profile::calm(), Random::new(seed), bug)
+    }
+
+    fn of(profile: Profile, random: Random, bug: Option<Bug>) -> Self {
         Context {
             schedule: Schedule::new(),
-            profile: Profile::new(&mut random),
+            profile,
             random,
-            channels: channels::all(),
+            channels: Vec::new(),
             history: Vec::new(),
             faults: FaultCounts::default(),
             generations: [0; INSTANCES],
@@ -202,7 +214,7 @@ impl Context {
     }
 
     /// The channel of that name.
-    pub(crate) fn id(&self, channel: &tidings_protocol::Channel) -> ChannelId {
+    pub(crate) fn id(&self, channel: &Channel) -> ChannelId {
         let index = self.channels.iter().position(|spec| spec.channel == *channel);
         ChannelId(index.expect("only channels of the world have subscribers"))
     }

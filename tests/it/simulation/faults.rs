@@ -51,6 +51,8 @@ pub(crate) enum Fault {
     SlowConsumer,
     /// A stream comes back with a cursor that cannot be read.
     CursorLost,
+    /// A session is answered from the tail of an instance that has no line, and hears only afterwards of what came meanwhile.
+    TailWithoutLine,
     /// Redis stands still for a while, and then does all that it was asked.
     RedisStall,
     /// The replica becomes the primary, and lacks what came last.
@@ -71,7 +73,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// Every kind.
-    pub(crate) const ALL: [Fault; 29] = [
+    pub(crate) const ALL: [Fault; 30] = [
         Fault::LossSilent,
         Fault::RunLost,
         Fault::Lag,
@@ -93,6 +95,7 @@ impl Fault {
         Fault::MailboxOverflow,
         Fault::SlowConsumer,
         Fault::CursorLost,
+        Fault::TailWithoutLine,
         Fault::RedisStall,
         Fault::FailoverLostTail,
         Fault::FailoverClean,
@@ -161,6 +164,24 @@ pub(crate) struct Profile {
 }
 
 impl Profile {
+    /// A world in which nothing goes wrong by chance.
+    pub(crate) fn calm() -> Self {
+        Profile {
+            loss: 0,
+            refusal: 0,
+            late: 0,
+            client_pause: Duration::MAX,
+            clients_calm: Time::ZERO,
+            crashes: 0,
+            outages: 0,
+            ends_in_failover: false,
+            ends_in_lag: false,
+            line_pause: Duration::MAX,
+            ends_in_cuts: false,
+            ends_in_stalls: false,
+        }
+    }
+
     /// The profile of a seed.
     pub(crate) fn new(random: &mut Random) -> Self {
         Profile {

@@ -5,11 +5,11 @@ mod uplink;
 
 use std::collections::BTreeMap;
 
-use tidings::broker::{BrokerEvent, IntakeRead};
-use tidings::hub::{Grant, Hub, Page, Sealed, SessionId, Time, Wake};
+use tidings::broker::BrokerEvent;
+use tidings::hub::{Grant, Hub, Sealed, SessionId, Time, Wake};
 use tidings_protocol::{Channel, Position};
 
-use super::broker::{Announcement, Redis};
+use super::broker::Redis;
 use super::bugs::Bug;
 use super::connection::{Connection, Written};
 use super::context::{Context, Plan, Start};
@@ -76,41 +76,6 @@ impl Instance {
     /// Whether it is the instance's end of that connection.
     pub(crate) fn holds(&self, id: SessionId) -> bool {
         self.connections.contains_key(&id)
-    }
-
-    /// Something came by the line.
-    pub(crate) fn handle_announcement(&mut self, announcement: Announcement, context: &Context) {
-        self.uplink.handle_announcement(announcement, context);
-    }
-
-    /// Redis has closed the line of that number.
-    pub(crate) fn handle_line_closed(&mut self, serial: u64, context: &mut Context) {
-        self.uplink.handle_closed(serial, context);
-    }
-
-    /// Time has passed.
-    pub(crate) fn tick(&mut self, redis: &mut Redis, context: &mut Context) {
-        self.uplink.tick(redis, context);
-    }
-
-    /// A sign of life is due.
-    pub(crate) fn beacon(&mut self, redis: &mut Redis, context: &mut Context) {
-        self.uplink.beacon(redis, context);
-    }
-
-    /// What is read for all sessions has reached Redis.
-    pub(crate) fn handle_intake_read(&mut self, read: IntakeRead, redis: &mut Redis, context: &mut Context) {
-        self.uplink.read_for_all(read, redis, context);
-    }
-
-    /// The answer to that.
-    pub(crate) fn handle_intake_page(
-        &mut self,
-        read: &IntakeRead,
-        page: Result<Option<Page>, ()>,
-        context: &Context,
-    ) {
-        self.uplink.intake.handle_page(read, page, context.now());
     }
 
     fn handle_broker_event(&mut self, event: BrokerEvent, context: &mut Context) {

@@ -40,4 +40,10 @@ impl<W> Schedule<W> {
         self.now = entry.key().0;
         Some(entry.remove())
     }
+
+    /// Time moves on, where nothing is planned before.
+    pub(crate) fn pass_to(&mut self, time: Time) {
+        let next = self.planned.first_key_value().map_or(time, |((at, _), _)| *at);
+        self.now = self.now.max(time.min(next));
+    }
 }

@@ -39,6 +39,8 @@ impl SessionRules {
             retry_after: Duration::from_millis(200),
             channels_max: 16,
             members_max: 16,
+            tags_per_command_max: 100,
+            lease: Duration::from_secs(15),
             commands_max: 4,
             message_bytes_max: 1_000,
             waiting_bytes_max: 1_000,
@@ -69,6 +71,6 @@ impl SessionRules {
         // Its channels all keep history, so a readable cursor changes nothing beside the positions.
         let cursor = if cursor_lost { CursorState::Unreadable } else { CursorState::None };
         let subscribe = |(channel, since)| SubscribeCommand { channel, since, presence: false };
-        session.with_channels(channels.into_iter().map(subscribe).collect(), cursor)
+        session.with_channels(channels.into_iter().map(subscribe).collect(), Vec::new(), cursor)
     }
 }

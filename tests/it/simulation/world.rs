@@ -4,8 +4,9 @@ mod mishaps;
 
 use tidings::broker::BrokerError;
 use tidings::hub::{Grant, SessionId};
+use tidings_protocol::{Ack, PublishCommand};
 
-use super::broker::{Append, Promotion, Redis};
+use super::broker::{Promotion, Redis};
 use super::bugs::Bug;
 use super::client::{Client, Kind, Read};
 use super::context::{Context, END, INSTANCES, Outcome, Plan, Start};
@@ -196,29 +197,18 @@ impl World {
     fn handle_redis(&mut self, plan: Plan) {
         let World { context, instances, redis, .. } = self;
         match plan {
-            Plan::Announcement { slot, serial } => {
-                if let Some(announcement) = redis.next_announcement(slot, serial, context) {
-                    instances[slot].handle_announcement(announcement, context);
-                }
-            }
-            Plan::LineCommand { slot, serial } => redis.handle_command(slot, serial, context),
-            Plan::LineClosed { slot, serial } => instances[slot].handle_line_closed(serial, context),
+            Plan::Announcement { slot, .. }
+            | Plan::LineCommand { slot, .. }
+            | Plan::LineClosed { slot, .. } => instances[slot].uplink.handle(plan, redis, context),
+            Plan::Unheeded { of, .. }
+            | Plan::IntakeRead { of, .. }
+            | Plan::IntakePage { of, .. }
+            | Plan::Beacon(of)
+            | Plan::Tick(of) => with_start(instances, of, context, |instance, context| {
+                instance.uplink.handle(plan, redis, context);
+            }),
             Plan::LagTold { slot, serial } => redis.tell_lag(slot, serial, context),
-            Plan::IntakeRead { of, read } => with_start(instances, of, context, |instance, context| {
-                instance.handle_intake_read(read, redis, context);
-            }),
-            Plan::IntakePage { of, read, page } => with_start(instances, of, context, |instance, context| {
-                instance.handle_intake_page(&read, page, context);
-            }),
-            Plan::Beacon(of) => with_start(instances, of, context, |instance, context| {
-                instance.beacon(redis, context);
-                context.soon(900, 1_100, Plan::Beacon(of));
-            }),
-            Plan::Tick(of) => with_start(instances, of, context, |instance, context| {
-                instance.tick(redis, context);
-                context.soon(100, 100, Plan::Tick(of));
-            }),
-            Plan::LateBeacon { slot, beacon } => redis.beacon(slot, beacon, context),
+            Plan::LateBeacon { slot, beacon } => drop(redis.beacon(slot, beacon, context)),
             Plan::LatePublish { slot, append, replication_id } => {
                 redis.publish_late(slot, append, replication_id, context);
             }
@@ -240,13 +230,20 @@ impl World {
         if !instance.is_up || context.start_of(to.slot) != to {
             return;
         }
-        let append = Append { publish, channel, payload: publish.payload(bytes) };
-        let stored = instance.uplink.publish(append, redis, context);
+        let command = PublishCommand {
+            channel: context.spec(channel).channel.clone(),
+            payload: publish.payload(bytes),
+            key: None,
+            id: None,
+            idempotency_key: Some(publish.key()),
+            ack: Ack::Stored,
+        };
+        let published = instance.uplink.publish(publish, command, redis, context);
         if context.inject(Fault::AnswerLost, context.profile.late) {
             return;
         }
-        let outcome = match stored {
-            Ok(position) => Outcome::Stored(position),
+        let outcome = match published {
+            Ok(published) => Outcome::Stored(published.position),
             Err(BrokerError::OutcomeUnknown) => Outcome::Unknown,
             Err(_) => Outcome::Refused,
         };

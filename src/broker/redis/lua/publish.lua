@@ -1,11 +1,13 @@
--- Stores and announces a publication in one step: fence, dedupe, offset, append, announce.
--- KEYS: meta hash, stream, idempotency key
+-- Stores and announces a publication in one step: fence, dedupe, offset, append, announce. Of a mutation, which is one of a
+-- log's channel, it writes the slots that it touches too.
+-- KEYS: meta hash, stream, idempotency key; of a log the version table
 -- ARGV: 1 name of a new epoch, 2 the publication, 3 hash of its data ('' without an idempotency key),
---       4 life of the key in ms, 5 publications kept, 6 bytes kept, 7 life of a publication in ms, 8 life of the meta in ms,
---       9 pub/sub channel, 10 PUBLISH or SPUBLISH
+--       4 life of the key in ms, 5 publications kept, 6 bytes kept, 7 life of a publication in ms,
+--       8 life of the meta in ms ('' for ever), 9 pub/sub channel, 10 PUBLISH or SPUBLISH; of a log 11 slots of a new table,
+--       12 slots touched, 4 bytes each, of a table of 2^32
 -- Gives {'new', position, time} or {'repeated', position} or {'mismatch'}.
-local meta, stream, key = KEYS[1], KEYS[2], KEYS[3]
-local state, refused = numbering(meta, stream, ARGV[1], FENCED)
+local meta, stream, key, versions = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local state, refused = numbering(meta, stream, ARGV[1], FENCED, versions, ARGV[11])
 if refused then return refused end
 
 if ARGV[3] ~= '' then
@@ -33,6 +35,14 @@ if type(added) == 'table' and added.err then
   redis.call('DEL', stream)
   redis.call('XADD', stream, whole(offset) .. '-0', 'p', entry)
 end
+if versions then
+  -- At its whole length from the start, so that one that somebody replaced is told from it.
+  if state.offset == 0 then redis.call('SETRANGE', versions, state.slots * 8 - 8, string.rep('\0', 8)) end
+  local version = struct.pack('>I8', offset)
+  for at = 1, #ARGV[12], 4 do
+    redis.call('SETRANGE', versions, struct.unpack('>I4', ARGV[12], at) % state.slots * 8, version)
+  end
+end
 redis.call('HSET', meta, 'offset', whole(offset))
 if ARGV[3] ~= '' then
   redis.call('SET', key, ARGV[3] .. position, 'PX', ARGV[4])
@@ -55,7 +65,7 @@ for _ = 1, 64 do
 end
 redis.call('HSET', meta, 'bytes', whole(bytes))
 redis.call('PEXPIRE', stream, ARGV[7])
-redis.call('PEXPIRE', meta, ARGV[8])
+if ARGV[8] ~= '' then redis.call('PEXPIRE', meta, ARGV[8]) end
 
 redis.call(ARGV[10], ARGV[9], position .. ' ' .. entry)
 return { 'new', position, whole(time) }

@@ -1,12 +1,13 @@
 -- Reads what a channel holds after a position, or the newest without one.
--- KEYS: meta hash, stream
+-- KEYS: meta hash, stream; of a log the version table
 -- ARGV: 1 name of a new epoch, 2 epoch and 3 offset of the position ('' without one), 4 most publications, 5 most bytes,
---       6 life of the meta in ms, 7 '' if nothing but the head is wanted where there is a gap
+--       6 life of the meta in ms ('' for ever), 7 '' if nothing but the head is wanted where there is a gap; of a log 8 slots of
+--       a new table
 -- Gives {epoch, head, offset before the first publication, gap ('' without one), offset, publication, offset, ...}.
 local meta, stream = KEYS[1], KEYS[2]
-local state, refused = numbering(meta, stream, ARGV[1], FENCED)
+local state, refused = numbering(meta, stream, ARGV[1], FENCED, KEYS[3], ARGV[8])
 if refused then return refused end
-if redis.call('PTTL', meta) < ARGV[6] / 2 then
+if ARGV[6] ~= '' and redis.call('PTTL', meta) < ARGV[6] / 2 then
   redis.call('PEXPIRE', meta, ARGV[6])
 end
 

@@ -2,7 +2,7 @@ use tidings_protocol::{decode_frame, encode_command};
 
 use super::*;
 
-const HELLO: &str = r#"{"hello":{"session":"s","ping_interval_ms":5000,"timeout_ms":60000,"batch_ms":100,"message_bytes_max":1000000}}"#;
+const HELLO: &str = r#"{"hello":{"session":"s","ping_interval_ms":5000,"timeout_ms":60000,"batch_ms":100,"lease_ms":15000,"message_bytes_max":1000000}}"#;
 
 fn conversation(since: Option<&str>) -> Conversation {
     let channel = Channel::parse("t").unwrap();

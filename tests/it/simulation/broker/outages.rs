@@ -147,7 +147,8 @@ impl Redis {
         }
     }
 
-    fn restart_empty(&mut self, context: &mut Context) {
+    /// Redis begins again with nothing.
+    pub(crate) fn restart_empty(&mut self, context: &mut Context) {
         context.count(Fault::RestartEmpty, None);
         self.ids += 1;
         self.primary = Server::empty(self.ids);
@@ -164,19 +165,19 @@ impl Redis {
         context.count(Fault::Evicted, None);
         let channel = context.random.pick(&channels);
         self.primary.apply(&Write::Forget(channel), &context.channels);
-        self.backlog.push_back((context.now(), vec![Write::Forget(channel)]));
+        self.push(context.now(), vec![Write::Forget(channel)]);
         self.vanished.insert(channel);
     }
 
     /// Somebody said FLUSHALL.
-    fn flush(&mut self, context: &mut Context) {
+    pub(crate) fn flush(&mut self, context: &mut Context) {
         context.count(Fault::Flushed, None);
         let channels = self.primary.channels();
         self.vanished.extend(&channels);
         let all = channels.into_iter().map(Write::Forget).chain([Write::ForgetKeys]);
         let script: Vec<Write> = all.collect();
         script.iter().for_each(|write| self.primary.apply(write, &context.channels));
-        self.backlog.push_back((context.now(), script));
+        self.push(context.now(), script);
     }
 
     /// The replication id changes, and nothing else: the first replica came, or the last one left.
@@ -188,10 +189,15 @@ impl Redis {
 
     /// The replica hears nothing more; some time later it becomes the primary.
     pub(crate) fn fall_behind(&mut self, promotion: Promotion, context: &mut Context) {
+        self.cut_replica(context);
+        context.soon(50, 1_500, Plan::Promote(promotion));
+    }
+
+    /// The replica hears nothing more.
+    pub(crate) fn cut_replica(&mut self, context: &Context) {
         self.catch_up(context.now(), context);
         self.backlog.iter_mut().for_each(|(due, _)| *due = NEVER);
         self.replica_is_cut = true;
-        context.soon(50, 1_500, Plan::Promote(promotion));
     }
 
     /// The replica hears of what is due.
@@ -199,6 +205,7 @@ impl Redis {
         while self.backlog.front().is_some_and(|(due, _)| *due <= until) {
             let (_, script) = self.backlog.pop_front().expect("there is a first one");
             script.iter().for_each(|write| self.replica.apply(write, &context.channels));
+            self.replicated += 1;
         }
     }
 
@@ -260,6 +267,6 @@ impl Redis {
     fn resynchronize(&mut self) {
         self.replica = self.primary.clone();
         self.backlog.clear();
-        self.replica_is_cut = false;
+        (self.replica_is_cut, self.replicated) = (false, self.scripts);
     }
 }

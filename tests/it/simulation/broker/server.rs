@@ -1,12 +1,18 @@
 //! One Redis server: streams, each bound to the replication id under which its epoch was made, and idempotency keys.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use tidings::hub::{Stream, Time};
-use tidings_protocol::{Epoch, Position, Publication};
+use bytes::Bytes;
+use tidings::freshness::{Snapshot, VersionTable};
+use tidings::hub::{Lineage, Stream, Time};
+use tidings_protocol::{Epoch, Position, Publication, decode_tags};
 
-use crate::history::{ChannelId, PublishId};
+use crate::history::ChannelId;
 use crate::simulation::channels::ChannelSpec;
+
+/// Slots of a log's version table: few enough that some tags seem to be touched when others were.
+const SLOTS: usize = 1 << 10;
 
 /// What a server holds.
 #[derive(Clone)]
@@ -14,13 +20,24 @@ pub(super) struct Server {
     /// Another id than before means that what came last may be lost.
     pub(super) replication_id: u64,
     kept: BTreeMap<ChannelId, Kept>,
-    keys: BTreeMap<PublishId, Option<Position>>,
+    keys: BTreeMap<(ChannelId, Arc<str>), Remembered>,
 }
 
 #[derive(Clone)]
 struct Kept {
     stream: Stream,
     bound_to: u64,
+    lineage: Lineage,
+    /// Of a log what was touched; `None` of any other channel.
+    table: Option<VersionTable>,
+}
+
+/// What a key was used for first.
+#[derive(Clone, Debug)]
+pub(super) struct Remembered {
+    pub(super) said: Bytes,
+    /// What was answered; `None` of a channel without positions.
+    pub(super) position: Option<Position>,
 }
 
 /// What a script changes, as the replica is told of it.
@@ -31,7 +48,7 @@ pub(super) enum Write {
     /// The channel has one publication more.
     Append { channel: ChannelId, publication: Publication, at: Time },
     /// The key was used.
-    Remember { publish: PublishId, position: Option<Position> },
+    Remember { channel: ChannelId, key: Arc<str>, first: Remembered },
     /// The channel holds nothing any more, and has no epoch.
     Forget(ChannelId),
     /// There are no keys any more.
@@ -44,21 +61,37 @@ impl Server {
         Server { replication_id, kept: BTreeMap::new(), keys: BTreeMap::new() }
     }
 
+    fn begin(&mut self, channel: ChannelId, epoch: Epoch, bound_to: u64, is_log: bool) {
+        match self.kept.get_mut(&channel) {
+            Some(kept) => {
+                kept.lineage.push(kept.stream.head());
+                kept.stream.fork(epoch);
+                kept.bound_to = bound_to;
+            }
+            None => {
+                let table = is_log.then(|| VersionTable::new(SLOTS));
+                let (stream, lineage) = (Stream::new(epoch), Lineage::default());
+                self.kept.insert(channel, Kept { stream, bound_to, lineage, table });
+            }
+        }
+    }
+
     /// Changes what is held.
     pub(super) fn apply(&mut self, write: &Write, channels: &[ChannelSpec]) {
         match write.clone() {
-            Write::Begin { channel, epoch, bound_to } => match self.kept.get_mut(&channel) {
-                Some(kept) => {
-                    kept.stream.fork(epoch);
-                    kept.bound_to = bound_to;
-                }
-                None => drop(self.kept.insert(channel, Kept { stream: Stream::new(epoch), bound_to })),
-            },
+            Write::Begin { channel, epoch, bound_to } => {
+                self.begin(channel, epoch, bound_to, channels[channel.0].channel.is_log());
+            }
             Write::Append { channel, publication, at } => {
                 let kept = self.kept.get_mut(&channel).expect("an epoch begins before it is appended to");
+                let tags = decode_tags(&publication.payload).filter(|_| kept.table.is_some());
                 kept.stream.append(publication, &channels[channel.0].retention, at);
+                if let Some(table) = &mut kept.table {
+                    let offset = kept.stream.head().offset;
+                    tags.iter().flatten().for_each(|tag| table.touch(tag, offset));
+                }
             }
-            Write::Remember { publish, position } => drop(self.keys.insert(publish, position)),
+            Write::Remember { channel, key, first } => drop(self.keys.insert((channel, key), first)),
             Write::Forget(channel) => drop(self.kept.remove(&channel)),
             Write::ForgetKeys => self.keys.clear(),
         }
@@ -75,13 +108,19 @@ impl Server {
         Some((kept.stream.head(), kept.bound_to == self.replication_id))
     }
 
+    /// The log as it stands.
+    pub(super) fn snapshot(&self, log: ChannelId) -> Option<Snapshot> {
+        let Kept { stream, lineage, table, .. } = self.kept.get(&log)?;
+        Some(Snapshot { position: stream.head(), lineage: lineage.clone(), table: table.clone()? })
+    }
+
     /// The channels that have a stream.
     pub(super) fn channels(&self) -> Vec<ChannelId> {
         self.kept.keys().copied().collect()
     }
 
-    /// What was answered when the key was used.
-    pub(super) fn remembered(&self, publish: PublishId) -> Option<&Option<Position>> {
-        self.keys.get(&publish)
+    /// What the channel's key was used for.
+    pub(super) fn remembered(&self, channel: ChannelId, key: &Arc<str>) -> Option<&Remembered> {
+        self.keys.get(&(channel, key.clone()))
     }
 }

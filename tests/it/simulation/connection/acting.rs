@@ -6,10 +6,10 @@ use std::time::Duration;
 use tidings::ablation::{Safeguard, ablated};
 use tidings::broker::BrokerError;
 use tidings::hub::{Action, Answer, Grant, Hub, Page, PageLimit, Published, SessionId, Time};
-use tidings_protocol::{Ack, Channel, Code, Position, Problem};
+use tidings_protocol::{Channel, Code, Position, Problem};
 
 use crate::history::PublishId;
-use crate::simulation::broker::{Append, Redis};
+use crate::simulation::broker::Redis;
 use crate::simulation::bugs::Bug;
 use crate::simulation::context::Context;
 use crate::simulation::instance::Uplink;
@@ -63,6 +63,12 @@ impl Acting {
             Action::Read { .. } | Action::Resume { .. } => &[Step::Read],
             Action::Publish(_) => &[Step::Publish],
             Action::Members { .. } => unreachable!("no client asks who is there"),
+            Action::Watch { .. }
+            | Action::Unwatch { .. }
+            | Action::Narrow { .. }
+            | Action::Confirm { .. } => {
+                unreachable!("no client watches tags")
+            }
         };
         let steps = steps.iter().copied().collect();
         Acting { steps, action, until: None, read: None, published: None }
@@ -98,10 +104,9 @@ impl Acting {
                 self.read = Some(page.map(|page| spoilt(page, context)));
             }
             (Step::Publish, Action::Publish(command)) => {
-                let (publish, channel) = (PublishId::of(&command.payload), context.id(&command.channel));
-                let append = Append { publish, channel, payload: command.payload.clone() };
-                let stored = place.uplink.publish(append, place.redis, context);
-                self.published = Some(stored.map(|position| Published { position, ack: Ack::Stored }));
+                let publish = PublishId::of(&command.payload);
+                let published = place.uplink.publish(publish, command.clone(), place.redis, context);
+                self.published = Some(published);
             }
             _ => unreachable!("steps are chosen by their action"),
         }
@@ -125,6 +130,12 @@ impl Acting {
                 Answer::Read(page.and_then(|page| page.ok_or_else(|| Code::HistoryDisabled.into())))
             }
             Action::Members { .. } => unreachable!("no client asks who is there"),
+            Action::Watch { .. }
+            | Action::Unwatch { .. }
+            | Action::Narrow { .. }
+            | Action::Confirm { .. } => {
+                unreachable!("no client watches tags")
+            }
             Action::Publish(_) => {
                 let published = self.published.expect("a publish publishes");
                 Answer::Published(published.map_err(Problem::from))

@@ -1,0 +1,337 @@
+//! A mutation log as one instance holds it: what was touched, who is to be told, and up to where that is certain.
+//!
+//! ```text
+//!   unknown ──snapshot──▶ current ──a hole, another epoch, loss──▶ behind ──snapshot──▶ current
+//!                            │                                                             │
+//!                            └───── mutations that the log has lost ◀── another epoch ─────┘
+//!                                   are written again; until then no lease is confirmed
+//! ```
+//!
+//! Mutations come in the order of their offsets, as announced. Where one is missing, or the numbering is another one, the
+//! broker's snapshot says for every watched tag whether it was touched meanwhile: a loss on the way costs time, never
+//! truth. Where the log itself has lost mutations (its numbering forked below what this instance saw or acknowledged), the instance
+//! writes them again; of those that it does not hold any more it writes that everything was touched.
+//!
+//! Pure: time comes in, what must be done comes out of the `poll_*` functions, and what watchers must be told goes to
+//! `tell`.
+
+mod known;
+mod turn;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidings_protocol::{Epoch, Offset, Position, Tag, WatchGroup};
+
+use super::confirm::Confirmations;
+use super::recent::Event;
+use super::watch::{Admitted, WatchIndex};
+use crate::ablation::{Safeguard, ablated};
+use crate::hub::{SessionId, Time, Watched};
+use known::Known;
+
+/// How long after a failed attempt the next one is made.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// Mutations that wait for a snapshot, or that were acknowledged and not yet announced; above, the next snapshot makes good
+/// for them, or it is written that everything was touched.
+const WAITING_MAX: usize = 16_384;
+
+/// What a watcher is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News<'a> {
+    /// A mutation touched what was watched.
+    Touched {
+        /// As it was watched.
+        tag: &'a Tag,
+        /// The mutation.
+        offset: Offset,
+        /// How many watch the same.
+        watchers: usize,
+    },
+    /// The numbering is another one, and means the same up to here.
+    Continued(Position),
+    /// Nobody knows what was touched.
+    Reset,
+    /// Everything that was touched before this ping came was told.
+    Confirmed(u64),
+}
+
+/// Where what watchers are told goes: to whom, as of where, and what.
+pub type Tell<'a, M> = &'a mut dyn FnMut(&M, &Position, News<'_>);
+
+/// What one session may watch.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowance<'a> {
+    /// What its credential covers.
+    pub granted: &'a [Tag],
+    /// The most tags.
+    pub tags_max: usize,
+}
+
+/// A mutation that the log has lost, to be written again. The key is the same wherever it is written from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rewrite {
+    /// What it touched.
+    pub tags: Arc<[Tag]>,
+    /// What makes several instances write it once.
+    pub key: Arc<str>,
+}
+
+/// What must be done outside; each is answered once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Take a snapshot: [`Log::handle_snapshot`].
+    Snapshot,
+    /// Ask the broker where the log stands: [`Log::handle_confirmed`].
+    Confirm(u64),
+    /// Write a mutation again: [`Log::handle_rewritten`].
+    Write(Rewrite),
+}
+
+/// See the module. `M` is how a watcher is reached.
+#[derive(Debug)]
+pub struct Log<M> {
+    events_max: usize,
+    known: Option<Known>,
+    /// Nothing after the known head is certain.
+    is_behind: bool,
+    /// What was announced since, in that order.
+    waiting: VecDeque<(Epoch, Event)>,
+    /// Mutations that this instance acknowledged and that were not announced yet; `None` for so many that they are not held.
+    acknowledged: Option<VecDeque<(Epoch, Event)>>,
+    index: WatchIndex<M>,
+    confirmations: Confirmations<M>,
+    lost: VecDeque<Rewrite>,
+    is_snapshot_out: bool,
+    is_write_out: bool,
+    retry_at: Time,
+}
+
+impl<M: Clone> Log<M> {
+    /// A log of which nothing is known yet, and that keeps so many mutations word for word.
+    pub fn new(events_max: usize) -> Self {
+        Log {
+            events_max,
+            known: None,
+            is_behind: true,
+            waiting: VecDeque::new(),
+            acknowledged: Some(VecDeque::new()),
+            index: WatchIndex::default(),
+            confirmations: Confirmations::default(),
+            lost: VecDeque::new(),
+            is_snapshot_out: false,
+            is_write_out: false,
+            retry_at: Time::ZERO,
+        }
+    }
+
+    /// Where the log stands, as far as this instance knows; `None` before the first snapshot.
+    pub fn position(&self) -> Option<Position> {
+        self.known.as_ref().map(Known::position)
+    }
+
+    /// The number of watches.
+    pub fn watches(&self) -> usize {
+        self.index.watches()
+    }
+
+    /// Whether any of the tags was touched after `since`, or nobody knows. `None` before the first snapshot.
+    pub fn is_stale(&self, tags: &[Tag], since: &Position) -> Option<bool> {
+        self.known.as_ref().map(|known| tags.iter().any(|tag| known.is_touched(tag, since)))
+    }
+
+    /// A mutation was announced. Returns how many were told of it.
+    pub fn handle_event(&mut self, epoch: Epoch, event: Event, tell: Tell<'_, M>) -> usize {
+        let next = |known: &&mut Known| known.epoch == epoch && known.head.next() == event.offset;
+        match self.known.as_mut().filter(|_| !self.is_behind) {
+            Some(known) if known.epoch == epoch && event.offset <= known.head => 0,
+            Some(known) if next(&known) || (known.epoch == epoch && ablated(Safeguard::LogRepair)) => {
+                let told = self.apply(event, tell);
+                self.release(tell);
+                told
+            }
+            _ => {
+                self.is_behind = true;
+                if self.waiting.len() == WAITING_MAX {
+                    self.waiting.clear();
+                }
+                self.waiting.push_back((epoch, event));
+                0
+            }
+        }
+    }
+
+    fn apply(&mut self, event: Event, tell: Tell<'_, M>) -> usize {
+        let Some(known) = &mut self.known else { return 0 };
+        known.take(&event);
+        if let Some(acknowledged) = &mut self.acknowledged {
+            acknowledged.retain(|(epoch, of)| *epoch != known.epoch || of.offset > event.offset);
+        }
+        let (at, offset) = (known.position(), event.offset);
+        let told = |touched| {
+            self.index.each_watcher(touched, |mailbox, tag, watchers| {
+                tell(mailbox, &at, News::Touched { tag, offset, watchers });
+            })
+        };
+        event.tags.iter().map(told).sum()
+    }
+
+    /// This instance told somebody that a mutation is written.
+    pub fn handle_acknowledged(&mut self, position: &Position, tags: Arc<[Tag]>) {
+        let is_known = |known: &Known| known.epoch == position.epoch && position.offset <= known.head;
+        if self.known.as_ref().is_some_and(is_known) {
+            return;
+        }
+        let event = Event { offset: position.offset, tags, key: None };
+        match &mut self.acknowledged {
+            Some(acknowledged) if acknowledged.len() < WAITING_MAX => {
+                acknowledged.push_back((position.epoch.clone(), event));
+            }
+            _ => self.acknowledged = None,
+        }
+    }
+
+    /// Announcements may have been lost.
+    pub fn handle_lost(&mut self) {
+        self.is_behind |= !ablated(Safeguard::LogRepair);
+    }
+
+    /// The session asks to watch; `None` before the first snapshot.
+    pub fn watch(
+        &mut self,
+        session: SessionId,
+        mailbox: &M,
+        groups: &[WatchGroup],
+        allowance: Allowance<'_>,
+    ) -> Option<Watched> {
+        let known = self.known.as_ref()?;
+        let mut watched =
+            Watched { at: known.position(), stale: Vec::new(), denied: Vec::new(), escalated: Vec::new() };
+        for group in groups {
+            for tag in &group.tags {
+                match self.index.admit(session, mailbox, tag, allowance) {
+                    Admitted::Watched => {}
+                    Admitted::Escalated(subtree) if watched.escalated.contains(&subtree) => {}
+                    Admitted::Escalated(subtree) => watched.escalated.push(subtree),
+                    Admitted::Denied => {
+                        watched.denied.push(tag.clone());
+                        continue;
+                    }
+                }
+                let since = group.since.as_ref().filter(|_| !ablated(Safeguard::WatchSince));
+                if since.is_some_and(|since| known.is_touched(tag, since)) {
+                    watched.stale.push(tag.clone());
+                }
+            }
+        }
+        Some(watched)
+    }
+
+    /// The session takes watches back.
+    pub fn unwatch(&mut self, session: SessionId, tags: &[Tag]) {
+        tags.iter().for_each(|tag| self.index.unwatch(session, tag));
+    }
+
+    /// The session may watch only this from now on. Returns what it watches no more.
+    pub fn narrow(&mut self, session: SessionId, granted: &[Tag]) -> Vec<Tag> {
+        let lost = self.index.tags_of(session, |tag| !granted.iter().any(|grant| grant.covers(tag)));
+        self.unwatch(session, &lost);
+        lost
+    }
+
+    /// The session is gone.
+    pub fn forget(&mut self, session: SessionId) {
+        self.index.forget(session);
+        self.confirmations.forget(session);
+    }
+
+    /// A client wants to know that it was told everything up to now. `ping` counts its questions.
+    pub fn handle_ping(&mut self, session: SessionId, mailbox: M, ping: u64) {
+        self.confirmations.ask(session, mailbox, ping);
+    }
+
+    /// What must be done next.
+    pub fn poll_need(&mut self, now: Time) -> Option<Need> {
+        if self.retry_at > now {
+            return None;
+        }
+        if self.is_behind {
+            let is_due = !std::mem::replace(&mut self.is_snapshot_out, true);
+            return is_due.then_some(Need::Snapshot);
+        }
+        if let Some(rewrite) = self.lost.front() {
+            let is_due = !std::mem::replace(&mut self.is_write_out, true);
+            return is_due.then(|| Need::Write(rewrite.clone()));
+        }
+        self.confirmations.begin(now).map(Need::Confirm)
+    }
+
+    /// When [`Log::poll_need`] may have something new, or [`Log::handle_timeout`] something to do.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let is_waiting =
+            (self.is_behind && !self.is_snapshot_out) || (!self.lost.is_empty() && !self.is_write_out);
+        let retry = is_waiting.then_some(self.retry_at);
+        [retry, self.confirmations.due_at()].into_iter().flatten().min()
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Time) {
+        // The last mutations before the confirmed head do not arrive, and nobody says that they are lost.
+        if self.confirmations.is_overdue(now) {
+            self.is_behind = true;
+        }
+    }
+
+    /// The broker said where the log stands, or did not. `Err` for the latter.
+    pub fn handle_confirmed(
+        &mut self,
+        ticket: u64,
+        head: Result<Position, ()>,
+        now: Time,
+        tell: Tell<'_, M>,
+    ) {
+        if !self.confirmations.is_answered_by(ticket) {
+            return;
+        }
+        let Ok(head) = head else {
+            self.confirmations.ask_again();
+            self.retry_at = now.after(RETRY_AFTER);
+            return;
+        };
+        if self.known.as_ref().is_some_and(|known| known.epoch == head.epoch) && self.is_settled() {
+            self.confirmations.note(head.offset, now);
+            return self.release(tell);
+        }
+        self.confirmations.ask_again();
+        if self.known.as_ref().is_none_or(|known| known.epoch != head.epoch) {
+            self.is_behind = true;
+        }
+    }
+
+    /// Whether everything that the log holds and held is told, or will be announced.
+    fn is_settled(&self) -> bool {
+        !self.is_behind && self.lost.is_empty()
+    }
+
+    fn release(&mut self, tell: Tell<'_, M>) {
+        if let Some(known) = self.known.as_ref().filter(|_| self.is_settled()) {
+            let head = if ablated(Safeguard::HeadProbe) { Offset(u64::MAX) } else { known.head };
+            let at = known.position();
+            self.confirmations.release(head, |mailbox, ping| tell(mailbox, &at, News::Confirmed(ping)));
+        }
+    }
+
+    /// A mutation was written again, or was not: `Err`.
+    pub fn handle_rewritten(&mut self, outcome: Result<(), ()>, now: Time) {
+        self.is_write_out = false;
+        match outcome {
+            Ok(()) => drop(self.lost.pop_front()),
+            Err(()) => self.retry_at = now.after(RETRY_AFTER),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,49 @@
+//! What an instance knows of a log.
+
+use tidings_protocol::{Epoch, Offset, Position, Tag};
+
+use crate::freshness::recent::{Event, Recent};
+use crate::freshness::{Snapshot, VersionTable};
+use crate::hub::Lineage;
+
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) epoch: Epoch,
+    pub(super) head: Offset,
+    pub(super) lineage: Lineage,
+    pub(super) table: VersionTable,
+    pub(super) recent: Recent,
+}
+
+impl Known {
+    pub(super) fn new(snapshot: Snapshot, events_max: usize) -> Known {
+        let Snapshot { position: Position { epoch, offset: head }, lineage, table } = snapshot;
+        Known { epoch, head, lineage, table, recent: Recent::after(head, events_max) }
+    }
+
+    /// Where the log stands.
+    pub(super) fn position(&self) -> Position {
+        self.epoch.at(self.head)
+    }
+
+    /// Takes in the next mutation.
+    pub(super) fn take(&mut self, event: &Event) {
+        self.head = event.offset;
+        event.tags.iter().for_each(|tag| self.table.touch(tag, event.offset));
+        self.recent.push(event.clone());
+    }
+
+    /// Whether the tag was touched after `since`, for all that is known.
+    pub(super) fn is_touched(&self, tag: &Tag, since: &Position) -> bool {
+        let since = match since.epoch == self.epoch {
+            true => since.offset,
+            // Above the fork there is nothing that both numberings mean.
+            false => match self.lineage.reach(&since.epoch) {
+                Some(fork) => since.offset.min(fork),
+                None => return true,
+            },
+        };
+        // The table never misses anything, and is the cheaper question; the exact map knows its collisions.
+        self.table.version(tag) > since && (!self.recent.reaches(since) || self.recent.version(tag) > since)
+    }
+}

@@ -3,8 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::redis::RedisServer;
-use crate::support::{EventStream, TestServer, Token, WebSocket, auth_config};
+use crate::support::{EventStream, RedisServer, TestServer, Token, WebSocket, auth_config};
 
 async fn invalidate(server: &TestServer, tags: &[&str]) -> Value {
     let body = json!({ "tags": tags }).to_string();
@@ -65,7 +64,11 @@ async fn a_basis_tells_what_was_touched_while_nobody_watched() {
     let watched = watch(&mut socket, groups).await;
     assert_eq!((&watched["at"]["offset"], &watched["stale"]), (&json!(2), &json!(["b:1", "b:*"])));
     let unknown = json!([{"since": "nobodys-epoch.1", "tags": ["never"]}]);
-    assert_eq!(watch(&mut socket, unknown).await["stale"], json!(["never"]), "nobody can say that it was not");
+    assert_eq!(
+        watch(&mut socket, unknown).await["stale"],
+        json!(["never"]),
+        "nobody can say that it was not"
+    );
     assert_eq!(watch(&mut socket, json!([])).await["at"]["offset"], 2, "a basis for who has nothing yet");
 }
 
@@ -85,8 +88,8 @@ async fn a_ping_is_answered_by_a_lease_only_where_something_is_watched() {
 #[tokio::test]
 async fn tags_that_are_not_granted_are_denied_and_a_narrower_credential_takes_them_back() {
     let server = TestServer::serve(&auth_config()).await;
-    let mut socket = server.websocket().await;
-    socket.send(json!({"connect": {"token": Token::of("ada").watch("a:*").watch("b").sign()}})).await;
+    let bearer = format!("Bearer {}", Token::of("ada").watch("a:*").watch("b").sign());
+    let mut socket = WebSocket::connect(server.address, &[("authorization", &bearer)]).await;
     socket.expect("hello").await;
     let watched = watch(&mut socket, json!([{"tags": ["a", "a:1", "b", "b:1", "*"]}])).await;
     assert_eq!(watched["denied"], json!(["b:1", "*"]));
@@ -161,7 +164,9 @@ async fn a_native_stream_watches_by_its_url() {
     assert_eq!(stream.expect("watched").await["stale"], json!(["b:*"]));
     let at = stream.expect("at").await;
     assert!(at.get("c").is_none(), "a client without a clock has no lease: {at}");
-    for (path, code) in [("/sse?watch=a+b", "tag_invalid"), ("/sse?watch=a&since=x", "bad_request"), ("/sse", "bad_request")] {
+    for (path, code) in
+        [("/sse?watch=a+b", "tag_invalid"), ("/sse?watch=a&since=x", "bad_request"), ("/sse", "bad_request")]
+    {
         assert_eq!(server.get(path).send().await.code(), code, "{path}");
     }
 }
@@ -182,6 +187,7 @@ async fn instances_that_share_a_redis_share_their_logs() {
     late.send(json!({"ping": {"c": 9}})).await;
     late.expect("pong").await;
     assert_eq!(late.expect("at").await, json!({"position": position, "c": 9}));
-    let checked = json!({"items": [{"since": watched["at"], "tags": ["a"]}, {"since": position, "tags": ["a"]}]});
+    let checked =
+        json!({"items": [{"since": watched["at"], "tags": ["a"]}, {"since": position, "tags": ["a"]}]});
     assert_eq!(here.post("/v1/check", checked.to_string()).send().await.json()["stale"], json!([0]));
 }

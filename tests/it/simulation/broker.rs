@@ -23,8 +23,8 @@ use super::context::{Context, INSTANCES, Plan};
 use super::faults::Fault;
 use crate::history::{ChannelId, Event, PublishId};
 pub(crate) use line::Announcement;
-pub(crate) use logs::Wait;
 use line::Line;
+pub(crate) use logs::Wait;
 use outages::Outages;
 pub(crate) use outages::Promotion;
 use server::{Remembered, Server, Write};
@@ -159,10 +159,13 @@ impl Redis {
         let known = key.as_ref().and_then(|key| self.server(side).remembered(channel, key)).cloned();
         if let Some(first) = known.filter(|_| !context.has_bug(Bug::DuplicateOnRetry)) {
             self.replicate(side, script, context);
-            return if first.said == said { Ok(first.position) } else { Err(BrokerError::IdempotencyMismatch) };
+            return if first.said == said {
+                Ok(first.position)
+            } else {
+                Err(BrokerError::IdempotencyMismatch)
+            };
         }
-        let mut publication =
-            Publication { offset: None, time: 0, id: None, key: None, payload };
+        let mut publication = Publication { offset: None, time: 0, id: None, key: None, payload };
         let head = self.server(side).standing(channel).map(|(head, _)| head);
         if let Some(head) = &head {
             if context.has_bug(Bug::AckBeforeStore) && context.random.chance(20) {

@@ -2,7 +2,7 @@
 //!
 //! How a rule is applied is said by `freshness`.
 
-use tidings_protocol::Operation;
+use tidings_protocol::{Operation, Tag};
 
 use super::kind::{Fault, Form, Kind, Words, quoted, text, unexpected};
 use super::raw::Raw;
@@ -56,14 +56,15 @@ pub(crate) struct Entity;
 
 impl Kind for Entity {
     type Value = String;
-    const EXPECTED: &'static str = "the name of an entity";
+    const EXPECTED: &'static str = "the name of an entity, which can stand in a tag";
     const EXAMPLE: &'static str = "\"ticket\"";
     const FORM: Form = Form::Text;
 
     fn parse(raw: &Raw) -> Result<String, Fault> {
-        match text::<Entity>(raw)? {
-            "" => Err(unexpected::<Entity>(raw)),
-            name => Ok(name.to_owned()),
+        let name = text::<Entity>(raw)?;
+        match Tag::parse(name) {
+            Ok(tag) if !tag.is_subtree() => Ok(name.to_owned()),
+            _ => Err(unexpected::<Entity>(raw)),
         }
     }
 

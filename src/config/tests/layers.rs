@@ -148,6 +148,14 @@ fn rules_are_read_in_order_and_their_mistakes_have_places() {
     for (text, report) in [
         ("[[rule]]\ntags = ['a']".to_owned(), "t.toml:1:1: `entity` is missing in [[rule]]"),
         (rule(""), "t.toml:1:1: `tags` is missing in [[rule]]"),
+        (
+            "[[rule]]\nentity = 'a b'\ntags = ['a']".to_owned(),
+            "t.toml:2:10: entity: expected the name of an entity",
+        ),
+        (
+            "[[rule]]\nentity = '*'\ntags = ['a']".to_owned(),
+            "t.toml:2:10: entity: expected the name of an entity",
+        ),
         (rule("tags = []"), "t.toml:3:8: tags: expected a list of at least one string"),
         (rule("tags = ['a:{id}']"), "t.toml:3:9: tags: \"a:{id}\": unknown placeholder {id}"),
         (rule("tags = ['a', 'a b']"), "t.toml:3:14: tags: \"a b\": it can be no tag"),

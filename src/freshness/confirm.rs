@@ -74,11 +74,14 @@ impl<M> Confirmations<M> {
         self.ticket.take_if(|asked| *asked == ticket).is_some()
     }
 
-    /// When [`Confirmations::begin`] or [`Confirmations::is_overdue`] may have something new.
-    pub(super) fn due_at(&self) -> Option<Time> {
-        let begin = (self.ticket.is_none() && !self.asked.is_empty()).then_some(self.next_at);
-        let overdue = self.noted.front().map(|(_, at, _)| *at);
-        [begin, overdue].into_iter().flatten().min()
+    /// When [`Confirmations::begin`] has something; `None` while nothing is asked, or a question is out.
+    pub(super) fn begin_at(&self) -> Option<Time> {
+        (self.ticket.is_none() && !self.asked.is_empty()).then_some(self.next_at)
+    }
+
+    /// When what was announced before a confirmed head has not arrived for too long.
+    pub(super) fn overdue_at(&self) -> Option<Time> {
+        self.noted.front().map(|(_, at, _)| *at)
     }
 
     /// The broker said that the log stands at `head`.
@@ -95,11 +98,6 @@ impl<M> Confirmations<M> {
             // A later ping of the same client stands for this one.
             self.asked.entry(session).or_insert(ping);
         }
-    }
-
-    /// Whether what was announced before a confirmed head has not arrived for too long.
-    pub(super) fn is_overdue(&self, now: Time) -> bool {
-        self.noted.front().is_some_and(|(_, at, _)| *at <= now)
     }
 
     /// Everything up to `head` was told.

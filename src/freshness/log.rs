@@ -28,7 +28,7 @@ use super::confirm::Confirmations;
 use super::recent::Event;
 use super::watch::{Admitted, WatchIndex};
 use crate::ablation::{Safeguard, ablated};
-use crate::hub::{SessionId, Time, Watched};
+use crate::hub::{LogNews, SessionId, Time, Watched};
 use known::Known;
 
 /// How long after a failed attempt the next one is made.
@@ -56,6 +56,18 @@ pub enum News<'a> {
     Reset,
     /// Everything that was touched before this ping came was told.
     Confirmed(u64),
+}
+
+impl News<'_> {
+    /// Puts it to what a connection is to be told.
+    pub fn put_into(self, news: &mut LogNews) {
+        match self {
+            News::Touched { tag, offset, .. } => news.touch(tag, offset),
+            News::Continued(from) => news.go_on(from),
+            News::Reset => news.reset(),
+            News::Confirmed(ping) => news.confirmed = Some(ping),
+        }
+    }
 }
 
 /// Where what watchers are told goes: to whom, as of where, and what.
@@ -268,18 +280,23 @@ impl<M: Clone> Log<M> {
         self.confirmations.begin(now).map(Need::Confirm)
     }
 
-    /// When [`Log::poll_need`] may have something new, or [`Log::handle_timeout`] something to do.
+    /// When [`Log::poll_need`] may have something new, or [`Log::handle_timeout`] something to do; `None` while an answer is
+    /// waited for that decides it.
     pub fn poll_timeout(&self) -> Option<Time> {
-        let is_waiting =
-            (self.is_behind && !self.is_snapshot_out) || (!self.lost.is_empty() && !self.is_write_out);
-        let retry = is_waiting.then_some(self.retry_at);
-        [retry, self.confirmations.due_at()].into_iter().flatten().min()
+        if self.is_behind {
+            return (!self.is_snapshot_out).then_some(self.retry_at);
+        }
+        let need = match self.lost.is_empty() {
+            true => self.confirmations.begin_at().map(|at| at.max(self.retry_at)),
+            false => (!self.is_write_out).then_some(self.retry_at),
+        };
+        [need, self.confirmations.overdue_at()].into_iter().flatten().min()
     }
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Time) {
         // The last mutations before the confirmed head do not arrive, and nobody says that they are lost.
-        if self.confirmations.is_overdue(now) {
+        if self.confirmations.overdue_at().is_some_and(|at| at <= now) {
             self.is_behind = true;
         }
     }

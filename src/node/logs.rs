@@ -289,14 +289,11 @@ impl Logs {
         let fresh = &self.rules.fresh;
         let Some((name, held)) = self.logs.get_index_mut(index) else { return };
         act(&mut held.log, &mut |mailbox, at, news| {
-            let tell = |inside: &mut LogNews| match news {
-                News::Touched { tag, offset, watchers } => {
-                    inside.touch(tag, offset);
+            let tell = |inside: &mut LogNews| {
+                if let News::Touched { watchers, .. } = news {
                     inside.spread_ms = inside.spread_ms.max(spread_ms(fresh, watchers));
                 }
-                News::Continued(from) => inside.go_on(from),
-                News::Reset => inside.reset(),
-                News::Confirmed(ping) => inside.confirmed = Some(ping),
+                news.put_into(inside);
             };
             let wake = mailbox.with(|inside| inside.tell(name, at, until, now, tell));
             wakes.note(mailbox, wake);

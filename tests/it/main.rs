@@ -16,6 +16,7 @@ mod examples;
 mod faults_happen;
 mod first_minute;
 mod framing;
+mod freshness;
 mod history;
 mod http;
 mod leaks;

@@ -86,12 +86,18 @@ impl Scene {
         self.with(|log, tell| log.handle_confirmed(ticket, Ok(head), NOW, tell));
     }
 
-    /// The next mutation that is to be written again; it is.
-    fn rewrite(&mut self) -> String {
+    /// The next mutation that is to be written again.
+    fn rewrite_begun(&mut self) -> String {
         let need = self.log.poll_need(NOW);
         let Some(Need::Write(rewrite)) = need else { panic!("{need:?} instead of a write") };
-        self.log.handle_rewritten(Ok(()), NOW);
         format!("{:?} {}", rewrite.tags, rewrite.key)
+    }
+
+    /// The next mutation that is to be written again; it is.
+    fn rewrite(&mut self) -> String {
+        let rewrite = self.rewrite_begun();
+        self.log.handle_rewritten(Ok(()), NOW);
+        rewrite
     }
 }
 
@@ -253,6 +259,21 @@ fn what_fails_is_tried_again_after_a_while() {
     let later = NOW.after(RETRY_AFTER);
     assert_eq!(scene.log.poll_timeout(), Some(later));
     assert_eq!(scene.log.poll_need(later), Some(Need::Snapshot));
+}
+
+#[test]
+fn nothing_is_due_while_an_answer_is_waited_for() {
+    let mut scene = Scene::at("a.4", &["t"]);
+    scene.log.handle_ping(ONE, 1, 7);
+    assert_eq!(scene.log.poll_timeout(), Some(NOW));
+    scene.log.handle_lost();
+    assert_eq!(scene.log.poll_need(NOW), Some(Need::Snapshot));
+    assert_eq!(scene.log.poll_timeout(), None, "the ping waits for the snapshot");
+    scene.with(|log, tell| log.handle_snapshot(Ok(snapshot("b.4", "a.3", &[])), NOW, tell));
+    assert_eq!(scene.rewrite_begun(), r#"["*"] again:a.3+"#);
+    assert_eq!(scene.log.poll_timeout(), None, "and for what is written again");
+    scene.log.handle_rewritten(Err(()), NOW);
+    assert_eq!(scene.log.poll_timeout(), Some(NOW.after(RETRY_AFTER)));
 }
 
 #[test]

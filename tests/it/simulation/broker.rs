@@ -256,9 +256,22 @@ impl Redis {
             let can_be_lost = !context.spec(channel).is_volatile();
             let loss = context.loss(channel);
             if !can_be_lost || !context.inject(Fault::LossSilent, loss) {
-                self.send(slot, announcement, context);
+                self.send_astray(slot, announcement, context);
             }
         }
+    }
+
+    /// Sends, perhaps twice, and perhaps late.
+    fn send_astray(&mut self, slot: usize, announcement: Announcement, context: &mut Context) {
+        let strays = context.profile.strays;
+        if strays > 0 && context.inject(Fault::Delayed, strays) {
+            let line = &mut self.lines[slot];
+            line.last_arrival = line.last_arrival.max(context.now().after(context.random.between(50, 500)));
+        }
+        if strays > 0 && context.inject(Fault::Duplicated, strays) {
+            self.send(slot, announcement.clone(), context);
+        }
+        self.send(slot, announcement, context);
     }
 
     fn send(&mut self, slot: usize, announcement: Announcement, context: &mut Context) {

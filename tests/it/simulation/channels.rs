@@ -18,7 +18,7 @@ pub(crate) struct ChannelSpec {
 impl ChannelSpec {
     /// One that keeps so much.
     pub(crate) fn keeping(channel: Channel, retention: Retention) -> Self {
-        ChannelSpec { channel, rules: Arc::new(rules(WINDOW, true, 512)), retention, is_quiet: false }
+        ChannelSpec { channel, rules: Arc::new(rules(Some(WINDOW), true, 512)), retention, is_quiet: false }
     }
 
     /// Whether it keeps no history, hence has no positions.
@@ -27,19 +27,20 @@ impl ChannelSpec {
     }
 }
 
-const WINDOW: Option<Duration> = Some(Duration::from_millis(100));
+/// How long what is published is gathered, and what mutations touch.
+pub(crate) const WINDOW: Duration = Duration::from_millis(100);
 
 /// Every channel.
 pub(crate) fn all() -> Vec<ChannelSpec> {
-    let leading = || rules(WINDOW, true, 512);
+    let leading = || rules(Some(WINDOW), true, 512);
     vec![
         spec("busy:leading", leading(), 300, 120, false),
-        spec("busy:strict", rules(WINDOW, false, 4), 300, 120, false),
+        spec("busy:strict", rules(Some(WINDOW), false, 4), 300, 120, false),
         spec("busy:immediate", rules(None, true, 512), 300, 120, false),
         spec("busy:tiny", leading(), 4, 120, false),
         spec("busy:volatile", leading(), 0, 120, false),
         spec("quiet:leading", leading(), 50, 120, true),
-        spec("quiet:strict", rules(WINDOW, false, 512), 50, 120, true),
+        spec("quiet:strict", rules(Some(WINDOW), false, 512), 50, 120, true),
         spec("quiet:immediate", rules(None, true, 512), 50, 120, true),
         spec("quiet:aged", leading(), 50, 3, true),
     ]

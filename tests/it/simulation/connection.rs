@@ -6,6 +6,7 @@ mod wire_form;
 
 use std::collections::BTreeSet;
 
+use tidings::freshness::Log;
 use tidings::hub::{Hub, Mail, Mailbox, Session, SessionId, Time, Wake};
 use tidings_protocol::Channel;
 
@@ -161,6 +162,9 @@ impl Connection {
         for (channel, why) in self.mail.forgotten.drain(..) {
             self.session.handle_forgotten(&channel, why);
         }
+        for (log, news) in self.mail.news.drain(..) {
+            self.session.handle_news(log, news);
+        }
         if let Some(state) = self.mail.broker.take() {
             self.session.handle_broker_state(state);
         }
@@ -205,11 +209,12 @@ impl Connection {
         id: SessionId,
         hub: &mut Hub<SessionId>,
         uplink: &mut Uplink,
+        log: &mut Log<SessionId>,
         redis: &mut Redis,
         context: &mut Context,
     ) {
         let mut acting = self.acting.take().expect("steps are planned for an action that is out");
-        let mut place = Place { id, hub, uplink, redis, attached: &mut self.attached };
+        let mut place = Place { id, hub, uplink, log, redis, attached: &mut self.attached };
         if acting.step(&mut place, context) {
             return self.session.handle_answer(acting.answer(&mut place, context), context.now());
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings::broker::IntakeRead;
+use tidings::freshness::Need;
 use tidings::hub::{Page, SessionId, Time};
 use tidings_protocol::{Beacon, Channel};
 
@@ -11,9 +12,11 @@ use super::broker::{Append, Promotion};
 use super::bugs::Bug;
 use super::channels::{self, ChannelSpec};
 use super::faults::{Fault, FaultCounts, Profile};
+use super::instance::{LogAnswer, Question};
 use super::publisher::Request;
 use super::random::Random;
 use super::schedule::Schedule;
+use crate::freshness::CachePlan;
 use crate::history::{ChannelId, ClientId, Event, PublishId, Record};
 
 /// How many instances share Redis.
@@ -93,6 +96,16 @@ pub(crate) enum Plan {
     UpArrives(SessionId),
     /// Something of the instance reaches the client.
     DownArrives(SessionId),
+    /// A mutation log of an instance may have something to do.
+    LogDue(Start),
+    /// What a mutation log needs reaches Redis.
+    LogNeed { of: Start, need: Need },
+    /// An instance looks whether the replica has confirmed where a log stands.
+    LogWait { of: Start, question: Question },
+    /// An answer comes back to a mutation log.
+    LogDone { of: Start, answer: LogAnswer },
+    /// Something of the world of caches.
+    OfCaches(CachePlan),
     /// An instance ends.
     Stop,
     /// Another starts in its place.
@@ -155,6 +168,11 @@ impl Context {
         let mut random = Random::new(seed);
         let profile = Profile::new(&mut random);
         Context { channels: channels::all(), ..Context::of(profile, random, bug) }
+    }
+
+    /// The beginning of a world of these channels, as hard as `profile` makes it.
+    pub(crate) fn over(channels: Vec<ChannelSpec>, profile: Profile, random: Random) -> Self {
+        Context { channels, ..Context::of(profile, random, None) }
     }
 
     /// The beginning of a world without channels, in which nothing goes wrong by chance.

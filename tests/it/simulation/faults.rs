@@ -1,5 +1,6 @@
 //! What goes wrong, how often, and how often it did.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidings::hub::Time;
@@ -53,6 +54,26 @@ pub(crate) enum Fault {
     CursorLost,
     /// A session is answered from the tail of an instance that has no line, and hears only afterwards of what came meanwhile.
     TailWithoutLine,
+    /// An announcement reaches an instance twice.
+    Duplicated,
+    /// An announcement, and all after it, reach an instance late.
+    Delayed,
+    /// Nothing passes between a client and its instance, and neither hears of it.
+    HalfOpen,
+    /// A client's machine sleeps, and its monotonic clock with it.
+    Asleep,
+    /// Somebody sets a client's wall clock back.
+    WallClockBack,
+    /// Who changed the database dies before the mutation is published.
+    WriterCrash,
+    /// The replica of the database lags behind for a while.
+    ReplicaLags,
+    /// What was read for a shared cache is put into it late.
+    SlowFiller,
+    /// An HTTP cache answers who asked for a new value with an old one.
+    OldBody,
+    /// A client forgets a value.
+    CacheDropped,
     /// Redis stands still for a while, and then does all that it was asked.
     RedisStall,
     /// The replica becomes the primary, and lacks what came last.
@@ -69,11 +90,13 @@ pub(crate) enum Fault {
     Evicted,
     /// All streams and keys are gone.
     Flushed,
+    /// One log's events are gone, and nothing else.
+    EventsEvicted,
 }
 
 impl Fault {
     /// Every kind.
-    pub(crate) const ALL: [Fault; 30] = [
+    pub(crate) const ALL: [Fault; 41] = [
         Fault::LossSilent,
         Fault::RunLost,
         Fault::Lag,
@@ -96,6 +119,16 @@ impl Fault {
         Fault::SlowConsumer,
         Fault::CursorLost,
         Fault::TailWithoutLine,
+        Fault::Duplicated,
+        Fault::Delayed,
+        Fault::HalfOpen,
+        Fault::Asleep,
+        Fault::WallClockBack,
+        Fault::WriterCrash,
+        Fault::ReplicaLags,
+        Fault::SlowFiller,
+        Fault::OldBody,
+        Fault::CacheDropped,
         Fault::RedisStall,
         Fault::FailoverLostTail,
         Fault::FailoverClean,
@@ -104,7 +137,13 @@ impl Fault {
         Fault::RestartEmpty,
         Fault::Evicted,
         Fault::Flushed,
+        Fault::EventsEvicted,
     ];
+
+    /// Whether it happens only where there are caches and mutation logs.
+    pub(crate) fn is_of_caches(self) -> bool {
+        (Fault::Duplicated..Fault::RedisStall).contains(&self) || self == Fault::EventsEvicted
+    }
 
     /// Whether it happens to all instances at once: a history has few of those.
     pub(crate) fn is_of_all(self) -> bool {
@@ -114,24 +153,24 @@ impl Fault {
 
 /// How often each fault happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct FaultCounts([u64; Fault::ALL.len()]);
+pub(crate) struct FaultCounts(BTreeMap<Fault, u64>);
 
 impl FaultCounts {
     /// Counts one.
     pub(crate) fn count(&mut self, fault: Fault) {
-        self.0[fault as usize] += 1;
+        *self.0.entry(fault).or_default() += 1;
     }
 
     /// Adds the counts of another history.
     pub(crate) fn add(&mut self, other: &FaultCounts) {
-        for (sum, count) in self.0.iter_mut().zip(other.0) {
-            *sum += count;
+        for (fault, count) in &other.0 {
+            *self.0.entry(*fault).or_default() += count;
         }
     }
 
     /// Every kind with its count.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Fault, u64)> + '_ {
-        Fault::ALL.into_iter().map(|fault| (fault, self.0[fault as usize]))
+        Fault::ALL.into_iter().map(|fault| (fault, self.0.get(&fault).copied().unwrap_or_default()))
     }
 }
 
@@ -139,6 +178,8 @@ impl FaultCounts {
 pub(crate) struct Profile {
     /// Of a thousand announcements, so many are lost.
     pub(crate) loss: usize,
+    /// Of a thousand announcements, so many come twice, and so many late. Only mutation logs have these.
+    pub(crate) strays: usize,
     /// Of a thousand requests to the broker, so many are refused.
     pub(crate) refusal: usize,
     /// Of a thousand publishes over HTTP, so many are late, and so many answers are lost.
@@ -168,6 +209,7 @@ impl Profile {
     pub(crate) fn calm() -> Self {
         Profile {
             loss: 0,
+            strays: 0,
             refusal: 0,
             late: 0,
             client_pause: Duration::MAX,
@@ -186,6 +228,7 @@ impl Profile {
     pub(crate) fn new(random: &mut Random) -> Self {
         Profile {
             loss: random.pick(&[0, 10, 30, 100]),
+            strays: 0,
             refusal: random.pick(&[0, 20, 60]),
             late: random.pick(&[0, 20, 60]),
             client_pause: Duration::from_millis(random.pick(&[1_000, 2_500, 6_000])),

@@ -1,27 +1,33 @@
 //! One instance: the real hub, mailboxes and sessions, driven as a node and its connections drive them, and its uplink to
 //! Redis.
 
+mod log_keeper;
 mod uplink;
 
 use std::collections::BTreeMap;
 
 use tidings::broker::BrokerEvent;
+use tidings::freshness::{Log, Tell};
 use tidings::hub::{Grant, Hub, Sealed, SessionId, Time, Wake};
-use tidings_protocol::{Channel, Position};
+use tidings_protocol::{Channel, LogName, Position};
 
 use super::broker::Redis;
 use super::bugs::Bug;
+use super::channels::WINDOW;
 use super::connection::{Connection, Written};
 use super::context::{Context, Plan, Start};
 use super::link::{Down, Up, Wires};
 use super::session_rules::SessionRules;
 use crate::history::ClientId;
+pub(crate) use log_keeper::{CONFIRM_TIMEOUT, LogAnswer, LogKeeper, Question};
 pub(crate) use uplink::Uplink;
 
 /// The hub with everything around it.
 pub(crate) struct Instance {
     hub: Hub<SessionId>,
     pub(crate) uplink: Uplink,
+    /// Its mutation log.
+    pub(crate) keeper: LogKeeper,
     of: Start,
     /// It has not ended.
     pub(crate) is_up: bool,
@@ -37,6 +43,7 @@ impl Instance {
         Instance {
             hub: Hub::default(),
             uplink: Uplink::new(of, now),
+            keeper: LogKeeper::new(of),
             of,
             is_up: true,
             connections: BTreeMap::new(),
@@ -80,12 +87,46 @@ impl Instance {
 
     fn handle_broker_event(&mut self, event: BrokerEvent, context: &mut Context) {
         match event {
+            BrokerEvent::Publication { channel, epoch, publication } if channel.is_log() => {
+                self.with_log(context, |log, tell| log_keeper::take(log, epoch, &publication, tell));
+            }
+            BrokerEvent::Lost(channel) if channel.is_log() => self.keeper.log.handle_lost(),
             BrokerEvent::Publication { channel, epoch, publication } => {
                 let sealed = self.hub.publish(&channel, epoch, publication, context.now());
                 self.deliver(sealed, context);
             }
             BrokerEvent::Lost(channel) => self.forget(&channel, context),
             other => unreachable!("{other:?} is none of what an intake tells"),
+        }
+    }
+
+    /// Lets the mutation log do something, and puts what it has to tell into mailboxes.
+    fn with_log(
+        &mut self,
+        context: &mut Context,
+        act: impl FnOnce(&mut Log<SessionId>, Tell<'_, SessionId>),
+    ) {
+        let Instance { keeper, connections, woken, .. } = self;
+        let (now, name) = (context.now(), LogName::default());
+        let until = now.window_end(WINDOW);
+        act(&mut keeper.log, &mut |id, at, news| {
+            let Some(connection) = connections.get_mut(id) else { return };
+            match connection.mailbox.tell(&name, at, until, now, |inside| news.put_into(inside)) {
+                Wake::Now => {
+                    connection.wake();
+                    woken.push(*id);
+                }
+                Wake::At(time) => context.schedule.at(time, Plan::Call(*id)),
+                Wake::No => {}
+            }
+        });
+    }
+
+    /// Something about its mutation log is due.
+    pub(crate) fn handle_log(&mut self, plan: Plan, redis: &mut Redis, context: &mut Context) {
+        if let Some(answer) = self.keeper.handle(plan, &mut self.uplink, redis, context) {
+            let now = context.now();
+            self.with_log(context, |log, tell| answer.give(log, now, tell));
         }
     }
 
@@ -148,7 +189,8 @@ impl Instance {
     /// The next step of what a session asked for.
     pub(crate) fn handle_action_step(&mut self, id: SessionId, redis: &mut Redis, context: &mut Context) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        connection.step(id, &mut self.hub, &mut self.uplink, redis, context);
+        let (hub, uplink, log) = (&mut self.hub, &mut self.uplink, &mut self.keeper.log);
+        connection.step(id, hub, uplink, log, redis, context);
         self.woken.push(id);
     }
 
@@ -191,6 +233,7 @@ impl Instance {
     /// The connection is over.
     pub(crate) fn hang_up(&mut self, id: SessionId, wires: &mut Wires, context: &mut Context) {
         let Some(connection) = self.connections.remove(&id) else { return };
+        self.keeper.log.forget(id);
         for channel in connection.attached {
             self.hub.detach(&channel, id);
             self.uplink.intake.unlisten(&channel, context.now());
@@ -206,6 +249,7 @@ impl Instance {
         for event in self.uplink.pump(redis, context) {
             self.handle_broker_event(event, context);
         }
+        self.keeper.pursue(&mut self.uplink, context);
         while let Some(id) = self.woken.pop() {
             let (Some(connection), Some(wire)) = (self.connections.get_mut(&id), wires.get_mut(&id)) else {
                 continue;

@@ -6,20 +6,21 @@
 use std::collections::BTreeSet;
 
 mod alone;
-mod broker;
+pub(crate) mod broker;
 mod bugs;
-mod channels;
+pub(crate) mod channels;
 mod client;
+pub(crate) mod cluster;
 mod connection;
-mod context;
-mod faults;
-mod instance;
-mod link;
+pub(crate) mod context;
+pub(crate) mod faults;
+pub(crate) mod instance;
+pub(crate) mod link;
 mod publisher;
-mod random;
+pub(crate) mod random;
 mod report;
 mod schedule;
-mod session_rules;
+pub(crate) mod session_rules;
 mod socket_client;
 mod stream_client;
 mod world;
@@ -62,7 +63,7 @@ fn no_history_breaks_a_promise() {
     println!("{report}");
     assert!(report.failures.is_empty(), "promises are broken:\n{}", report.describe_failures());
     if count >= 300 {
-        for (fault, times) in report.faults.iter() {
+        for (fault, times) in report.faults.iter().filter(|(fault, _)| !fault.is_of_caches()) {
             let least = if fault.is_of_all() { OUTAGES_MIN } else { FAULTS_MIN };
             assert!(times >= least, "{fault:?} happened only {times} times in {count} histories");
         }

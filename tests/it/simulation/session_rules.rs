@@ -11,6 +11,9 @@ use super::context::Context;
 /// The most bytes in a mailbox: some seconds of a stalled client fill it.
 pub(crate) const MAILBOX_BYTES_MAX: usize = 1_500;
 
+/// How long a client may serve what it holds without asking.
+pub(crate) const LEASE: Duration = Duration::from_secs(3);
+
 /// A connection that could write nothing for this long is closed.
 pub(crate) const WRITE_DEADLINE: Duration = Duration::from_secs(3);
 
@@ -29,7 +32,7 @@ impl SessionRules {
                 ping_interval_ms: 2_000,
                 timeout_ms: 7_000,
                 batch_ms: 100,
-                lease_ms: 15_000,
+                lease_ms: LEASE.as_millis() as u64,
                 message_bytes_max: 1_000,
             },
             broker: "model",
@@ -40,7 +43,7 @@ impl SessionRules {
             channels_max: 16,
             members_max: 16,
             tags_per_command_max: 100,
-            lease: Duration::from_secs(15),
+            lease: LEASE,
             commands_max: 4,
             message_bytes_max: 1_000,
             waiting_bytes_max: 1_000,

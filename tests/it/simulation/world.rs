@@ -6,13 +6,11 @@ use tidings::broker::BrokerError;
 use tidings::hub::{Grant, SessionId};
 use tidings_protocol::{Ack, PublishCommand};
 
-use super::broker::{Promotion, Redis};
 use super::bugs::Bug;
 use super::client::{Client, Kind, Read};
-use super::context::{Context, END, INSTANCES, Outcome, Plan, Start};
+use super::cluster::Cluster;
+use super::context::{Context, END, INSTANCES, Outcome, Plan};
 use super::faults::{Fault, FaultCounts};
-use super::instance::Instance;
-use super::link::{Wire, Wires};
 use super::publisher::{Publisher, Request};
 use super::socket_client::SocketClient;
 use super::stream_client::StreamClient;
@@ -24,11 +22,7 @@ const STREAMS: usize = 3;
 
 /// All of it.
 pub(crate) struct World {
-    context: Context,
-    redis: Redis,
-    instances: Vec<Instance>,
-    next_session: u64,
-    wires: Wires,
+    cluster: Cluster,
     clients: Vec<Client>,
     publishers: Vec<Publisher>,
 }
@@ -43,13 +37,14 @@ pub(crate) struct Outcomes {
 /// Runs the world of a seed to its end, with a defect or without.
 pub(crate) fn run(seed: u64, bug: Option<Bug>) -> Outcomes {
     let mut world = World::new(seed, bug);
-    while let Some(plan) = world.context.schedule.next(END) {
-        world.context.events += 1;
+    while let Some(plan) = world.cluster.context.schedule.next(END) {
+        world.cluster.context.events += 1;
         world.handle(plan);
-        world.settle();
+        world.cluster.settle();
     }
     world.end();
-    Outcomes { history: world.context.history, faults: world.context.faults, events: world.context.events }
+    let Context { history, faults, events, .. } = world.cluster.context;
+    Outcomes { history, faults, events }
 }
 
 impl World {
@@ -62,64 +57,8 @@ impl World {
             Publisher::new(2, true),
             Publisher::new(3, true),
         ];
-        let mut world = World {
-            redis: Redis::new(),
-            instances: (0..INSTANCES)
-                .map(|slot| Instance::new(context.start_of(slot), context.now()))
-                .collect(),
-            next_session: 0,
-            wires: Wires::new(),
-            clients,
-            publishers,
-            context,
-        };
-        world.plan();
-        world
-    }
-
-    /// What is known from the beginning.
-    fn plan(&mut self) {
-        let context = &mut self.context;
-        for client in 0..CLIENTS {
-            let id = ClientId(client);
-            context.soon(0, 2_000, Plan::Connect(id));
-            context.soon(2_000, 5_000, Plan::ClientFault(id));
-            context.soon(1_000, 3_000, Plan::ClientPublishes(id));
-        }
-        for publisher in 0..self.publishers.len() {
-            context.soon(0, 1_000, Plan::PublisherTurn(publisher));
-        }
-        for slot in 0..INSTANCES {
-            let start = context.start_of(slot);
-            context.soon(0, 100, Plan::Tick(start));
-            context.soon(0, 1_000, Plan::Beacon(start));
-            context.soon(1_000, 5_000, Plan::LineFault(slot));
-        }
-        for _ in 0..context.profile.crashes {
-            context.soon(1_000, 49_900, Plan::Stop);
-        }
-        for _ in 0..context.profile.outages {
-            context.soon(1_000, 49_900, Plan::Outage);
-        }
-        if context.profile.ends_in_lag {
-            context.soon(49_000, 49_500, Plan::LagAll);
-        }
-        if context.profile.ends_in_failover {
-            context.soon(48_000, 49_900, Plan::Failover);
-        }
-        if context.profile.ends_in_cuts {
-            context.soon(48_500, 49_900, Plan::CutAll);
-        }
-        if context.profile.ends_in_stalls {
-            context.soon(46_000, 48_000, Plan::StallMany);
-        }
-    }
-
-    /// Lets every instance do what follows from what has happened.
-    fn settle(&mut self) {
-        for instance in &mut self.instances {
-            instance.settle(&mut self.redis, &mut self.wires, &mut self.context);
-        }
+        plan(&mut context, publishers.len());
+        World { cluster: Cluster::new(context), clients, publishers }
     }
 
     fn handle(&mut self, plan: Plan) {
@@ -128,18 +67,8 @@ impl World {
             | Plan::RequestArrives(_)
             | Plan::RequestAnswered { .. }
             | Plan::RequestTimedOut { .. } => self.handle_backend(plan),
-            Plan::Call(_)
-            | Plan::ActionStep(_)
-            | Plan::SessionTimeout(_)
-            | Plan::WriteDeadline(..)
-            | Plan::HangUp(_)
-            | Plan::UpArrives(_) => self.handle_connection(plan),
-            Plan::WindowEnds(of) => {
-                with_start(&mut self.instances, of, &mut self.context, Instance::handle_window_end);
-            }
             Plan::DownArrives(id) => self.read_as(id),
             Plan::Stop => self.stop(),
-            Plan::Start(slot) => self.start(slot),
             Plan::Connect(id) => self.connect(id),
             Plan::ReadOn(id) => {
                 self.clients[id.0].read_on();
@@ -151,12 +80,15 @@ impl World {
             Plan::ClientFault(id) => self.client_fault(id),
             Plan::CutAll => (0..CLIENTS).for_each(|id| self.cut(ClientId(id))),
             Plan::StallMany => self.stall_many(),
-            plan => self.handle_redis(plan),
+            plan => {
+                let foreign = self.cluster.handle(plan);
+                assert!(foreign.is_none(), "{foreign:?} is none of this world");
+            }
         }
     }
 
     fn handle_backend(&mut self, plan: Plan) {
-        let context = &mut self.context;
+        let context = &mut self.cluster.context;
         match plan {
             Plan::PublisherTurn(index) => self.publishers[index].turn(context),
             Plan::RequestArrives(request) => self.handle_request(request),
@@ -172,60 +104,10 @@ impl World {
         }
     }
 
-    fn handle_connection(&mut self, plan: Plan) {
-        let World { context, instances, redis, wires, .. } = self;
-        let (Plan::Call(id)
-        | Plan::ActionStep(id)
-        | Plan::SessionTimeout(id)
-        | Plan::WriteDeadline(id, _)
-        | Plan::HangUp(id)
-        | Plan::UpArrives(id)) = plan
-        else {
-            unreachable!("{plan:?} is none of a connection")
-        };
-        let Some(instance) = instances.iter_mut().find(|instance| instance.holds(id)) else { return };
-        match plan {
-            Plan::Call(_) => instance.handle_call(id),
-            Plan::ActionStep(_) => instance.handle_action_step(id, redis, context),
-            Plan::SessionTimeout(_) => instance.handle_session_timeout(id, context),
-            Plan::WriteDeadline(_, reads) => instance.handle_write_deadline(id, reads, wires, context),
-            Plan::HangUp(_) => instance.hang_up(id, wires, context),
-            _ => instance.handle_ready(id),
-        }
-    }
-
-    fn handle_redis(&mut self, plan: Plan) {
-        let World { context, instances, redis, .. } = self;
-        match plan {
-            Plan::Announcement { slot, .. }
-            | Plan::LineCommand { slot, .. }
-            | Plan::LineClosed { slot, .. } => instances[slot].uplink.handle(plan, redis, context),
-            Plan::Unheeded { of, .. }
-            | Plan::IntakeRead { of, .. }
-            | Plan::IntakePage { of, .. }
-            | Plan::Beacon(of)
-            | Plan::Tick(of) => with_start(instances, of, context, |instance, context| {
-                instance.uplink.handle(plan, redis, context);
-            }),
-            Plan::LagTold { slot, serial } => redis.tell_lag(slot, serial, context),
-            Plan::LateBeacon { slot, beacon } => drop(redis.beacon(slot, beacon, context)),
-            Plan::LatePublish { slot, append, replication_id } => {
-                redis.publish_late(slot, append, replication_id, context);
-            }
-            Plan::LineFault(slot) => self.line_fault(slot),
-            Plan::Outage => redis.fail(context),
-            Plan::LagAll => redis.lag_all(context),
-            Plan::Failover => redis.fall_behind(Promotion::Death, context),
-            Plan::Promote(promotion) => redis.promote(promotion, context),
-            Plan::SplitEnds => redis.end_split(context),
-            plan => unreachable!("{plan:?} is none of Redis"),
-        }
-    }
-
     /// A publish over HTTP came; where nobody listens, or on the way back, the answer gets lost.
     fn handle_request(&mut self, request: Request) {
         let Request { publish, channel, bytes, attempt, to } = request;
-        let World { context, instances, redis, .. } = self;
+        let Cluster { context, instances, redis, .. } = &mut self.cluster;
         let instance = &mut instances[to.slot];
         if !instance.is_up || context.start_of(to.slot) != to {
             return;
@@ -251,20 +133,16 @@ impl World {
     }
 
     fn connect(&mut self, id: ClientId) {
-        let context = &mut self.context;
         if self.clients[id.0].session.is_some() {
             return;
         }
         let slot = self.clients[id.0].next_instance;
-        let instance = &mut self.instances[slot];
-        if !instance.is_up {
+        let Some(session) = self.cluster.open(slot) else {
             self.clients[id.0].next_instance = (slot + 1) % INSTANCES;
-            return context.soon(50, 500, Plan::Connect(id));
-        }
-        self.next_session += 1;
-        let session = SessionId(self.next_session);
-        self.wires.insert(session, Wire::new());
-        let client = &mut self.clients[id.0];
+            return self.cluster.context.soon(50, 500, Plan::Connect(id));
+        };
+        let Cluster { context, instances, .. } = &mut self.cluster;
+        let (client, instance) = (&mut self.clients[id.0], &mut instances[slot]);
         client.session = Some(session);
         match &mut client.kind {
             Kind::Socket(socket) => {
@@ -289,13 +167,13 @@ impl World {
     fn read(&mut self, id: ClientId) {
         let client = &mut self.clients[id.0];
         let Some(session) = client.session else { return };
-        let Some(wire) = self.wires.get_mut(&session) else { return };
-        if client.read(wire, &mut self.context) == Read::Ended {
-            self.wires.remove(&session);
-            return client.handle_gone(&mut self.context);
+        let Some(wire) = self.cluster.wires.get_mut(&session) else { return };
+        if client.read(wire, &mut self.cluster.context) == Read::Ended {
+            self.cluster.wires.remove(&session);
+            return client.handle_gone(&mut self.cluster.context);
         }
         self.send(id);
-        let holder = self.instances.iter_mut().find(|instance| instance.holds(session));
+        let holder = self.cluster.instances.iter_mut().find(|instance| instance.holds(session));
         holder.into_iter().for_each(|instance| instance.handle_ready(session));
     }
 
@@ -303,48 +181,54 @@ impl World {
     fn send(&mut self, id: ClientId) {
         let client = &mut self.clients[id.0];
         let out = client.take_out();
-        let wire = client.session.and_then(|session| Some((session, self.wires.get_mut(&session)?)));
+        let wire = client.session.and_then(|session| Some((session, self.cluster.wires.get_mut(&session)?)));
         let Some((session, wire)) = wire else { return };
         for up in out {
-            wire.send_up(session, up, &mut self.context);
+            wire.send_up(session, up, &mut self.cluster.context);
         }
     }
 
     fn with_socket(&mut self, id: ClientId, act: impl FnOnce(&mut SocketClient, &mut Context)) {
         if let Kind::Socket(client) = &mut self.clients[id.0].kind {
-            act(client, &mut self.context);
+            act(client, &mut self.cluster.context);
             self.send(id);
         }
     }
 
     fn client_publishes(&mut self, id: ClientId) {
-        if !self.context.is_calm() {
+        if !self.cluster.context.is_calm() {
             self.with_socket(id, SocketClient::publish_something);
-            self.context.soon(1_000, 6_000, Plan::ClientPublishes(id));
+            self.cluster.context.soon(1_000, 6_000, Plan::ClientPublishes(id));
         }
     }
 
     /// Writes down where everybody stands.
     fn end(&mut self) {
         for client in &self.clients {
-            for (channel, position) in client.positions(&self.context) {
-                let head = self.redis.head(channel);
-                self.context.record(Event::Ended { client: client.id, channel, position, head });
+            for (channel, position) in client.positions(&self.cluster.context) {
+                let head = self.cluster.redis.head(channel);
+                self.cluster.context.record(Event::Ended { client: client.id, channel, position, head });
             }
         }
     }
 }
 
-/// Does something with an instance, if it has not ended since.
-fn with_start(
-    instances: &mut [Instance],
-    of: Start,
-    context: &mut Context,
-    act: impl FnOnce(&mut Instance, &mut Context),
-) {
-    let instance = &mut instances[of.slot];
-    if instance.is_up && context.start_of(of.slot) == of {
-        act(instance, context);
+/// What is known from the beginning.
+fn plan(context: &mut Context, publishers: usize) {
+    for client in 0..CLIENTS {
+        let id = ClientId(client);
+        context.soon(0, 2_000, Plan::Connect(id));
+        context.soon(2_000, 5_000, Plan::ClientFault(id));
+        context.soon(1_000, 3_000, Plan::ClientPublishes(id));
+    }
+    for publisher in 0..publishers {
+        context.soon(0, 1_000, Plan::PublisherTurn(publisher));
+    }
+    if context.profile.ends_in_cuts {
+        context.soon(48_500, 49_900, Plan::CutAll);
+    }
+    if context.profile.ends_in_stalls {
+        context.soon(46_000, 48_000, Plan::StallMany);
     }
 }
 

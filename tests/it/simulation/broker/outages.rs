@@ -162,8 +162,13 @@ impl Redis {
         if channels.is_empty() {
             return;
         }
-        context.count(Fault::Evicted, None);
         let channel = context.random.pick(&channels);
+        if context.spec(channel).channel.is_log() && context.random.chance(500) {
+            context.count(Fault::EventsEvicted, None);
+            self.primary.apply(&Write::ForgetPublications(channel), &context.channels);
+            return self.push(context.now(), vec![Write::ForgetPublications(channel)]);
+        }
+        context.count(Fault::Evicted, None);
         self.primary.apply(&Write::Forget(channel), &context.channels);
         self.push(context.now(), vec![Write::Forget(channel)]);
         self.vanished.insert(channel);

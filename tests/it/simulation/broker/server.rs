@@ -51,6 +51,8 @@ pub(super) enum Write {
     Remember { channel: ChannelId, key: Arc<str>, first: Remembered },
     /// The channel holds nothing any more, and has no epoch.
     Forget(ChannelId),
+    /// The channel's publications are gone, and nothing else.
+    ForgetPublications(ChannelId),
     /// There are no keys any more.
     ForgetKeys,
 }
@@ -93,6 +95,10 @@ impl Server {
             }
             Write::Remember { channel, key, first } => drop(self.keys.insert((channel, key), first)),
             Write::Forget(channel) => drop(self.kept.remove(&channel)),
+            Write::ForgetPublications(channel) => {
+                let stream = self.stream(channel).into_iter();
+                stream.for_each(|stream| while stream.drop_oldest() > 0 {});
+            }
             Write::ForgetKeys => self.keys.clear(),
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tidings::ablation::{Safeguard, ablated};
 use tidings::broker::BrokerError;
+use tidings::freshness::{Allowance, Log};
 use tidings::hub::{Action, Answer, Grant, Hub, Page, PageLimit, Published, SessionId, Time};
 use tidings_protocol::{Channel, Code, Position, Problem};
 
@@ -17,6 +18,9 @@ use crate::simulation::instance::Uplink;
 /// How long a session waits until its channel is announced for certain.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The most tags that one session watches: few enough that some are watched by the subtree around them.
+const TAGS_MAX: usize = 10;
+
 /// An action on its way.
 pub(super) struct Acting {
     action: Action,
@@ -25,6 +29,8 @@ pub(super) struct Acting {
     until: Option<Time>,
     read: Option<Result<Option<Page>, BrokerError>>,
     published: Option<Result<Published, BrokerError>>,
+    /// What the log said to the rest.
+    told: Option<Answer>,
 }
 
 /// Where steps are done, and for whom.
@@ -32,6 +38,7 @@ pub(super) struct Place<'a> {
     pub(super) id: SessionId,
     pub(super) hub: &'a mut Hub<SessionId>,
     pub(super) uplink: &'a mut Uplink,
+    pub(super) log: &'a mut Log<SessionId>,
     pub(super) redis: &'a mut Redis,
     pub(super) attached: &'a mut BTreeSet<Channel>,
 }
@@ -43,6 +50,7 @@ enum Step {
     Detach,
     Read,
     Publish,
+    AskLog,
 }
 
 /// The steps of a join. Listen before reading history: a publication between the two is then seen twice, never missed.
@@ -66,12 +74,10 @@ impl Acting {
             Action::Watch { .. }
             | Action::Unwatch { .. }
             | Action::Narrow { .. }
-            | Action::Confirm { .. } => {
-                unreachable!("no client watches tags")
-            }
+            | Action::Confirm { .. } => &[Step::AskLog],
         };
         let steps = steps.iter().copied().collect();
-        Acting { steps, action, until: None, read: None, published: None }
+        Acting { steps, action, until: None, read: None, published: None, told: None }
     }
 
     /// Does the next step. True once all were done before: then it is time for the answer.
@@ -108,6 +114,11 @@ impl Acting {
                 let published = place.uplink.publish(publish, command.clone(), place.redis, context);
                 self.published = Some(published);
             }
+            // What is asked before anything is known of the log waits for its first snapshot.
+            (Step::AskLog, action) => match place.ask_log(action) {
+                Some(told) => self.told = Some(told),
+                None => self.steps.push_front(Step::AskLog),
+            },
             _ => unreachable!("steps are chosen by their action"),
         }
         false
@@ -133,9 +144,7 @@ impl Acting {
             Action::Watch { .. }
             | Action::Unwatch { .. }
             | Action::Narrow { .. }
-            | Action::Confirm { .. } => {
-                unreachable!("no client watches tags")
-            }
+            | Action::Confirm { .. } => self.told.expect("a log is asked"),
             Action::Publish(_) => {
                 let published = self.published.expect("a publish publishes");
                 Answer::Published(published.map_err(Problem::from))
@@ -157,6 +166,27 @@ impl Place<'_> {
             self.hub.detach(channel, self.id);
             self.uplink.intake.unlisten(channel, context.now());
         }
+    }
+
+    /// What the mutation log says; `None` before it knows anything.
+    fn ask_log(&mut self, action: &Action) -> Option<Answer> {
+        let (id, log) = (self.id, &mut *self.log);
+        log.position()?;
+        Some(match action {
+            Action::Watch { groups, granted, .. } => {
+                Answer::Watched(Ok(log.watch(id, &id, groups, Allowance { granted, tags_max: TAGS_MAX })?))
+            }
+            Action::Unwatch { tags, .. } => {
+                log.unwatch(id, tags);
+                Answer::Unwatched
+            }
+            Action::Narrow { granted, .. } => Answer::Narrowed(log.narrow(id, granted)),
+            Action::Confirm { ping, .. } => {
+                log.handle_ping(id, id, *ping);
+                Answer::Asked
+            }
+            action => unreachable!("{action:?} is none of a log"),
+        })
     }
 
     fn resume(

@@ -1,0 +1,372 @@
+//! The world of one seed: clients with caches, where their values come from, who changes them, and the instances between.
+
+use std::time::Duration;
+
+use tidings::hub::{Grant, Retention, SessionId, Time};
+use tidings_protocol::{LogName, Position};
+
+use super::client::CacheClient;
+use super::closing::Closing;
+use super::judge::{Judge, Violation};
+use super::origin::{Body, Fetch, Origin, Read};
+use super::writers::{AUTHOR, Attempt, Mutated, Pending, Writers};
+use crate::history::{ClientId, Event, Record};
+use crate::simulation::channels::ChannelSpec;
+use crate::simulation::cluster::Cluster;
+use crate::simulation::context::{CALM, Context, END, INSTANCES, Plan};
+use crate::simulation::faults::{Fault, FaultCounts, Profile};
+use crate::simulation::random::Random;
+
+/// How many clients there are.
+const CLIENTS: usize = 10;
+
+/// What can be planned, beside what instances and Redis do.
+#[derive(Clone, Debug)]
+pub(crate) enum CachePlan {
+    /// A client wants to see a value.
+    Turn(ClientId),
+    /// A client's ping is due on this connection.
+    Ping(ClientId, SessionId),
+    /// A client reads from its connection again.
+    ReadOn(ClientId),
+    /// Something goes wrong with a client.
+    Fault(ClientId),
+    /// A client mutates something.
+    Mutate(ClientId),
+    /// A client hears of its own mutation.
+    Mutated(Mutated),
+    /// A request reaches the origin.
+    Fetch(Fetch),
+    /// The database is read.
+    Read(Read),
+    /// What was read is put into caches.
+    Fill(Read),
+    /// An answer reaches a client.
+    Answer(Body),
+    /// The replica of the database applies one more commit.
+    Applied,
+    /// Somebody changes something.
+    Write,
+    /// A change is committed that is published already.
+    Commit,
+    /// A mutation is published, or tried again.
+    Publish(u64),
+    /// It reaches an instance.
+    Arrives(Attempt),
+    /// The instance looks whether the replica has it.
+    Look(Pending),
+    /// The writer hears that it is acknowledged.
+    Acknowledged(Attempt, Position),
+    /// The writer hears that it is not.
+    Refused(Attempt),
+    /// The writer has waited long enough.
+    TimedOut(u64, u32),
+}
+
+/// What all parts need.
+pub(crate) struct Lab {
+    pub(crate) cluster: Cluster,
+    pub(crate) judge: Judge,
+    off: Option<Closing>,
+}
+
+impl Lab {
+    /// The time.
+    pub(crate) fn now(&self) -> Time {
+        self.cluster.context.now()
+    }
+
+    /// Whether this way is closed.
+    pub(crate) fn keeps(&self, closing: Closing) -> bool {
+        self.off != Some(closing)
+    }
+
+    /// Plans for later, by chance between two numbers of milliseconds.
+    pub(crate) fn soon(&mut self, from_ms: u64, to_ms: u64, plan: CachePlan) {
+        self.cluster.context.soon(from_ms, to_ms, Plan::OfCaches(plan));
+    }
+
+    /// The place of one of the instances.
+    pub(crate) fn some_slot(&mut self) -> usize {
+        self.cluster.context.random.below(INSTANCES)
+    }
+
+    /// Where the log stands, as far as one of the instances knows.
+    pub(crate) fn known_position(&mut self) -> Option<Position> {
+        let slot = self.some_slot();
+        self.cluster.instances[slot].keeper.log.position()
+    }
+}
+
+/// What one seed gives.
+pub(crate) struct Outcomes {
+    pub(crate) violations: Vec<Violation>,
+    pub(crate) faults: FaultCounts,
+    pub(crate) serves: u64,
+    pub(crate) events: u64,
+    pub(crate) history: Vec<Record>,
+}
+
+/// How a world is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setting {
+    pub(crate) seed: u64,
+    /// The way that is left open.
+    pub(crate) off: Option<Closing>,
+    /// Nothing goes wrong.
+    pub(crate) is_calm: bool,
+}
+
+struct World {
+    lab: Lab,
+    origin: Origin,
+    writers: Writers,
+    clients: Vec<CacheClient>,
+    /// Records of the history that were looked at.
+    seen: usize,
+}
+
+/// Runs the world of a seed to its end.
+pub(crate) fn run(setting: Setting) -> Outcomes {
+    let mut world = World::new(setting);
+    while let Some(plan) = world.lab.cluster.context.schedule.next(END) {
+        world.lab.cluster.context.events += 1;
+        world.handle(plan);
+        world.lab.cluster.settle();
+        world.note_places();
+    }
+    let Lab { cluster, judge, .. } = world.lab;
+    let Context { history, faults, events, .. } = cluster.context;
+    Outcomes { violations: judge.violations, faults, serves: judge.serves, events, history }
+}
+
+/// The log that all is about: it keeps little, so that some of what is missed is not there any more.
+fn log() -> ChannelSpec {
+    let retention = Retention { publications_max: 40, bytes_max: 1 << 20, age_max: Duration::from_secs(120) };
+    ChannelSpec::keeping(LogName::default().channel(), retention)
+}
+
+impl World {
+    fn new(setting: Setting) -> Self {
+        let Setting { seed, off, is_calm } = setting;
+        let mut random = Random::new(seed);
+        let profile =
+            if is_calm { Profile::calm() } else { Profile { strays: 20, ..Profile::new(&mut random) } };
+        let mut context = Context::over(vec![log()], profile, random);
+        for id in (0..CLIENTS).map(ClientId) {
+            context.soon(0, 1_000, Plan::Connect(id));
+            context.soon(0, 100, Plan::OfCaches(CachePlan::Turn(id)));
+            context.soon(2_000, 10_000, Plan::OfCaches(CachePlan::Mutate(id)));
+            if !is_calm {
+                context.soon(1_000, 9_000, Plan::OfCaches(CachePlan::Fault(id)));
+            }
+        }
+        context.soon(0, 100, Plan::OfCaches(CachePlan::Write));
+        let lab = Lab { cluster: Cluster::new(context), judge: Judge::new(is_calm), off };
+        let clients = (0..CLIENTS).map(|id| CacheClient::new(ClientId(id))).collect();
+        World { lab, origin: Origin::default(), writers: Writers::default(), clients, seen: 0 }
+    }
+
+    /// The judge hears where the log has what.
+    fn note_places(&mut self) {
+        let history = &self.lab.cluster.context.history;
+        for record in &history[self.seen..] {
+            if let Event::Stored { publish, position: Some(position), .. } = &record.event
+                && publish.author == AUTHOR
+            {
+                self.lab.judge.placed(u64::from(publish.number), position.clone());
+            }
+        }
+        self.seen = history.len();
+    }
+
+    fn handle(&mut self, plan: Plan) {
+        match plan {
+            Plan::OfCaches(plan) => self.handle_own(plan),
+            Plan::Connect(id) => self.connect(id),
+            Plan::DownArrives(session) => {
+                let id = self.clients.iter().find(|client| client.session == Some(session)).map(|of| of.id);
+                id.into_iter().for_each(|id| self.read(id));
+            }
+            Plan::Stop => self.stop(),
+            plan => {
+                let foreign = self.lab.cluster.handle(plan);
+                assert!(foreign.is_none(), "{foreign:?} is none of this world");
+            }
+        }
+    }
+
+    fn handle_own(&mut self, plan: CachePlan) {
+        let World { lab, origin, writers, .. } = self;
+        match plan {
+            CachePlan::Turn(id)
+            | CachePlan::Ping(id, _)
+            | CachePlan::ReadOn(id)
+            | CachePlan::Fault(id)
+            | CachePlan::Mutate(id)
+            | CachePlan::Mutated(Mutated { client: id, .. })
+            | CachePlan::Answer(Body { fetch: Fetch { client: id, .. }, .. }) => self.handle_client(id, plan),
+            CachePlan::Fetch(fetch) => origin.fetch(fetch, lab),
+            CachePlan::Read(read) => origin.read(read, lab),
+            CachePlan::Fill(read) => origin.fill(read, lab),
+            CachePlan::Applied => origin.apply(),
+            CachePlan::Write => writers.turn(origin, lab),
+            CachePlan::Commit => origin.commit(lab),
+            CachePlan::Publish(number) => writers.publish(number, lab),
+            CachePlan::Arrives(attempt) => writers.arrives(attempt, lab),
+            CachePlan::Look(pending) => writers.look(pending, lab),
+            CachePlan::Acknowledged(attempt, at) => writers.acknowledged(&attempt, at, origin, lab),
+            CachePlan::Refused(attempt) => writers.refused(&attempt, lab),
+            CachePlan::TimedOut(number, attempt) => writers.timed_out(number, attempt, lab),
+        }
+    }
+
+    /// Something is due at a client; where its machine sleeps, when it wakes.
+    fn handle_client(&mut self, id: ClientId, plan: CachePlan) {
+        let World { lab, clients, origin, writers, .. } = self;
+        let client = &mut clients[id.0];
+        if client.asleep_until > lab.now() {
+            return lab.cluster.context.schedule.at(client.asleep_until, Plan::OfCaches(plan));
+        }
+        match plan {
+            CachePlan::Turn(_) => {
+                client.look(lab);
+                lab.soon(50, 130, CachePlan::Turn(id));
+            }
+            CachePlan::Ping(_, session) if client.session == Some(session) => {
+                if !client.ping(lab) {
+                    client.handle_gone(lab);
+                }
+            }
+            CachePlan::Mutate(_) => {
+                writers.write(Some(id), origin, lab);
+                lab.soon(2_000, 10_000, CachePlan::Mutate(id));
+            }
+            CachePlan::Mutated(Mutated { number, change, reflects, at, .. }) => {
+                client.handle_mutated(number, &change, reflects, &at, lab);
+            }
+            CachePlan::Answer(body) => client.handle_body(body, lab),
+            CachePlan::ReadOn(_) => self.read(id),
+            CachePlan::Fault(_) => self.client_fault(id),
+            _ => {}
+        }
+        self.send(id);
+    }
+
+    fn connect(&mut self, id: ClientId) {
+        let World { lab, clients, .. } = self;
+        let client = &mut clients[id.0];
+        if client.session.is_some() {
+            return;
+        }
+        if client.asleep_until > lab.now() {
+            return lab.cluster.context.schedule.at(client.asleep_until, Plan::Connect(id));
+        }
+        let slot = client.next_instance;
+        let Some(session) = lab.cluster.open(slot) else {
+            client.next_instance = (slot + 1) % INSTANCES;
+            return lab.cluster.context.soon(50, 500, Plan::Connect(id));
+        };
+        client.handle_open(session, lab.now());
+        let Cluster { context, instances, .. } = &mut lab.cluster;
+        instances[slot].accept_socket(session, id, Some(Grant::open()), context);
+        context.schedule.after(Duration::from_secs(1), Plan::OfCaches(CachePlan::Ping(id, session)));
+    }
+
+    /// The client reads what has arrived, if it reads at all.
+    fn read(&mut self, id: ClientId) {
+        let World { lab, clients, .. } = self;
+        let (client, now) = (&mut clients[id.0], lab.now());
+        let Some(session) = client.session else { return };
+        if client.asleep_until > now || client.stalled_until > now {
+            return;
+        }
+        while let Some(wire) = lab.cluster.wires.get_mut(&session).filter(|wire| !wire.is_cut)
+            && let Some(down) = wire.down.receive(now)
+        {
+            wire.reads += 1;
+            if !client.handle(down, lab) {
+                lab.cluster.wires.remove(&session);
+                return client.handle_gone(lab);
+            }
+        }
+        self.send(id);
+        let instances = &mut self.lab.cluster.instances;
+        let holder = instances.iter_mut().find(|instance| instance.holds(session));
+        holder.into_iter().for_each(|instance| instance.handle_ready(session));
+    }
+
+    /// Sends what the client has to say.
+    fn send(&mut self, id: ClientId) {
+        let client = &mut self.clients[id.0];
+        let out = client.take_out();
+        let Cluster { context, wires, .. } = &mut self.lab.cluster;
+        let wire = client.session.and_then(|session| Some((session, wires.get_mut(&session)?)));
+        let Some((session, wire)) = wire.filter(|(_, wire)| !wire.is_cut) else { return };
+        out.into_iter().for_each(|up| wire.send_up(session, up, context));
+    }
+
+    fn cut(&mut self, id: ClientId) {
+        let World { lab, clients, .. } = self;
+        let client = &mut clients[id.0];
+        let Some(session) = client.session else { return };
+        lab.cluster.context.count(Fault::Cut, Some(id));
+        // What still arrives is read by nobody: a client that is cut off knows no more than before.
+        lab.cluster.cut(session, false, |_, _| {});
+        client.handle_gone(lab);
+    }
+
+    fn stop(&mut self) {
+        let slot = self.lab.some_slot();
+        if !self.lab.cluster.instances[slot].is_up {
+            return;
+        }
+        self.lab.cluster.context.count(Fault::Crash, None);
+        for id in 0..CLIENTS {
+            let session = self.clients[id].session;
+            if session.is_some_and(|session| self.lab.cluster.instances[slot].holds(session)) {
+                self.cut(ClientId(id));
+            }
+        }
+        self.lab.cluster.stop(slot);
+        let generation = self.lab.cluster.context.generations[slot];
+        self.lab.judge.generations.insert(slot, generation);
+    }
+
+    fn client_fault(&mut self, id: ClientId) {
+        let World { lab, clients, .. } = self;
+        let (client, context) = (&mut clients[id.0], &mut lab.cluster.context);
+        let now = context.now();
+        if now >= context.profile.clients_calm {
+            return;
+        }
+        let pause = context.profile.client_pause.mul_f64(4.0 * context.random.fraction());
+        let again = Plan::OfCaches(CachePlan::Fault(id));
+        context.schedule.after(pause + Duration::from_millis(1), again);
+        let wire = client.session.and_then(|session| lab.cluster.wires.get_mut(&session));
+        match context.random.below(10) {
+            0..=2 => self.cut(id),
+            3..=4 => {
+                if let Some(wire) = wire.filter(|wire| !wire.is_cut) {
+                    context.count(Fault::HalfOpen, Some(id));
+                    wire.is_cut = true;
+                }
+            }
+            5..=6 => {
+                context.count(Fault::Asleep, Some(id));
+                let pause = context.random.between(500, 8_000).min(CALM.since(now));
+                client.sleep(pause, now);
+                context.schedule.at(client.asleep_until, Plan::OfCaches(CachePlan::ReadOn(id)));
+            }
+            7 => {
+                context.count(Fault::WallClockBack, Some(id));
+                client.set_back(context.random.between(1_000, 60_000));
+            }
+            _ => {
+                context.count(Fault::Stall, Some(id));
+                client.stalled_until = now.after(context.random.between(100, 5_000)).min(CALM);
+                context.schedule.at(client.stalled_until, Plan::OfCaches(CachePlan::ReadOn(id)));
+            }
+        }
+    }
+}

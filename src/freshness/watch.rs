@@ -3,8 +3,7 @@
 //! Each watch is two entries of eight bytes that point at each other, one with the tag and one with the session, so that a
 //! session that ends, or a tag that is taken back, is removed without a search.
 
-use std::collections::HashMap;
-
+use indexmap::IndexMap;
 use slab::Slab;
 use tidings_protocol::Tag;
 
@@ -14,10 +13,10 @@ use crate::hub::SessionId;
 /// See the module. `M` is how a watcher is reached; the index only keeps it.
 #[derive(Debug)]
 pub(super) struct WatchIndex<M> {
-    by_tag: HashMap<Tag, u32>,
+    by_tag: IndexMap<Tag, u32>,
     /// By small numbers that stay the same while a tag is watched.
     tags: Slab<Watched>,
-    by_session: HashMap<SessionId, u32>,
+    by_session: IndexMap<SessionId, u32>,
     sessions: Slab<Watcher<M>>,
 }
 
@@ -57,9 +56,9 @@ struct Link {
 impl<M> Default for WatchIndex<M> {
     fn default() -> Self {
         WatchIndex {
-            by_tag: HashMap::new(),
+            by_tag: IndexMap::new(),
             tags: Slab::new(),
-            by_session: HashMap::new(),
+            by_session: IndexMap::new(),
             sessions: Slab::new(),
         }
     }
@@ -160,7 +159,7 @@ impl<M> WatchIndex<M> {
         }
         if watched.by.is_empty() {
             let watched = self.tags.remove(link.slot as usize);
-            self.by_tag.remove(&watched.tag);
+            self.by_tag.swap_remove(&watched.tag);
         }
     }
 
@@ -168,7 +167,7 @@ impl<M> WatchIndex<M> {
         let watcher = &self.sessions[slot as usize];
         if watcher.tags.is_empty() {
             let watcher = self.sessions.remove(slot as usize);
-            self.by_session.remove(&watcher.session);
+            self.by_session.swap_remove(&watcher.session);
         }
     }
 

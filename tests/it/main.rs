@@ -37,3 +37,4 @@ mod sse;
 mod subscribe;
 mod tidy;
 mod traffic;
+mod watching;

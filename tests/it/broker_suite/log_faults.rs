@@ -192,15 +192,16 @@ async fn what_is_no_table_is_an_error_until_it_is_gone() {
 
 #[tokio::test]
 async fn a_table_keeps_its_number_of_slots_whatever_is_configured() {
-    let (server, mut subject) = one_server().await;
-    subject.standing("a").await;
-    server.command(&["HSET", META, "slots", "1024"]).await;
-    for names in [["a:b", "c"], ["d:*", "e"]] {
-        touch(&mut subject, "a", &names).await;
-    }
+    let server = RedisServer::start("").await;
+    let mut small = BrokerSubject::redis(&server, "[log.default]\ntable_slots = 1_024\n").await;
+    touch(&mut small, "a", &["a:b", "c"]).await;
+    let mut usual = BrokerSubject::redis(&server, "").await;
+    touch(&mut usual, "a", &["d:*", "e"]).await;
     assert_eq!(server.command(&["STRLEN", TABLE]).await.integer(), 8 * 1_024);
-    let Snapshot { table, .. } = subject.standing("a").await;
-    assert!(table == folded(1_024, &[&["a:b", "c"], &["d:*", "e"]]));
+    for subject in [&mut small, &mut usual] {
+        let Snapshot { table, .. } = subject.standing("a").await;
+        assert!(table == folded(1_024, &[&["a:b", "c"], &["d:*", "e"]]));
+    }
 }
 
 #[tokio::test]

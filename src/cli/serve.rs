@@ -130,6 +130,8 @@ impl Signals {
 fn start_log(config: &LogConfig) {
     let filter = EnvFilter::new(&config.filter);
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // Nobody can be told that standard error is gone, as it is with its terminal; trying to would end the program.
+    let log = log.log_internal_errors(false);
     let text = match config.format {
         LogFormat::Auto => io::stderr().is_terminal(),
         LogFormat::Text => true,

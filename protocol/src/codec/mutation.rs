@@ -114,10 +114,15 @@ pub fn decode_invalidation(text: &str) -> Result<Invalidation, Problem> {
 }
 
 fn read<T: DeserializeOwned>(what: &str, text: &str) -> Result<T, Problem> {
-    serde_json::from_str(text).map_err(|error| {
+    let parsed = serde_json::from_str(text).map_err(|error| {
         let code = if error.is_data() { Code::BadRequest } else { Code::InvalidJson };
         Problem::new(code, format!("the {what} cannot be read: {error}"))
-    })
+    })?;
+    // A list of the fields' values would do as well, for who has the fields in mind.
+    match text.trim_start().starts_with('{') {
+        true => Ok(parsed),
+        false => Err(unclear(format!("the {what} cannot be read: it is no JSON object"))),
+    }
 }
 
 fn unclear(message: impl Into<std::borrow::Cow<'static, str>>) -> Problem {
@@ -180,7 +185,8 @@ mod tests {
     fn what_is_no_mutation_is_refused_with_what_is_missing() {
         for (text, code, why) in [
             ("", Code::InvalidJson, "cannot be read"),
-            ("[]", Code::BadRequest, "cannot be read"),
+            ("[]", Code::BadRequest, "no JSON object"),
+            (r#"[null,null,"a","1","create"]"#, Code::BadRequest, "no JSON object"),
             ("{}", Code::BadRequest, "needs `entity`"),
             (r#"{"entity":"a","op":"create"}"#, Code::BadRequest, "needs `key`"),
             (r#"{"entity":"a","key":"","op":"create"}"#, Code::BadRequest, "needs `key`"),
@@ -211,6 +217,7 @@ mod tests {
             (r#"{"tags":[]}"#, Code::BadRequest),
             (r#"{}"#, Code::BadRequest),
             (r#"{"tags":["a*"]}"#, Code::TagInvalid),
+            (r#"[null,["a"]]"#, Code::BadRequest),
             ("tags", Code::InvalidJson),
         ] {
             assert_eq!(decode_invalidation(text).unwrap_err().code, code, "{text}");

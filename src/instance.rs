@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use governor::DefaultDirectRateLimiter;
 use tidings_protocol::HelloFrame;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::{Authenticator, Now, Origins};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::freshness::Rules;
 use crate::hub::{CatchUp, Heartbeat, PageLimit, SessionConfig};
 use crate::node::Node;
 use crate::observe::{Health, Metrics};
@@ -40,6 +42,8 @@ pub struct Instance {
     pub health: Health,
     /// Meters new connections; `None` where they are not counted.
     pub arrivals: Option<DefaultDirectRateLimiter>,
+    /// Which tags mutations touch; another set takes the place of this one when the configuration is read again.
+    pub rules: watch::Sender<Arc<Rules>>,
     /// How WebSocket sessions behave.
     pub websocket: Arc<SessionConfig>,
     /// How SSE sessions behave.

@@ -12,7 +12,9 @@ use tidings::cli::disconnect::{self, DisconnectArgs};
 use tidings::cli::exit::Exit;
 use tidings::cli::health::{self, HealthArgs};
 use tidings::cli::keys::{self, KeysArgs};
+use tidings::cli::mutate::{self, InvalidateArgs, MutateArgs};
 use tidings::cli::publish::{self, PublishArgs};
+use tidings::cli::rules::{self, RulesArgs};
 use tidings::cli::serve::{self, Mode};
 use tidings::cli::subscribe::{self, SubscribeArgs};
 use tidings::cli::token::{self, TokenArgs};
@@ -42,6 +44,9 @@ enum Command {
     Publish(PublishArgs),
     #[command(name = "sub")]
     Subscribe(SubscribeArgs),
+    Mutate(MutateArgs),
+    Invalidate(InvalidateArgs),
+    Rules(RulesArgs),
     Token(TokenArgs),
     Keys(KeysArgs),
     Health(HealthArgs),
@@ -77,6 +82,9 @@ async fn main() -> ExitCode {
         Command::Serve => serve::run(Mode::Serve, &sources, err).await,
         Command::Publish(args) => publish::run(args, &sources, &mut stdin(), out, err).await,
         Command::Subscribe(args) => subscribe::run(args, &sources, out, err).await,
+        Command::Mutate(args) => mutate::mutate(args, &sources, out, err).await,
+        Command::Invalidate(args) => mutate::invalidate(args, &sources, out, err).await,
+        Command::Rules(args) => rules::run(args, &sources, &mut stdin(), out, err),
         Command::Token(args) => token::run(args, &sources, out, err),
         Command::Keys(args) => keys::run(args, out, err),
         Command::Health(args) => health::run(args, &sources, out, err).await,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tidings_protocol::CloseCode;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -15,13 +15,14 @@ use tracing::{info, warn};
 use crate::api;
 use crate::auth::{Authenticator, Origins};
 use crate::broker::{
-    Broker, BrokerEvent, InstanceCard, MemoryBroker, RedisBroker, RedisRefused, StoreLimits,
+    Broker, BrokerEvent, InstanceCard, MemoryBroker, RedisBroker, RedisRefused, Retentions, StoreLimits,
 };
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::freshness::Rules;
 use crate::hub::Close;
 use crate::instance::{Instance, sse_sessions, websocket_sessions};
-use crate::node::{EVENTS_MAX, LogRules, Node};
+use crate::node::{EVENTS_MAX, Node};
 use crate::observe::{Health, Metrics, Phase};
 use crate::transport;
 
@@ -89,6 +90,11 @@ impl Server {
     /// What it keeps its channels in.
     pub fn broker_name(&self) -> &'static str {
         self.instance.node.broker_name()
+    }
+
+    /// Which tags mutations touch: what is sent here holds for those that come after.
+    pub fn rules(&self) -> watch::Sender<Arc<Rules>> {
+        self.instance.rules.clone()
     }
 
     /// Where it listens.
@@ -159,7 +165,7 @@ async fn configured_broker(config: &Config, parts: BrokerParts) -> Result<Arc<dy
         keys_max: config.limits.idempotency_keys_max,
         key_age: config.limits.idempotency_window,
     };
-    Ok(Arc::new(MemoryBroker::start(limits, config.namespaces.clone(), events, clock, card)))
+    Ok(Arc::new(MemoryBroker::start(limits, Retentions::new(config), events, clock, card)))
 }
 
 async fn build(
@@ -175,16 +181,7 @@ async fn build(
     let (events, announced) = mpsc::channel(EVENTS_MAX);
     let broker = broker(&config, BrokerParts { events, clock, card: card.clone() }).await?;
     let broker_name = broker.name();
-    let node = Node::start(
-        card,
-        broker,
-        announced,
-        config.namespaces.clone(),
-        &config.limits,
-        LogRules::new(&config),
-        clock,
-        metrics.clone(),
-    );
+    let node = Node::start(card, broker, announced, &config, clock, metrics.clone());
     let allowed = config.server.allowed_origins.iter().map(|origin| origin.as_str().to_owned());
     Ok(Instance {
         node,
@@ -194,6 +191,7 @@ async fn build(
         metrics,
         health: Health::default(),
         arrivals: (!dev).then(|| transport::arrivals(&config.limits)),
+        rules: watch::Sender::new(Arc::new(Rules::new(config.rules.clone()))),
         websocket: Arc::new(websocket_sessions(&config, broker_name)),
         sse: Arc::new(sse_sessions(&config, broker_name)),
         tasks: TaskTracker::new(),

@@ -73,12 +73,12 @@ export class Cache {
 
   /**
    * Calls `listener({value, state, error})` now, if there is a value, and whenever it or its state changes. While somebody
-   * listens, a value that became stale is read again by the fetcher of the last `get`; not so with `refetch: false`. Returns
-   * the function that ends it.
+   * listens and `wanted()`, a value that became stale is read again by the fetcher of the last `get`, or else by `refetch()`,
+   * if that is a function; not so with `refetch: false`. Returns the function that ends it.
    */
-  subscribe(key, listener, { refetch = true } = {}) {
+  subscribe(key, listener, { refetch = true, wanted = () => refetch !== false } = {}) {
     const entry = this.#use(key);
-    const listening = { listener, refetch, view: undefined };
+    const listening = { listener, refetch, wanted, view: undefined };
     entry.listeners.add(listening);
     this.#shown.add(entry);
     this.#settle();
@@ -296,7 +296,7 @@ export class Cache {
   /** What somebody looks at and is not fresh is read again: soon under a lease, and now and then without one. */
   #plan(entry) {
     const { timers, random, window, degradedTtl } = this.#options;
-    const isSeen = entry.isWanted && !window?.document?.hidden && !entry.reader;
+    const isSeen = entry.fetcher && entry.wanting && !window?.document?.hidden && !entry.reader;
     const soon = this.#log.leased;
     const isDue = isSeen && !this.#isFresh(entry) && !(soon && this.#isOpen(entry));
     if (isDue && entry.plan?.soon === soon) return;
@@ -307,7 +307,10 @@ export class Cache {
     const rest = entry.triedAt + degradedTtl - this.#log.now;
     const read = () => {
       entry.plan = null;
-      if (!this.#isFresh(entry)) this.#read(entry).catch(() => {}); // Whoever listens is shown the error.
+      if (this.#isFresh(entry)) return;
+      const { refetch } = entry.wanting ?? {};
+      if (typeof refetch === 'function') refetch();
+      else this.#read(entry).catch(() => {}); // Whoever listens is shown the error.
     };
     entry.plan = { soon, timer: timers.setTimeout(read, soon ? delay : Math.max(rest, delay)) };
   }

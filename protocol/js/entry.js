@@ -19,16 +19,16 @@ export class Entry {
   plan = null;
   /** How long reads of what became stale are spread over, in ms. */
   spreadMs = 0;
-  /** {listener, refetch, view} */
+  /** {listener, refetch, wanted, view} */
   listeners = new Set();
 
   constructor(key) {
     this.key = key;
   }
 
-  /** Whether somebody sees the value and wants it fresh. */
-  get isWanted() {
-    return this.fetcher !== null && [...this.listeners].some(({ refetch }) => refetch);
+  /** One who sees the value and wants it fresh; undefined where nobody does. */
+  get wanting() {
+    return [...this.listeners].find(({ wanted }) => wanted());
   }
 
   /** Shows `view` to those who saw another one last; `call(listener, view)` calls one. */

@@ -240,17 +240,14 @@ export class Ledger {
   #handleContinued(continued) {
     const { from, position } = continued;
     if (!this.#numbering.learn(continued) || from.epoch !== this.#numbering.epoch) return this.#enter(position);
-    // What was said above the fork is said again in the new epoch, above the fork.
-    const renamed = (offset) => Math.min(offset, from.offset + 1);
-    this.#floor = renamed(this.#floor);
     for (const known of this.#held.values()) {
-      known.version = renamed(known.version);
       if (known.covered !== Infinity) known.covered = Math.min(known.covered, from.offset);
     }
     for (const entry of this.#entries.values()) {
       if (entry.provenAt !== Infinity) entry.provenAt = Math.min(entry.provenAt, from.offset);
     }
-    this.#turnTo(position);
+    // What was said above the fork is said again in the new epoch, above the fork.
+    this.#turnTo(position, (offset) => Math.min(offset, from.offset + 1));
   }
 
   /** A position was told: of the present epoch, or of one that nobody announced. */
@@ -260,17 +257,22 @@ export class Ledger {
       this.#horizon = Math.max(this.#horizon, offset);
       return;
     }
+    for (const known of this.#held.values()) known.covered = Infinity;
     // What was touched before was touched before this, whatever it is called now.
-    if (this.#floor) this.#floor = offset;
-    for (const known of this.#held.values()) {
-      if (known.version) known.version = offset;
-      known.covered = Infinity;
-    }
-    this.#turnTo(position);
+    this.#turnTo(position, () => offset);
   }
 
-  /** Another epoch begins: what was known as of a position that means nothing in it is to be proven anew. */
-  #turnTo({ epoch, offset }) {
+  /**
+   * Another epoch begins, in which what was touched has the offsets that `renumber` gives. What was known as of a position that means
+   * nothing in it is to be proven anew.
+   */
+  #turnTo({ epoch, offset }, renumber) {
+    if (this.#floor) this.#floor = renumber(this.#floor);
+    for (const known of this.#held.values()) if (known.version) known.version = renumber(known.version);
+    this.#recent = this.#recent.map(([position, tag]) => {
+      const before = this.#numbering.offsetOf(position) ?? Infinity;
+      return [position.epoch === epoch ? position : { epoch, offset: renumber(before) }, tag];
+    });
     this.#numbering.epoch = epoch;
     this.#horizon = offset;
     this.#doubt(({ basis }) => this.#numbering.offsetOf(basis) === undefined);

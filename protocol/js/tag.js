@@ -5,7 +5,7 @@ const SEGMENTS_MAX = 16;
 
 /** `text`, if it is a tag; throws a TypeError that says what a tag is. */
 export function tagFrom(text) {
-  const legal = /^(\*|[!#-)+\-.-~]+(:\*)?)$/.test(text) && text.length <= BYTES_MAX;
+  const legal = typeof text === 'string' && text.length <= BYTES_MAX && /^(\*|[!#-)+\-.-~]+(:\*)?)$/.test(text);
   if (legal && text.split(':').length <= SEGMENTS_MAX) return text;
   throw new TypeError(
     `not a tag: ${JSON.stringify(text)}; a tag is 1 to ${BYTES_MAX} of printable ASCII without space, " and comma, in at most ` +

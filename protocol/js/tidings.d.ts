@@ -119,6 +119,90 @@ export interface SubscribeOptions {
   signal?: AbortSignal;
 }
 
+/** A value of a cache, and whether it is known to be right. */
+export interface View<T = unknown> {
+  readonly value: T;
+  /** 'fresh': it lacks no mutation that was acknowledged more than a lease ago. 'stale': it does, or nobody knows. */
+  readonly state: 'fresh' | 'stale';
+  /** What the last read threw. */
+  readonly error?: unknown;
+}
+
+/** What a fetcher is told; all of it but `basis` can be handed to `fetch`. */
+export interface HowToRead {
+  /** Where the mutation log stood before the read; null where nobody can tell. */
+  readonly basis: Position | null;
+  /** Aborted when a mutation came between, and the read begins again. */
+  readonly signal: AbortSignal;
+  readonly cache: 'no-cache';
+  /** `Tidings-Min`, for an origin that can wait for its replica; a page of another origin has to be allowed to send it. */
+  readonly headers: Record<string, string>;
+}
+
+/** A value that says what it depends on, or where the log stood when it was read. */
+export interface Labelled<T> {
+  readonly value: T;
+  readonly tags?: readonly string[];
+  readonly basis?: Position | string | null;
+}
+
+/** Reads a value: gives it, with or without its tags and basis, or the `Response` that has them in its headers. */
+export type Fetcher<T> = (how: HowToRead) => T | Labelled<T> | Response | Promise<T | Labelled<T> | Response>;
+
+export interface Policy {
+  /** What the value depends on, beside the tags that it brings. */
+  readonly tags?: readonly string[];
+  /** A limit on top of the rule: after so many ms the value is not fresh, whatever is known. */
+  readonly ttl?: number;
+  /** Whether a stale value is given at once, and read again behind it. */
+  readonly swr?: boolean;
+  /** Whether to wait all the same, where the cache's default is `swr`. */
+  readonly strict?: boolean;
+  /** Whether to read in any case. */
+  readonly force?: boolean;
+}
+
+/** Keeps values over a restart. */
+export interface Persist {
+  load(): Iterable<readonly [string, Labelled<unknown>]> | Promise<Iterable<readonly [string, Labelled<unknown>]>>;
+  /** null for a value that is gone. */
+  save(key: string, entry: { value: unknown; tags: string[]; basis: Position } | null): void;
+}
+
+export interface CacheOptions {
+  /** The mutation log; 'default' is. */
+  ns?: string;
+  /** As many values are held; 10,000 by default. */
+  maxEntries?: number;
+  /** Without a lease a value is read again this often at most, in ms; 30,000 by default. */
+  degradedTtl?: number;
+  ttl?: number;
+  swr?: boolean;
+  persist?: Persist;
+}
+
+export interface Listening {
+  /** Whether the value is read again when it becomes stale; a function is called instead of the fetcher. */
+  refetch?: boolean | (() => void);
+  /** Whether somebody looks at it just now. */
+  wanted?: () => boolean;
+}
+
+/** A cache that says of every value whether it is fresh. */
+export interface Cache {
+  /** Rejects with what `fetcher` throws, where there is no value to be given instead. */
+  get<T>(key: string, fetcher: Fetcher<T>, policy?: Policy): Promise<View<T>>;
+  /** What is held now; undefined where nothing is. */
+  peek<T = unknown>(key: string): View<T> | undefined;
+  /** `value` is undefined where it may not be seen any more. */
+  subscribe<T = unknown>(key: string, listener: (view: View<T | undefined>) => void, how?: Listening): () => void;
+  /** Holds a value that no fetcher read; false where it is too old. */
+  set(key: string, value: unknown, source: { tags: readonly string[]; basis: Position | string }): boolean;
+  /** A mutation of this program's own was acknowledged; a `Response` says in its headers what it touched. */
+  mutated(answer: Response | { tags: readonly string[]; position?: Position | string | null }): void;
+  forget(key: string): void;
+}
+
 export interface Events {
   state: CustomEvent<State>;
   gap: CustomEvent<Gap & { readonly channel: string }>;
@@ -147,6 +231,8 @@ export interface Tidings extends EventTarget {
   history<T = unknown>(channel: string, options?: { since?: Position | string | null; limit?: number }): Promise<History<T>>;
   /** The position up to which messages were handed out; null where there is none. */
   position(channel: string): Position | null;
+  /** The cache of what depends on a mutation log; one for each, `options` count for the first time. */
+  cache(options?: CacheOptions): Cache;
   /** Connects anew at once. */
   reconnect(): void;
   close(): void;

@@ -1,8 +1,10 @@
 //! Commands and frames as JSON text.
 
 mod command;
+mod mutation;
 
 pub use command::encode_command;
+pub use mutation::{MutationDraft, decode_invalidation, decode_mutations};
 
 use std::borrow::Cow;
 use std::fmt;

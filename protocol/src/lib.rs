@@ -22,8 +22,8 @@ pub use channel::{Channel, ChannelInvalid};
 pub use cluster::{Beacon, ClusterMessage, InstanceInfo, StoredInvalid, decode_stored, encode_stored};
 pub use code::{CloseCode, Code, Problem};
 pub use codec::{
-    CommandRefused, decode_command, decode_frame, decode_publish, encode_command, encode_frame, log_of,
-    tags_of,
+    CommandRefused, MutationDraft, decode_command, decode_frame, decode_invalidation, decode_mutations,
+    decode_publish, encode_command, encode_frame, log_of, tags_of,
 };
 pub use command::{Ack, Command, HistoryCommand, PublishCommand, SubscribeCommand};
 pub use continuity::{Continuity, Outstanding, Reaction};
@@ -34,7 +34,9 @@ pub use frame::{
 };
 pub use inquiry::{ClusterAnswer, ClusterAsk, ConnectionInfo, Transport, Which};
 pub use ledger::{Effect, Freshness, LeaseClock, Ledger, Stored, Watch};
-pub use mutation::{MutateCommand, decode_tags, encode_tags};
+pub use mutation::{
+    Invalidation, MutateCommand, Mutation, Mutations, Operation, Row, decode_tags, encode_tags,
+};
 pub use position::{Epoch, Offset, Position, PositionInvalid};
 pub use presence::{PresenceChange, PresenceChanges, PresenceFrame, PresenceMember, PresenceMembers};
 pub use publication::{Payload, PayloadInvalid, Publication};

@@ -1,8 +1,95 @@
 //! Mutations: what was changed, and which tags that touches.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
 use crate::{Ack, LogName, Payload, PublishCommand, Tag};
+
+/// What was done to an entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Operation {
+    /// It was not there before.
+    Create,
+    /// It was there, and is.
+    Update,
+    /// It is there no more.
+    Delete,
+}
+
+impl Operation {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Operation::Create => "create",
+            Operation::Update => "update",
+            Operation::Delete => "delete",
+        }
+    }
+}
+
+/// The fields of a row, each as it was written: numbers keep all their digits.
+pub type Row = BTreeMap<String, Box<RawValue>>;
+
+/// Something that was changed (R59).
+#[derive(Clone, Debug, Serialize)]
+pub struct Mutation {
+    /// What kind of thing.
+    pub entity: String,
+    /// Which of that kind.
+    pub key: String,
+    /// What was done to it.
+    pub op: Operation,
+    /// The row as it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<Row>,
+    /// The row as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<Row>,
+    /// Tags that it touches beside those that rules give.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<Tag>,
+    /// Its name among those of its publisher. It is not part of what was changed.
+    #[serde(skip)]
+    pub id: Option<String>,
+}
+
+/// Mutations that are one event of a log.
+#[derive(Clone, Debug)]
+pub struct Mutations {
+    /// The log.
+    pub log: LogName,
+    /// What was changed; at least one.
+    pub events: Vec<Mutation>,
+    /// The name of all of them together.
+    pub id: Option<String>,
+}
+
+impl Mutations {
+    /// What was changed, in the one form that all ways to say it have: what an idempotency key stands for.
+    pub fn said(&self) -> Arc<str> {
+        serde_json::to_string(&self.events).expect("texts and what was JSON is JSON").into()
+    }
+}
+
+/// Tags that were touched, whatever was changed: an event of a log.
+#[derive(Clone, Debug)]
+pub struct Invalidation {
+    /// The log.
+    pub log: LogName,
+    /// The tags; at least one.
+    pub tags: Vec<Tag>,
+}
+
+impl Invalidation {
+    /// What an idempotency key stands for.
+    pub fn said(&self) -> Arc<str> {
+        serde_json::to_string(&self.tags).expect("tags are texts").into()
+    }
+}
 
 /// Writes one event into a mutation log: from then on every value that depends on one of the tags is stale if it was read
 /// before.

@@ -36,6 +36,7 @@ impl Client {
                     Freshness::Unknown => "unknown",
                 }));
             }
+            "asked" => return Some(json!(self.ledger.is_asked(&text(body)))),
             "mutated" => self.ledger.mutated(&position(&body["position"]).expect("a position"), tags(body)),
             "forget" => self.ledger.forget(&text(body)),
             "clock" => {

@@ -27,3 +27,10 @@ pub async fn read_body(instance: &Instance, request: Request, bytes_max: usize) 
         Err(error) => Err(Problem::new(Code::BadRequest, format!("the body broke off: {error}"))),
     }
 }
+
+/// The body as text.
+pub(super) fn utf8(body: &[u8]) -> Result<&str, Problem> {
+    std::str::from_utf8(body).map_err(|e| {
+        Problem::new(Code::InvalidUtf8, format!("the body is not UTF-8 at byte {}", e.valid_up_to()))
+    })
+}

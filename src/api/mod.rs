@@ -3,10 +3,14 @@
 mod access;
 mod body;
 mod channels;
+mod check;
+mod cloud_event;
 mod cluster;
 mod connections;
 mod guard;
 mod health;
+mod mutate;
+mod options;
 mod problem;
 mod publish;
 
@@ -32,6 +36,11 @@ pub fn router(instance: Arc<Instance>) -> Router {
         .route("/v1/publish", post(publish::publish_json))
         .route("/v1/publish/{channel}", post(publish::publish_body))
         .route("/v1/batch", post(publish::publish_batch))
+        .route("/v1/mutations", post(mutate::mutations))
+        .route("/v1/invalidate", post(mutate::invalidate))
+        .route("/v1/invalidate/{tag}", post(mutate::invalidate_one))
+        .route("/v1/check", post(check::check))
+        .route("/v1/position", get(check::position))
         .route("/v1/channels", get(channels::list))
         .route("/v1/channels/{channel}/history", get(channels::history))
         .route("/v1/channels/{channel}/presence", get(channels::presence))

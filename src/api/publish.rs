@@ -13,7 +13,10 @@ use serde_json::value::RawValue;
 use tidings_protocol::{Ack, Code, Payload, Problem, PublishCommand, PublishedFrame, decode_publish};
 
 use super::access::authenticate;
+use super::body::utf8;
 use super::channels::{ChannelPath, channel_of};
+use super::cloud_event::Envelope;
+use super::options::Options;
 use super::problem::ProblemBody;
 use super::{ApiError, read_body};
 use crate::hub::{Grant, Published};
@@ -37,10 +40,9 @@ pub(super) async fn publish_body(
     let kind = BodyKind::of(request.headers())?;
     let body = read_body(&instance, request, instance.config.limits.message_bytes_max).await?;
     let payload = kind.payload(&body)?;
-    let mut command =
+    let command =
         PublishCommand { channel, payload, key: None, id: None, idempotency_key: None, ack: Ack::default() };
-    options.apply(&mut command);
-    answer(publish(&instance, &grant, command).await)
+    answer(publish(&instance, &grant, options.applied_to(command)).await)
 }
 
 /// `POST /v1/publish`: the body is a JSON object with the channel, the data and the options.
@@ -50,11 +52,13 @@ pub(super) async fn publish_json(
 ) -> Result<Response, ApiError> {
     let grant = authenticate(&instance, request.headers())?;
     let options = Options::read(request.uri().query(), request.headers())?;
+    if let Some(envelope) = Envelope::of(request.headers())? {
+        return publish_events(&instance, &grant, envelope, options, request).await;
+    }
     let bytes_max = instance.config.limits.message_bytes_max * ESCAPED_FACTOR + ENVELOPE_BYTES;
     let body = read_body(&instance, request, bytes_max).await?;
-    let mut command = decode_publish(utf8(&body)?)?;
-    options.apply(&mut command);
-    answer(publish(&instance, &grant, command).await)
+    let command = decode_publish(utf8(&body)?)?;
+    answer(publish(&instance, &grant, options.applied_to(command)).await)
 }
 
 /// `POST /v1/batch`: a JSON array or a line each; a result for each, in order.
@@ -62,10 +66,6 @@ pub(super) async fn publish_batch(
     State(instance): State<Arc<Instance>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    #[derive(Serialize)]
-    struct Results {
-        results: Vec<ItemResult>,
-    }
     let grant = authenticate(&instance, request.headers())?;
     let options = Options::read(request.uri().query(), request.headers())?;
     let body = read_body(&instance, request, instance.config.limits.request_bytes_max).await?;
@@ -80,12 +80,44 @@ pub(super) async fn publish_batch(
             }
             Err(problem) => Err(problem),
         };
-        results.push(match published {
-            Ok(published) => ItemResult::Published(published),
-            Err(problem) => ItemResult::Refused { error: ProblemBody::from(&problem) },
-        });
+        results.push(ItemResult::from(published));
     }
     Ok(axum::Json(Results { results }).into_response())
+}
+
+/// CloudEvents; a batch of them is answered as any other.
+async fn publish_events(
+    instance: &Instance,
+    grant: &Grant,
+    envelope: Envelope,
+    options: Options,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let body = read_body(instance, request, instance.config.limits.request_bytes_max).await?;
+    let events = envelope.open(&body)?;
+    let items_max = instance.config.limits.request_items_max;
+    if events.len() > items_max {
+        let message = format!("a request holds at most {items_max} items");
+        return Err(Problem::new(Code::TooManyItems, message).into());
+    }
+    let mut results = Vec::with_capacity(events.len());
+    for event in events {
+        let published = match event.into_publish() {
+            Ok(command) => publish(instance, grant, options.applied_to(command)).await,
+            Err(problem) => Err(problem),
+        };
+        if !envelope.is_batched() {
+            return answer(published);
+        }
+        results.push(ItemResult::from(published));
+    }
+    Ok(axum::Json(Results { results }).into_response())
+}
+
+/// What became of each item.
+#[derive(Serialize)]
+struct Results {
+    results: Vec<ItemResult>,
 }
 
 #[derive(Serialize)]
@@ -93,6 +125,15 @@ pub(super) async fn publish_batch(
 enum ItemResult {
     Published(PublishedFrame),
     Refused { error: ProblemBody },
+}
+
+impl From<Result<PublishedFrame, Problem>> for ItemResult {
+    fn from(published: Result<PublishedFrame, Problem>) -> ItemResult {
+        match published {
+            Ok(published) => ItemResult::Published(published),
+            Err(problem) => ItemResult::Refused { error: ProblemBody::from(&problem) },
+        }
+    }
 }
 
 /// The items of a batch, unread.
@@ -158,80 +199,10 @@ async fn publish(
     Ok(PublishedFrame { position, ack })
 }
 
-fn answer(published: Result<PublishedFrame, Problem>) -> Result<Response, ApiError> {
+pub(super) fn answer(published: Result<PublishedFrame, Problem>) -> Result<Response, ApiError> {
     let published = published?;
     let status = if published.ack == Ack::None { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok((status, axum::Json(published)).into_response())
-}
-
-fn utf8(body: &[u8]) -> Result<&str, Problem> {
-    std::str::from_utf8(body).map_err(|e| {
-        Problem::new(Code::InvalidUtf8, format!("the body is not UTF-8 at byte {}", e.valid_up_to()))
-    })
-}
-
-/// What a request says beside its body: in the query, or in headers. The query counts where both say something.
-#[derive(Debug, Default)]
-struct Options {
-    id: Option<Arc<str>>,
-    key: Option<Arc<str>>,
-    idempotency_key: Option<Arc<str>>,
-    ack: Option<Ack>,
-}
-
-impl Options {
-    fn read(query: Option<&str>, headers: &HeaderMap) -> Result<Options, Problem> {
-        let mut options = Options::default();
-        for (option, header) in [
-            ("id", "tidings-id"),
-            ("key", "tidings-key"),
-            ("idempotency_key", "idempotency-key"),
-            ("ack", "tidings-ack"),
-        ] {
-            if let Some(value) = headers.get(header) {
-                let value = value.to_str();
-                let value = value.map_err(|_| {
-                    Problem::new(Code::BadRequest, format!("header {header} is not ASCII text"))
-                })?;
-                options.set(option, value)?;
-            }
-        }
-        for (option, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-            options.set(&option, &value)?;
-        }
-        Ok(options)
-    }
-
-    /// Adds what the command does not say of itself. An acknowledgement it always names, so here the request overrides it.
-    fn apply(self, command: &mut PublishCommand) {
-        let Options { id, key, idempotency_key, ack } = self;
-        command.id = command.id.take().or(id);
-        command.key = command.key.take().or(key);
-        command.idempotency_key = command.idempotency_key.take().or(idempotency_key);
-        command.ack = ack.unwrap_or(command.ack);
-    }
-
-    fn set(&mut self, option: &str, value: &str) -> Result<(), Problem> {
-        match option {
-            "id" => self.id = Some(value.into()),
-            "key" => self.key = Some(value.into()),
-            "idempotency_key" => self.idempotency_key = Some(value.into()),
-            "ack" => {
-                self.ack = match value {
-                    "none" => Some(Ack::None),
-                    "stored" => Some(Ack::Stored),
-                    "replicated" => Some(Ack::Replicated),
-                    _ => {
-                        let message = format!("ack is none, stored or replicated, not {value:?}");
-                        return Err(Problem::new(Code::BadRequest, message));
-                    }
-                }
-            }
-            // Other names belong to later versions, or to whoever is in between.
-            _ => {}
-        }
-        Ok(())
-    }
 }
 
 /// How a raw body is to be read.

@@ -13,6 +13,7 @@
 //!
 //! Pure: time comes in, what must be done comes out of the `poll_*` functions.
 
+mod expected;
 mod feed;
 
 use std::collections::VecDeque;
@@ -25,6 +26,7 @@ use tidings_protocol::{Channel, Epoch, Position, Publication};
 use super::BrokerEvent;
 use crate::ablation::{Safeguard, ablated};
 use crate::hub::{Page, PageLimit, Retention, Time};
+use expected::ExpectedHead;
 use feed::{Feed, Took};
 
 /// How long a head that another instance told of may take to arrive here: its announcement may be on its way still.
@@ -81,8 +83,7 @@ pub struct Intake {
     /// Channels that the broker must be asked for again.
     unheeded: VecDeque<(Time, Channel)>,
     lingering: VecDeque<(Time, Channel)>,
-    /// Heads that must have been reached by then.
-    expected: IndexMap<Channel, (Option<Position>, Time)>,
+    expected: IndexMap<Channel, ExpectedHead>,
     refresh_at: Time,
     tail_bytes: usize,
     events: VecDeque<BrokerEvent>,
@@ -203,7 +204,11 @@ impl Intake {
         if let Some(feed) = self.feeds.get(channel).filter(|_| !ablated(Safeguard::Beacon))
             && !feed.has_reached(head.as_ref())
         {
-            self.expected.entry(channel.clone()).or_insert((head, now.after(HEAD_GRACE)));
+            let by = now.after(HEAD_GRACE);
+            match self.expected.get_mut(channel) {
+                Some(expected) => expected.follow(head, by),
+                None => drop(self.expected.insert(channel.clone(), ExpectedHead::new(head, by))),
+            }
         }
     }
 
@@ -251,11 +256,13 @@ impl Intake {
     }
 
     fn handle_expected(&mut self, now: Time) {
-        let due = self.expected.iter().filter(|(_, (_, at))| *at <= now).map(|(channel, _)| channel.clone());
-        for channel in due.collect::<Vec<_>>() {
-            let Some((head, _)) = self.expected.swap_remove(&channel) else { continue };
-            let Some(feed) = self.feeds.get_mut(&channel) else { continue };
-            if feed.has_reached(head.as_ref()) || !feed.is_confirmed {
+        let due = self.expected.iter().filter(|(_, expected)| expected.is_due(now));
+        for channel in due.map(|(channel, _)| channel.clone()).collect::<Vec<_>>() {
+            let Some(expected) = self.expected.swap_remove(&channel) else { continue };
+            let Some(feed) = self.feeds.get_mut(&channel).filter(|feed| feed.is_confirmed) else { continue };
+            if feed.has_reached(expected.head()) {
+                let next = expected.next().filter(|next| !feed.has_reached(next.head()));
+                self.expected.extend(next.map(|next| (channel, next)));
                 continue;
             }
             // Perhaps nothing of this channel arrives any more: the broker is asked for it again, and then read.

@@ -10,18 +10,15 @@ use tidings_protocol::{
 };
 use tokio::sync::mpsc;
 
-use super::{Attendance, Broker, BrokerError, BrokerEvent, InstanceCard, Peer, Store, StoreLimits, Stored};
+use super::{
+    Attendance, Broker, BrokerError, BrokerEvent, InstanceCard, Peer, Retentions, Store, StoreLimits, Stored,
+};
 use crate::clock::Clock;
-use crate::config::Namespaces;
 use crate::freshness::Snapshot;
-use crate::hub::{BrokerState, Page, PageLimit, Published, Retention, Time};
+use crate::hub::{BrokerState, Page, PageLimit, Published, Time};
 
 /// How long a publish waits for room among the announcements before it is refused: what an outage may take (P10).
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// What a mutation log keeps beside its table.
-const LOG_RETENTION: Retention =
-    Retention { publications_max: 100_000, bytes_max: 64 << 20, age_max: Duration::from_secs(3_600) };
 
 /// How often old publications are swept out of channels that nobody touches.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -30,7 +27,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 pub struct MemoryBroker {
     store: Arc<Mutex<Store>>,
     attendance: Mutex<Attendance>,
-    namespaces: Namespaces,
+    retentions: Retentions,
     events: mpsc::Sender<BrokerEvent>,
     clock: Clock,
     card: Arc<InstanceCard>,
@@ -41,14 +38,14 @@ impl MemoryBroker {
     /// other.
     pub fn start(
         limits: StoreLimits,
-        namespaces: Namespaces,
+        retentions: Retentions,
         events: mpsc::Sender<BrokerEvent>,
         clock: Clock,
         card: Arc<InstanceCard>,
     ) -> Self {
         let store = Arc::new(Mutex::new(Store::new(limits, card.id())));
         tokio::spawn(sweep(Arc::downgrade(&store), clock));
-        MemoryBroker { store, attendance: Mutex::default(), namespaces, events, clock, card }
+        MemoryBroker { store, attendance: Mutex::default(), retentions, events, clock, card }
     }
 
     async fn store_and_announce(&self, command: PublishCommand) -> Result<Published, BrokerError> {
@@ -56,7 +53,7 @@ impl MemoryBroker {
             return Err(BrokerError::AckNotPossible);
         }
         let channel = command.channel.clone();
-        let retention = retention(&self.namespaces, &channel);
+        let retention = self.retentions.of(&channel);
         self.announce_stored(channel, |store, unix_ms, now| store.publish(command, &retention, unix_ms, now))
             .await
     }
@@ -66,9 +63,12 @@ impl MemoryBroker {
             return Err(BrokerError::AckNotPossible);
         }
         let channel = command.log.channel();
-        let retention = retention(&self.namespaces, &channel);
-        self.announce_stored(channel, |store, unix_ms, now| store.mutate(&command, &retention, unix_ms, now))
-            .await
+        let retention = self.retentions.of(&channel);
+        let slots = self.retentions.table_slots(&command.log);
+        self.announce_stored(channel, |store, unix_ms, now| {
+            store.mutate(&command, &retention, slots, unix_ms, now)
+        })
+        .await
     }
 
     /// Stores something, and announces it if it is new.
@@ -93,7 +93,7 @@ impl MemoryBroker {
 
     fn snapshot_of(&self, log: &LogName) -> Result<Snapshot, BrokerError> {
         let mut store = self.store.lock().expect("no publish panics while it holds the store");
-        store.snapshot(log, self.clock.now())
+        store.snapshot(log, self.retentions.table_slots(log), self.clock.now())
     }
 
     async fn announce(&self, message: ClusterMessage) -> Result<(), BrokerError> {
@@ -108,7 +108,7 @@ impl MemoryBroker {
         since: Option<&Position>,
         limit: PageLimit,
     ) -> Result<Option<Page>, BrokerError> {
-        let retention = retention(&self.namespaces, channel);
+        let retention = self.retentions.of(channel);
         let mut store = self.store.lock().expect("no publish panics while it holds the store");
         store.read(channel, &retention, since, limit, self.clock.now())
     }
@@ -124,20 +124,6 @@ impl MemoryBroker {
             let channel = channel.presence();
             room.send(BrokerEvent::Publication { channel, epoch: None, publication: publication.into() });
         }
-    }
-}
-
-/// What a channel keeps by its namespace, as the streams want to know it. Companions keep nothing: who is there can be
-/// asked.
-pub(super) fn retention(namespaces: &Namespaces, channel: &Channel) -> Retention {
-    if channel.is_log() {
-        return LOG_RETENTION;
-    }
-    let namespace = namespaces.of(channel.as_str());
-    Retention {
-        publications_max: if channel.is_presence() { 0 } else { namespace.history_size },
-        bytes_max: namespace.history_bytes,
-        age_max: namespace.history_age,
     }
 }
 

@@ -18,6 +18,7 @@ mod intake;
 mod memory;
 mod peers;
 mod redis;
+mod retentions;
 mod roster;
 mod store;
 
@@ -27,6 +28,7 @@ pub use intake::{Intake, IntakeLimits, IntakeRead, Interest};
 pub use memory::MemoryBroker;
 pub use peers::{Heard, Peer, Peers};
 pub use redis::{RedisBroker, RedisRefused};
+pub use retentions::Retentions;
 pub use roster::{Roster, Update};
 pub use store::{Store, StoreLimits, Stored};
 

@@ -15,9 +15,6 @@ use crate::ablation::{Safeguard, ablated};
 use crate::freshness::{Snapshot, VersionTable};
 use crate::hub::{Lineage, Page, PageLimit, Published, Retention, Stream, Time};
 
-/// Slots of a log's version table: 8 MiB.
-pub(super) const TABLE_SLOTS: usize = 1 << 20;
-
 /// The bounds of a store.
 #[derive(Clone, Debug)]
 pub struct StoreLimits {
@@ -103,11 +100,12 @@ impl Store {
         self.put(command, hash, retention, unix_ms, now)
     }
 
-    /// Stores a mutation, in one step with looking its key up and touching the log's table.
+    /// Stores a mutation, in one step with looking its key up and touching the log's table, which has so many `slots`.
     pub fn mutate(
         &mut self,
         command: &MutateCommand,
         retention: &Retention,
+        slots: usize,
         unix_ms: u64,
         now: Time,
     ) -> Result<Stored, BrokerError> {
@@ -115,17 +113,16 @@ impl Store {
         let stored = self.put(command.publication(), hash, retention, unix_ms, now)?;
         if let Stored::New { publication, .. } = &stored {
             let offset = publication.offset.expect("a log's mutations have offsets");
-            let table =
-                self.tables.entry(command.log.clone()).or_insert_with(|| VersionTable::new(TABLE_SLOTS));
+            let table = self.tables.entry(command.log.clone()).or_insert_with(|| VersionTable::new(slots));
             command.tags.iter().for_each(|tag| table.touch(tag, offset));
         }
         Ok(stored)
     }
 
     /// The log as it stands.
-    pub fn snapshot(&mut self, log: &LogName, now: Time) -> Result<Snapshot, BrokerError> {
+    pub fn snapshot(&mut self, log: &LogName, slots: usize, now: Time) -> Result<Snapshot, BrokerError> {
         let position = self.kept(&log.channel(), now)?.stream.head();
-        let table = self.tables.get(log).cloned().unwrap_or_else(|| VersionTable::new(TABLE_SLOTS));
+        let table = self.tables.get(log).cloned().unwrap_or_else(|| VersionTable::new(slots));
         Ok(Snapshot { position, lineage: Lineage::default(), table })
     }
 

@@ -103,10 +103,11 @@ fn summary(sources: &Sources, loaded: &Loaded) -> String {
     let names: Vec<&str> = config.namespaces.iter().map(|namespace| &*namespace.name).collect();
     let tokens = if config.auth.hmac_secret.is_some() { "HMAC" } else { "none" };
     let mut summary = format!(
-        "ok: {file}\n  listen      {}\n  namespaces  {}\n  tokens      {tokens}\n  API keys    {}\n",
+        "ok: {file}\n  listen      {}\n  namespaces  {}\n  tokens      {tokens}\n  API keys    {}\n  rules       {}\n",
         config.server.listen,
         names.join(", "),
         config.api_keys.len(),
+        config.rules.len(),
     );
     if !config.problems_for_serve().is_empty() {
         summary += "  note        `tidings serve` will not start: no credential is configured\n";

@@ -9,7 +9,9 @@ pub mod connections;
 pub mod disconnect;
 pub mod health;
 pub mod keys;
+pub mod mutate;
 pub mod publish;
+pub mod rules;
 pub mod serve;
 pub mod subscribe;
 pub mod token;
@@ -18,7 +20,9 @@ mod backoff;
 mod event_stream;
 mod http;
 mod operator;
+mod post;
 mod random;
+mod reload;
 
 #[cfg(test)]
 mod fixture;

@@ -3,31 +3,19 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
-use http_body_util::Full;
-use hyper::header::CONTENT_TYPE;
-use hyper::{Method, Request, StatusCode};
-use tidings_protocol::{Channel, Code, Problem, PublishedFrame};
+use tidings_protocol::{Channel, Code, Problem};
 
-use super::backoff::Backoff;
-use super::exit::{Exit, complain};
-use super::http::{self, Answer};
+use super::exit::Exit;
+use super::post::Post;
 use super::random;
 use super::target::{Target, TargetArgs};
 use crate::config::Sources;
 
 /// The most bytes that are read: what a server takes where nothing else is configured.
 const DATA_BYTES_MAX: usize = 1_000_000;
-
-/// How often a publish is sent again. With pauses of up to 300, 600 and 1,200 ms that outlasts a broker's failover
-/// now and then, and never keeps a script waiting for long.
-const RETRIES_MAX: u32 = 3;
-
-/// The longest pause that a server may ask for with `Retry-After`.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(20);
 
 /// Publish on a channel, and print the position of the publication
 ///
@@ -78,96 +66,34 @@ pub async fn run(
         Ok(target) => target,
         Err(invalid) => return Exit::Usage.because(invalid, err),
     };
-    let publish = match Publish::new(args, input) {
-        Ok(publish) => publish,
-        Err(words) => return Exit::Runtime.because(words, err),
-    };
-    match publish.send(&target, err).await? {
+    match post(args, input) {
+        Ok(post) => post.run(&target, args.json, out, err).await,
         Err(words) => Exit::Runtime.because(words, err),
-        Ok(answer) if args.json => {
-            out.write_all(answer.body.trim_ascii_end())?;
-            writeln!(out)?;
-            Ok(Exit::Ok)
+    }
+}
+
+fn post(args: &PublishArgs, input: &mut dyn Read) -> Result<Post, String> {
+    let channel = Channel::parse(&args.channel)
+        .map_err(|invalid| Problem::new(Code::ChannelInvalid, invalid.to_string()).to_string())?;
+    let idempotency_key = args.idempotency_key.clone().unwrap_or_else(random::name);
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("idempotency_key", &idempotency_key);
+    for (name, value) in [("id", &args.id), ("key", &args.key), ("ack", &args.ack)] {
+        if let Some(value) = value {
+            query.append_pair(name, value);
         }
-        Ok(answer) => match serde_json::from_slice::<PublishedFrame>(&answer.body) {
-            Ok(PublishedFrame { position: Some(position), .. }) => {
-                writeln!(out, "{position}")?;
-                Ok(Exit::Ok)
-            }
-            Ok(PublishedFrame { position: None, .. }) => Ok(Exit::Ok),
-            Err(error) => {
-                Exit::Runtime.because(format_args!("the server's answer cannot be read: {error}"), err)
-            }
+    }
+    // Of the characters that channels are made of, a path segment can hold all but one.
+    let segment = channel.as_str().replace('/', "%2F");
+    Ok(Post {
+        path_and_query: format!("/v1/publish/{segment}?{}", query.finish()),
+        content_type: match (&args.bytes_from, args.text) {
+            (Some(_), _) => Some("application/octet-stream"),
+            (None, true) => Some("text/plain; charset=utf-8"),
+            (None, false) => None,
         },
-    }
-}
-
-/// What is sent, as often as needed.
-struct Publish {
-    path_and_query: String,
-    /// `None` leaves it to the server: JSON if it parses, else text.
-    content_type: Option<&'static str>,
-    data: Bytes,
-}
-
-impl Publish {
-    fn new(args: &PublishArgs, input: &mut dyn Read) -> Result<Publish, String> {
-        let channel = Channel::parse(&args.channel)
-            .map_err(|invalid| Problem::new(Code::ChannelInvalid, invalid.to_string()).to_string())?;
-        let idempotency_key = args.idempotency_key.clone().unwrap_or_else(random::name);
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        query.append_pair("idempotency_key", &idempotency_key);
-        for (name, value) in [("id", &args.id), ("key", &args.key), ("ack", &args.ack)] {
-            if let Some(value) = value {
-                query.append_pair(name, value);
-            }
-        }
-        // Of the characters that channels are made of, a path segment can hold all but one.
-        let segment = channel.as_str().replace('/', "%2F");
-        Ok(Publish {
-            path_and_query: format!("/v1/publish/{segment}?{}", query.finish()),
-            content_type: match (&args.bytes_from, args.text) {
-                (Some(_), _) => Some("application/octet-stream"),
-                (None, true) => Some("text/plain; charset=utf-8"),
-                (None, false) => None,
-            },
-            data: data(args, input)?,
-        })
-    }
-
-    /// The answer, or what went wrong in the end.
-    async fn send(&self, target: &Target, err: &mut dyn Write) -> io::Result<Result<Answer, String>> {
-        let mut backoff = Backoff::default();
-        for left in (0..=RETRIES_MAX).rev() {
-            let (words, retry_after) = match http::fetch(target, self.request(target)).await {
-                Ok(answer) if answer.status.is_success() => return Ok(Ok(answer)),
-                Ok(answer) if is_worth_another(answer.status) => (answer.problem(), answer.retry_after),
-                Ok(answer) => return Ok(Err(answer.problem())),
-                Err(error) => (error.to_string(), None),
-            };
-            if left == 0 {
-                return Ok(Err(words));
-            }
-            let asked = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
-            let pause = backoff.next(random::unit()).max(asked);
-            complain(format_args!("{words}; trying again in {} ms", pause.as_millis()), err)?;
-            tokio::time::sleep(pause).await;
-        }
-        unreachable!("the last attempt returns")
-    }
-
-    fn request(&self, target: &Target) -> Request<Full<Bytes>> {
-        let mut request = http::request(target, Method::POST, &self.path_and_query);
-        if let Some(content_type) = self.content_type {
-            request = request.header(CONTENT_TYPE, content_type);
-        }
-        request.body(Full::new(self.data.clone())).expect("path, query and headers were encoded")
-    }
-}
-
-/// Nothing or nobody knows what was stored: the idempotency key makes another attempt safe.
-fn is_worth_another(status: StatusCode) -> bool {
-    matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+        body: data(args, input)?,
+    })
 }
 
 fn data(args: &PublishArgs, input: &mut dyn Read) -> Result<Bytes, String> {

@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::config::report;
 use super::exit::Exit;
+use super::reload::Reload;
 use crate::config::{Config, LogConfig, LogFormat, Sources};
 use crate::server::{Server, StartError};
 
@@ -47,7 +48,8 @@ pub async fn run(mode: Mode, sources: &Sources, err: &mut dyn Write) -> io::Resu
                     banner(server.address(), server.broker_name(), io::stderr().is_terminal())
                 )?;
             }
-            serve(server, &mut signals).await;
+            let mut reload = Reload::new(sources.clone(), server.rules());
+            serve(server, &mut signals, &mut reload).await;
             Ok(Exit::Ok)
         }
         Err(error) => refuse(&error, err),
@@ -67,18 +69,35 @@ fn refuse(error: &StartError, err: &mut dyn Write) -> io::Result<Exit> {
     Ok(Exit::Runtime)
 }
 
-/// Until the first signal the server serves, until the second it drains.
-async fn serve(server: Server, signals: &mut Signals) {
-    signals.next().await;
+/// Until the first signal to end the server serves, until the second it drains. Rules are reloaded as long as it serves.
+async fn serve(server: Server, signals: &mut Signals, reload: &mut Reload) {
+    loop {
+        tokio::select! {
+            told = signals.next() => match told {
+                Told::End => break,
+                Told::Reload => reload.read(),
+            },
+            () = reload.file_changed() => reload.read(),
+        }
+    }
     tokio::select! {
         () = server.drain() => {}
-        () = signals.next() => info!("second signal: ending at once"),
+        () = signals.end() => info!("second signal: ending at once"),
     }
+}
+
+/// What a signal asks for.
+enum Told {
+    End,
+    Reload,
 }
 
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
+    /// Whether a terminal was there to begin with.
+    had_terminal: bool,
 }
 
 impl Signals {
@@ -86,20 +105,33 @@ impl Signals {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+            had_terminal: io::stderr().is_terminal(),
         })
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Told {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Told::End,
+            _ = self.interrupt.recv() => Told::End,
+            // A terminal that was closed says so by the same signal; what runs in it ends with it.
+            _ = self.hang_up.recv() => match self.had_terminal && !io::stderr().is_terminal() {
+                true => Told::End,
+                false => Told::Reload,
+            },
         }
+    }
+
+    async fn end(&mut self) {
+        while !matches!(self.next().await, Told::End) {}
     }
 }
 
 fn start_log(config: &LogConfig) {
     let filter = EnvFilter::new(&config.filter);
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // Nobody can be told that standard error is gone, as it is with its terminal; trying to would end the program.
+    let log = log.log_internal_errors(false);
     let text = match config.format {
         LogFormat::Auto => io::stderr().is_terminal(),
         LogFormat::Text => true,

@@ -274,12 +274,15 @@ impl<K: Kind> Kind for Vec<K> {
 /// A choice among words: implement this, and the word list does the rest.
 pub(crate) trait Words: Copy + PartialEq + 'static {
     const EXPECTED: &'static str;
+    /// An example in TOML, for keys without a default.
+    const EXAMPLE: &'static str = "\"\"";
     const WORDS: &'static [(&'static str, Self)];
 }
 
 impl<W: Words> Kind for W {
     type Value = W;
     const EXPECTED: &'static str = W::EXPECTED;
+    const EXAMPLE: &'static str = W::EXAMPLE;
     const FORM: Form = Form::Text;
 
     fn parse(raw: &Raw) -> Result<W, Fault> {

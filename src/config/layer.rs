@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::files;
-use super::names;
 use super::origin::{Origin, SourceFile};
 use super::problem::{Problem, Problems};
 use super::raw::{Item, Raw, Span, Value};
@@ -65,10 +64,8 @@ impl Walk<'_> {
 
     fn section(&mut self, section: &'static Section, raw: Raw) {
         match (section.shape, raw.value) {
-            (Shape::Single, Value::Table(items)) => {
-                self.keys(section, Place::single(section), raw.span, items)
-            }
-            (Shape::Named, Value::Table(items)) => {
+            (Shape::Single, Value::Table(items)) => self.single(section, raw.span, items),
+            (Shape::Named(_), Value::Table(items)) => {
                 items.into_iter().for_each(|item| self.named(section, item));
             }
             (Shape::List, Value::List(list)) => {
@@ -77,16 +74,30 @@ impl Walk<'_> {
                     self.nth(section, index, raw);
                 }
             }
-            (Shape::Single | Shape::Named | Shape::List, _) => self.not_a_table(section, raw.span),
+            (Shape::Single | Shape::Named(_) | Shape::List, _) => self.not_a_table(section, raw.span),
         }
     }
 
+    /// Keys, and tables of the section by the same name of which there are many.
+    fn single(&mut self, section: &'static Section, span: Span, items: Vec<Item>) {
+        let mut keys = Vec::with_capacity(items.len());
+        for item in items {
+            match (Section::of_many(section.name, &item.name), &item.raw.value) {
+                (Some(many), Value::Table(_)) => self.named(many, item),
+                _ => keys.push(item),
+            }
+        }
+        self.keys(section, Place::single(section), span, keys);
+    }
+
     fn named(&mut self, section: &'static Section, item: Item) {
-        if !names::is_namespace(&item.name) {
+        if let Shape::Named(names) = section.shape
+            && !names.allow(&item.name)
+        {
             let message = format!("{:?} is no {} name", item.name, section.name);
-            let hint = "1 to 255 of A-Z a-z 0-9 _ - = @ , . ; / ~ ! +".to_owned();
             let origin = self.layer.origin(item.name_span);
-            return self.problems.push(Problem::new(origin, message).with_hint(Some(hint)));
+            let hint = Some(names.hint().to_owned());
+            return self.problems.push(Problem::new(origin, message).with_hint(hint));
         }
         match item.raw.value {
             Value::Table(items) => self.keys(section, Place::named(section, item.name), item.raw.span, items),
@@ -170,7 +181,7 @@ impl Walk<'_> {
         let home = SECTIONS.iter().find(|section| section.key(name).is_some())?;
         let header = match home.shape {
             Shape::Single => Place::single(home).header(),
-            Shape::Named => Place::named(home, "NAME").header(),
+            Shape::Named(_) => Place::named(home, "NAME").header(),
             Shape::List => Place::nth(home, 0).header(),
         };
         Some(format!("`{name}` belongs to {header}"))
@@ -180,7 +191,7 @@ impl Walk<'_> {
         let name = section.name;
         let expected = match section.shape {
             Shape::Single => format!("a section [{name}] with keys"),
-            Shape::Named => format!("sections [{name}.NAME] with keys"),
+            Shape::Named(_) => format!("sections [{name}.NAME] with keys"),
             Shape::List => format!("sections [[{name}]] with keys"),
         };
         let problem = Problem::new(self.layer.origin(span), format!("expected {expected}"));

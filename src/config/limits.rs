@@ -76,6 +76,15 @@ section! {
         /// Time for which an idempotency key is remembered.
         /// A retry after it is a new publication.
         idempotency_window: Duration = "10m" in "100ms" to "1day";
+        /// Mutation logs beside `default`, on this instance; those of `[log.NAME]` have their place, others appear on first use.
+        /// What needs a further one fails with limit_reached.
+        logs_max: usize as Count = 16 in 0 to 1_000;
+        /// Tags that one event of a request, or one question about freshness, names itself.
+        /// More: 413 too_many_items, and nothing of the request is done.
+        tags_per_event_max: usize as Count = 64 in 1 to 4_096;
+        /// Distinct tags in one event of a mutation log, those that rules give included.
+        /// More: 413 too_many_items, and nothing of the request is done.
+        mutation_tags_max: usize as Count = 4_096 in 1 to 65_536;
         /// Bytes of one token or API key.
         /// More: 401 unauthorized, and it is not looked into. A socket without a credential sends messages of so much and 4 KiB.
         token_bytes_max: usize as Size = "8KiB" in 1 to "64KiB";

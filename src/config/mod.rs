@@ -15,9 +15,12 @@ mod auth;
 mod fresh;
 mod limits;
 mod log;
+mod mutation_log;
 mod namespace;
 mod redis;
+mod rule;
 mod server;
+mod template;
 
 mod checks;
 mod files;
@@ -40,12 +43,15 @@ pub use auth::{ApiKey, AuthConfig, Secret};
 pub use fresh::FreshConfig;
 pub use limits::{LimitRow, Limits};
 pub use log::{LogConfig, LogFormat};
+pub use mutation_log::{Logs, MutationLog};
 pub use namespace::{BatchMode, Namespace, Namespaces};
 pub use origin::{Origin, Origins, SourceFile};
 pub use problem::{Problem, Problems};
 pub use redis::{RedisConfig, RedisUrl};
+pub use rule::{Each, Rule};
 pub use server::{AllowedOrigin, ServerConfig};
 pub use sources::{ENV_PREFIX, FlagValue, Sources};
+pub use template::{Part, Template};
 
 use raw_config::{Place, RawConfig, Table};
 use reader::Reader;
@@ -66,10 +72,14 @@ pub struct Config {
     pub namespaces: Namespaces,
     /// `[fresh]`
     pub fresh: FreshConfig,
+    /// `[[rule]]`, in the order of the file.
+    pub rules: Vec<Rule>,
     /// `[limits]`
     pub limits: Limits,
     /// `[log]`
     pub log: LogConfig,
+    /// `[log.NAME]`
+    pub logs: Logs,
 }
 
 /// A configuration and where each of its values came from.
@@ -122,19 +132,23 @@ impl Loading {
         let auth = self.single(&AuthConfig::SECTION, AuthConfig::read);
         let api_keys = self.every(&ApiKey::SECTION, ApiKey::read);
         let redis = self.single(&RedisConfig::SECTION, RedisConfig::read);
-        let namespaces = self.namespaces();
+        let namespaces = self.named(&Namespace::SECTION, Namespace::read);
         let fresh = self.single(&FreshConfig::SECTION, FreshConfig::read);
+        let rules = self.every(&Rule::SECTION, Rule::read);
         let limits = self.single(&Limits::SECTION, Limits::read);
         let log = self.single(&LogConfig::SECTION, LogConfig::read);
+        let logs = self.named(&MutationLog::SECTION, MutationLog::read);
         Some(Config {
             server: server?,
             auth: auth?,
             api_keys: api_keys?,
             redis: redis?,
-            namespaces: namespaces?,
+            namespaces: namespaces.map(|(default, named)| Namespaces::new(default, named))?,
             fresh: fresh?,
+            rules: rules?,
             limits: limits?,
             log: log?,
+            logs: logs.map(|(default, named)| Logs::new(default, named))?,
         })
     }
 
@@ -149,17 +163,15 @@ impl Loading {
         all.into_iter().collect()
     }
 
-    fn namespaces(&mut self) -> Option<Namespaces> {
-        let section = &Namespace::SECTION;
-        let default = Place::named(section, Namespace::DEFAULT);
+    /// The section called `default`, and the others, which inherit from it.
+    fn named<T>(&mut self, section: &'static Section, read: Read<T>) -> Option<(T, Vec<T>)> {
+        let default = Place::named(section, Section::DEFAULT);
         let mut others = self.raw.places(section);
         others.retain(|place| *place != default);
-        let named: Vec<Option<Namespace>> = others
-            .into_iter()
-            .map(|place| self.one(section, place, Some(&default), Namespace::read))
-            .collect();
-        let default = self.one(section, default, None, Namespace::read);
-        Some(Namespaces::new(default?, named.into_iter().collect::<Option<_>>()?))
+        let named: Vec<Option<T>> =
+            others.into_iter().map(|place| self.one(section, place, Some(&default), read)).collect();
+        let default = self.one(section, default, None, read);
+        Some((default?, named.into_iter().collect::<Option<_>>()?))
     }
 
     fn one<T>(

@@ -1,6 +1,6 @@
-//! The grammar of what configuration names: namespaces, patterns of channels, patterns of tags.
+//! The grammar of what configuration names: namespaces, mutation logs, patterns of channels, patterns of tags.
 
-use tidings_protocol::Tag;
+use tidings_protocol::{LogName, Tag};
 
 use super::kind::{Fault, Form, Kind, quoted, text, unexpected};
 use super::raw::Raw;
@@ -8,9 +8,33 @@ use super::raw::Raw;
 /// The most bytes of a channel name, and so of a namespace's.
 const CHANNEL_BYTES_MAX: usize = 255;
 
-/// Whether `name` can be the text before a channel's first `:`.
-pub(crate) fn is_namespace(name: &str) -> bool {
-    (1..=CHANNEL_BYTES_MAX).contains(&name.len()) && name.bytes().all(|byte| byte != b':' && in_channel(byte))
+/// What the sections of a name are called by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// The text before a channel's first `:`.
+    Namespace,
+    /// A mutation log.
+    Log,
+}
+
+impl Names {
+    pub(crate) fn allow(self, name: &str) -> bool {
+        match self {
+            Names::Namespace => {
+                (1..=CHANNEL_BYTES_MAX).contains(&name.len())
+                    && name.bytes().all(|byte| byte != b':' && in_channel(byte))
+            }
+            Names::Log => LogName::parse(name).is_ok(),
+        }
+    }
+
+    /// What a name may be.
+    pub(crate) fn hint(self) -> &'static str {
+        match self {
+            Names::Namespace => "1 to 255 of A-Z a-z 0-9 _ - = @ , . ; / ~ ! +",
+            Names::Log => "1 to 64 of A-Z a-z 0-9 _ -",
+        }
+    }
 }
 
 fn in_channel(byte: u8) -> bool {
@@ -86,8 +110,19 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_has_no_colon() {
-        assert!(is_namespace("chat") && is_namespace("a.b") && is_namespace("A"));
-        assert!(!is_namespace("") && !is_namespace("a:b") && !is_namespace("$a") && !is_namespace("a b"));
+    fn a_namespace_has_no_colon_and_a_log_no_point() {
+        for (name, is_namespace, is_log) in [
+            ("chat", true, true),
+            ("A-1_b", true, true),
+            ("a.b", true, false),
+            ("", false, false),
+            ("a:b", false, false),
+            ("$a", false, false),
+            ("a b", false, false),
+            ("a".repeat(65).as_str(), true, false),
+        ] {
+            assert_eq!(Names::Namespace.allow(name), is_namespace, "{name}");
+            assert_eq!(Names::Log.allow(name), is_log, "{name}");
+        }
     }
 }

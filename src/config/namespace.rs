@@ -14,7 +14,7 @@ use super::section::section;
 section! {
     /// Channels called `chat:…` belong to the namespace `chat` if it is configured, all others to `default`.
     /// A namespace inherits what it does not say from [namespace.default].
-    pub struct Namespace: Named "namespace" {
+    pub struct Namespace: Named(Namespace) "namespace" {
         given
         /// The NAME of `[namespace.NAME]`.
         name: Arc<str> = Reader::instance_name;
@@ -36,9 +36,6 @@ section! {
 }
 
 impl Namespace {
-    /// The name of the namespace that the others inherit from.
-    pub const DEFAULT: &str = "default";
-
     /// Whether the channels keep nothing and have no positions.
     pub fn is_volatile(&self) -> bool {
         self.history_size == 0

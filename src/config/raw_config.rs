@@ -36,6 +36,15 @@ impl Place {
         Place { section: section.name, instance: Instance::Nth(index) }
     }
 
+    fn is_of(&self, section: &Section) -> bool {
+        let is_one = match self.instance {
+            Instance::Single => section.shape == Shape::Single,
+            Instance::Named(_) => matches!(section.shape, Shape::Named(_)),
+            Instance::Nth(_) => section.shape == Shape::List,
+        };
+        is_one && self.section == section.name
+    }
+
     /// As the file heads the table: `[server]`, `[namespace.chat]`, `[[api_key]]`.
     pub(crate) fn header(&self) -> String {
         match &self.instance {
@@ -108,13 +117,13 @@ impl RawConfig {
 
     /// Places of all tables of a section: by name, or in order.
     pub(crate) fn places(&self, section: &Section) -> Vec<Place> {
-        self.tables.keys().filter(|place| place.section == section.name).cloned().collect()
+        self.tables.keys().filter(|place| place.is_of(section)).cloned().collect()
     }
 
     /// Forgets a list, so that a higher layer's takes its place.
     pub(crate) fn clear_list(&mut self, section: &Section) {
         debug_assert_eq!(section.shape, Shape::List);
-        self.tables.retain(|place, _| place.section != section.name);
+        self.tables.retain(|place, _| !place.is_of(section));
     }
 
     /// The name of a namespace, in the case in which a lower layer wrote it; else in lower case.

@@ -3,7 +3,8 @@
 use super::raw_config::Place;
 use super::section::{Key, SECTIONS, Section, Shape};
 use super::{
-    ApiKey, AuthConfig, Config, FreshConfig, Limits, Loaded, LogConfig, Namespace, RedisConfig, ServerConfig,
+    ApiKey, AuthConfig, Config, FreshConfig, Limits, Loaded, LogConfig, MutationLog, Namespace, RedisConfig,
+    Rule, ServerConfig,
 };
 
 const HEADING: &str = "\
@@ -25,7 +26,7 @@ impl Config {
 fn commented_section(section: &Section) -> String {
     let header = match section.shape {
         Shape::Single => Place::single(section).header(),
-        Shape::Named => Place::named(section, Namespace::DEFAULT).header(),
+        Shape::Named(_) => Place::named(section, Section::DEFAULT).header(),
         // A list's element has keys that must be written, so its header waits for them.
         Shape::List => format!("# {}", Place::nth(section, 0).header()),
     };
@@ -62,7 +63,8 @@ impl Loaded {
     }
 
     fn tables(&self) -> Vec<(Place, Vec<ShownKey>)> {
-        let Config { server, auth, api_keys, redis, namespaces, fresh, limits, log } = &self.config;
+        let Config { server, auth, api_keys, redis, namespaces, fresh, rules, limits, log, logs } =
+            &self.config;
         let mut tables = vec![
             (Place::single(&ServerConfig::SECTION), server.shown()),
             (Place::single(&AuthConfig::SECTION), auth.shown()),
@@ -75,8 +77,11 @@ impl Loaded {
             namespaces.iter().map(|one| (Place::named(&Namespace::SECTION, &*one.name), one.shown())),
         );
         tables.push((Place::single(&FreshConfig::SECTION), fresh.shown()));
+        tables
+            .extend(rules.iter().enumerate().map(|(i, rule)| (Place::nth(&Rule::SECTION, i), rule.shown())));
         tables.push((Place::single(&Limits::SECTION), limits.shown()));
         tables.push((Place::single(&LogConfig::SECTION), log.shown()));
+        tables.extend(logs.iter().map(|one| (Place::named(&MutationLog::SECTION, &*one.name), one.shown())));
         tables
     }
 

@@ -4,7 +4,11 @@
 //! and the table of limits. A new key is one line in its section.
 
 use super::kind::{Form, Kind};
-use super::{ApiKey, AuthConfig, FreshConfig, Limits, LogConfig, Namespace, RedisConfig, ServerConfig};
+use super::names::Names;
+use super::{
+    ApiKey, AuthConfig, FreshConfig, Limits, LogConfig, MutationLog, Namespace, RedisConfig, Rule,
+    ServerConfig,
+};
 
 /// A group of keys that stands under one name in the file.
 pub(crate) struct Section {
@@ -18,27 +22,53 @@ pub(crate) struct Section {
 pub(crate) enum Shape {
     /// `[server]`
     Single,
-    /// `[namespace.chat]`: any number, each with a name; `default` gives the others their defaults.
-    Named,
+    /// `[namespace.chat]`: any number, each with a name; `default` gives the others their defaults. A single section may bear
+    /// the same name: what is no key of it is one of these.
+    Named(Names),
     /// `[[api_key]]`: any number, in order.
     List,
 }
 
 /// All sections, in the order in which a file shows them.
-pub(crate) static SECTIONS: [Section; 8] = [
+pub(crate) static SECTIONS: [Section; 10] = [
     ServerConfig::SECTION,
     AuthConfig::SECTION,
     ApiKey::SECTION,
     RedisConfig::SECTION,
     Namespace::SECTION,
     FreshConfig::SECTION,
+    Rule::SECTION,
     Limits::SECTION,
     LogConfig::SECTION,
+    MutationLog::SECTION,
 ];
 
 impl Section {
+    /// Of sections with names, the one that the others inherit from.
+    pub(crate) const DEFAULT: &str = "default";
+
+    /// The section called `name`; where two are, the single one.
     pub(crate) fn of(name: &str) -> Option<&'static Section> {
-        SECTIONS.iter().find(|section| section.name == name)
+        Section::all_of(name).next()
+    }
+
+    fn all_of(name: &str) -> impl Iterator<Item = &'static Section> {
+        SECTIONS.iter().filter(move |section| section.name == name)
+    }
+
+    /// The section of which `[section.name]` would be one of many.
+    pub(crate) fn of_many(section: &str, name: &str) -> Option<&'static Section> {
+        let is_key = |section: &Section| section.shape == Shape::Single && section.key(name).is_some();
+        match Section::all_of(section).any(is_key) {
+            true => None,
+            false => Section::all_of(section).find(|section| matches!(section.shape, Shape::Named(_))),
+        }
+    }
+
+    /// The key that ends this path.
+    pub(crate) fn key_at(path: &[String]) -> Option<(&'static Key, Spelling)> {
+        let (section, key) = (path.first()?, path.last()?);
+        Section::all_of(section).find_map(|section| section.key(key))
     }
 
     /// The key called `name`, and how it is spelled there.
@@ -127,7 +157,7 @@ impl Key {
 macro_rules! section {
     (
         $(#[doc = $doc:literal])+
-        pub struct $Config:ident: $shape:ident $section:literal {
+        pub struct $Config:ident: $shape:ident $(($names:ident))? $section:literal {
             $(given $(#[doc = $given_doc:literal])+ $given:ident: $Given:ty = $supply:expr;)?
             $(
                 $(#[doc = $key_doc:literal])+
@@ -146,7 +176,7 @@ macro_rules! section {
         impl $Config {
             pub(crate) const SECTION: $crate::config::section::Section = $crate::config::section::Section {
                 name: $section,
-                shape: $crate::config::section::Shape::$shape,
+                shape: $crate::config::section::Shape::$shape $(($crate::config::names::Names::$names))?,
                 doc: &[$($doc),+],
                 keys: &[$(
                     $crate::config::section::Key::of::<section!(@kind $Type $(, $Kind)?)>(

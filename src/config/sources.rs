@@ -12,7 +12,7 @@ use super::origin::{Origin, SourceFile};
 use super::problem::{Problem, Problems};
 use super::raw::{Raw, Value};
 use super::raw_config::RawConfig;
-use super::section::{Section, Shape, Spelling};
+use super::section::{Section, Spelling};
 
 /// Names of environment variables that configure the server start so: `TIDINGS__SERVER__LISTEN`.
 pub const ENV_PREFIX: &str = "TIDINGS__";
@@ -92,7 +92,7 @@ impl RawConfig {
     ) {
         let mut path: Vec<String> = path.map(str::to_lowercase).collect();
         if let [section, name, ..] = path.as_mut_slice()
-            && let Some(section) = Section::of(section).filter(|section| section.shape == Shape::Named)
+            && let Some(section) = Section::of_many(section, name)
         {
             *name = self.known_spelling(section, name);
         }
@@ -103,8 +103,7 @@ impl RawConfig {
 
 /// How text at this path is read; TOML for whole sections and for what does not exist.
 fn form_of(path: &[String]) -> Form {
-    let (Some(section), Some(key)) = (path.first(), path.last()) else { return Form::Toml };
-    match Section::of(section).and_then(|section| section.key(key)) {
+    match Section::key_at(path) {
         Some((key, Spelling::Value)) => key.form,
         Some((_, Spelling::InFile)) => Form::Text,
         None => Form::Toml,

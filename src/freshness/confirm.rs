@@ -102,7 +102,8 @@ impl<M> Confirmations<M> {
 
     /// Everything up to `head` was told.
     pub(super) fn release(&mut self, head: Offset, mut answer: impl FnMut(&M, u64)) {
-        while let Some((_, _, pings)) = self.noted.pop_front_if(|(noted, _, _)| *noted <= head) {
+        while self.noted.front().is_some_and(|(noted, _, _)| *noted <= head) {
+            let Some((_, _, pings)) = self.noted.pop_front() else { return };
             pings.values().for_each(|(mailbox, ping)| answer(mailbox, *ping));
         }
     }

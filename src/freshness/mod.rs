@@ -5,11 +5,13 @@
 mod confirm;
 mod log;
 mod recent;
+mod rules;
 mod snapshot;
 mod table;
 mod watch;
 
 pub use log::{Allowance, Log, Need, News, Rewrite, Tell};
 pub use recent::Event;
+pub use rules::{By, Rules, Unrendered};
 pub use snapshot::Snapshot;
 pub use table::{VersionTable, slots_touched};

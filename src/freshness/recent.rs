@@ -1,9 +1,10 @@
 //! The last mutations of a log, word for word: for positions that are not older, they answer without the version table's
 //! collisions. They are also what is told again where the log has lost them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use indexmap::IndexMap;
 use tidings_protocol::{Offset, Tag};
 
 use super::table::{asked, touched};
@@ -33,13 +34,13 @@ pub(super) struct Recent {
     tags: usize,
     /// By the hashes of the version table, all 64 bits of them: of a thousand million tags, two have the same one time in
     /// forty, and then somebody reads a value again in vain.
-    versions: HashMap<u64, Offset>,
+    versions: IndexMap<u64, Offset>,
 }
 
 impl Recent {
     /// None yet, after `from`.
     pub(super) fn after(from: Offset, events_max: usize) -> Self {
-        Recent { events_max, from, events: VecDeque::new(), tags: 0, versions: HashMap::new() }
+        Recent { events_max, from, events: VecDeque::new(), tags: 0, versions: IndexMap::new() }
     }
 
     /// Takes in the next mutation; the oldest make room.
@@ -60,7 +61,7 @@ impl Recent {
         self.tags -= oldest.tags.len();
         for hash in oldest.tags.iter().flat_map(touched) {
             if self.versions.get(&hash) == Some(&oldest.offset) {
-                self.versions.remove(&hash);
+                self.versions.swap_remove(&hash);
             }
         }
     }

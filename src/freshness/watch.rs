@@ -3,21 +3,28 @@
 //! Each watch is two entries of eight bytes that point at each other, one with the tag and one with the session, so that a
 //! session that ends, or a tag that is taken back, is removed without a search.
 
-use std::collections::HashMap;
-
+use indexmap::IndexMap;
 use slab::Slab;
+use smallvec::SmallVec;
 use tidings_protocol::Tag;
 
 use super::Allowance;
 use crate::hub::SessionId;
 
+/// Subtrees that take the place of a session's tags, each the smallest that does; those after them are the largest that is
+/// granted.
+const NARROW_ESCALATIONS: usize = 32;
+
+/// The most such subtrees of a session; then what does not fit is denied.
+const ESCALATIONS_MAX: usize = 64;
+
 /// See the module. `M` is how a watcher is reached; the index only keeps it.
 #[derive(Debug)]
 pub(super) struct WatchIndex<M> {
-    by_tag: HashMap<Tag, u32>,
+    by_tag: IndexMap<Tag, u32>,
     /// By small numbers that stay the same while a tag is watched.
     tags: Slab<Watched>,
-    by_session: HashMap<SessionId, u32>,
+    by_session: IndexMap<SessionId, u32>,
     sessions: Slab<Watcher<M>>,
 }
 
@@ -57,9 +64,9 @@ struct Link {
 impl<M> Default for WatchIndex<M> {
     fn default() -> Self {
         WatchIndex {
-            by_tag: HashMap::new(),
+            by_tag: IndexMap::new(),
             tags: Slab::new(),
-            by_session: HashMap::new(),
+            by_session: IndexMap::new(),
             sessions: Slab::new(),
         }
     }
@@ -120,11 +127,22 @@ impl<M> WatchIndex<M> {
             self.watch(session, || mailbox.clone(), tag);
             return Admitted::Watched;
         }
-        let mut around = std::iter::successors(tag.parent(), Tag::parent).take_while(|tag| is_granted(tag));
-        match around.find(|subtree| self.escalate(session, subtree)) {
+        let around = std::iter::successors(tag.parent(), Tag::parent).take_while(|tag| is_granted(tag));
+        let mut around: SmallVec<[Tag; Tag::SEGMENTS_MAX]> = around.collect();
+        match self.escalations(session) {
+            // Each looks at all that the session watches: many narrow ones would take the time of everybody else.
+            ESCALATIONS_MAX.. => around.clear(),
+            NARROW_ESCALATIONS.. => around.reverse(),
+            _ => {}
+        }
+        match around.into_iter().find(|subtree| self.escalate(session, subtree)) {
             Some(subtree) => Admitted::Escalated(subtree),
             None => Admitted::Denied,
         }
+    }
+
+    fn escalations(&self, session: SessionId) -> usize {
+        self.by_session.get(&session).map_or(0, |slot| self.sessions[*slot as usize].escalated.len())
     }
 
     fn is_watched_by(&self, session: SessionId, tag: &Tag) -> bool {
@@ -168,7 +186,7 @@ impl<M> WatchIndex<M> {
         }
         if watched.by.is_empty() {
             let watched = self.tags.remove(link.slot as usize);
-            self.by_tag.remove(&watched.tag);
+            self.by_tag.swap_remove(&watched.tag);
         }
     }
 
@@ -176,7 +194,7 @@ impl<M> WatchIndex<M> {
         let watcher = &self.sessions[slot as usize];
         if watcher.tags.is_empty() {
             let watcher = self.sessions.remove(slot as usize);
-            self.by_session.remove(&watcher.session);
+            self.by_session.swap_remove(&watcher.session);
         }
     }
 
@@ -347,6 +365,32 @@ mod tests {
         assert_eq!(touched(&index, "a:2"), [(1, "a:*".to_owned())], "it stands for tags that are watched");
         index.revoke(SessionId(1), &tag("a:*"));
         assert_eq!((touched(&index, "a:2"), index.escalated_over(SessionId(1), &tag("a:7"))), (vec![], None));
+    }
+
+    #[test]
+    fn subtrees_in_the_place_of_tags_get_wider_and_then_no_more() {
+        let mut index: WatchIndex<u64> = WatchIndex::default();
+        let mut admit = |granted: &[Tag], n: usize, name: &str| {
+            let allowance = Allowance { granted, tags_max: 100 };
+            index.admit(SessionId(1), &1, &tag(&format!("t{n}:{name}")), allowance)
+        };
+        let all = [Tag::all()];
+        for n in 0..100 {
+            assert_eq!(admit(&all, n, "a"), Admitted::Watched);
+        }
+        for n in 0..NARROW_ESCALATIONS {
+            assert_eq!(admit(&all, n, "b"), Admitted::Escalated(tag(&format!("t{n}:*"))));
+        }
+        let each: Vec<Tag> = (0..100).map(|n| tag(&format!("t{n}:*"))).collect();
+        for n in NARROW_ESCALATIONS..ESCALATIONS_MAX {
+            assert_eq!(
+                admit(&each, n, "b"),
+                Admitted::Escalated(tag(&format!("t{n}:*"))),
+                "no wider is granted"
+            );
+        }
+        assert_eq!(admit(&each, 99, "b"), Admitted::Denied);
+        assert_eq!(admit(&each, 99, "a"), Admitted::Watched, "it is watched already");
     }
 
     /// The two lists of each watch point at each other, whatever was removed between.

@@ -13,6 +13,7 @@
 
 mod answer;
 mod begin;
+mod opening;
 mod outage;
 mod presence;
 #[cfg(test)]
@@ -26,8 +27,8 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use indexmap::map::MutableKeys;
 use tidings_protocol::{
-    Channel, CloseCode, Code, Command, CommandRefused, Envelope, Frame, GapReason, HelloFrame, LogName,
-    Position, Problem, SubscribeCommand,
+    Channel, CloseCode, Code, Command, CommandRefused, Frame, GapReason, HelloFrame, LogName, Position,
+    Problem,
 };
 
 use super::subscription::{Accept, Fallen, Subscription};
@@ -147,69 +148,6 @@ enum Asked {
 }
 
 impl Session {
-    /// A session that just connected. Without a grant it waits for `connect`. `jitter` (0 to 1) spreads its pings
-    /// and its comeback.
-    pub fn new(
-        config: Arc<SessionConfig>,
-        name: String,
-        grant: Option<Grant>,
-        jitter: f64,
-        now: Time,
-    ) -> Self {
-        let mut session = Session {
-            state: State::Waiting { until: now.after(config.hello_timeout) },
-            liveness: Liveness::new(config.heartbeat, jitter, now),
-            config,
-            name,
-            grant: Grant::default(),
-            subscriptions: IndexMap::new(),
-            commands: VecDeque::new(),
-            behind: VecDeque::new(),
-            lost: VecDeque::new(),
-            retry_at: None,
-            asked: None,
-            greet_after: 0,
-            cursor: CursorState::None,
-            broker: BrokerState::Up,
-            jitter,
-            watching: Watching::default(),
-            transmits: VecDeque::new(),
-        };
-        if let Some(grant) = grant {
-            session.open(grant);
-        }
-        session
-    }
-
-    /// A session that subscribes to all it will ever subscribe to before it is greeted, as SSE does: to each channel since
-    /// the position that the client's cursor has for it.
-    pub fn with_channels(mut self, subscribes: Vec<SubscribeCommand>, cursor: CursorState) -> Self {
-        self.transmits.clear();
-        self.commands.clear();
-        self.greet_after = subscribes.len();
-        self.cursor = cursor;
-        let commands = subscribes.into_iter().map(|subscribe| (None, Ok(Command::Subscribe(subscribe))));
-        self.commands.extend(commands);
-        self
-    }
-
-    fn open(&mut self, grant: Grant) {
-        self.state = State::Open;
-        self.grant = grant;
-        self.greet();
-        for channel in self.grant.channels.clone() {
-            let subscribe = SubscribeCommand { channel, since: None, presence: false };
-            self.commands.push_back((None, Ok(Command::Subscribe(subscribe))));
-        }
-    }
-
-    fn greet(&mut self) {
-        self.say_outage_first();
-        let hello = HelloFrame { session: self.name.clone(), ..self.config.hello.clone() };
-        let hello = Transmit::Frame(Box::new(Envelope { id: None, frame: Frame::Hello(hello) }));
-        self.transmits.push_front(hello);
-    }
-
     /// The session's subscriptions that have a position, with the last one passed on.
     pub fn positions(&self) -> impl Iterator<Item = (&Channel, &Position)> {
         self.subscriptions

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidings_protocol::{Channel, LogName, Problem};
+use tidings_protocol::{Channel, LogName, Position, Problem, Tag};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
@@ -35,6 +35,8 @@ pub(super) enum NodeCommand {
     Flush { done: oneshot::Sender<()> },
     /// Ask something of a mutation log; answered at once with whether there is room for it.
     Log { log: LogName, request: LogRequest, refused: oneshot::Sender<Result<(), Problem>> },
+    /// A mutation was acknowledged.
+    Acknowledged { log: LogName, position: Position, tags: Arc<[Tag]> },
     /// The session watches nothing any more.
     Forget { session: SessionId, done: oneshot::Sender<()> },
     /// The channels with subscribers here, at most `limit`.
@@ -106,6 +108,9 @@ impl EventLoop {
             }
             NodeCommand::Log { log, request, refused } => {
                 refused.send(self.logs.handle_request(&log, request)).ok();
+            }
+            NodeCommand::Acknowledged { log, position, tags } => {
+                self.logs.handle_acknowledged(&log, &position, tags);
             }
             NodeCommand::Forget { session, done } => {
                 self.logs.forget(session);

@@ -6,24 +6,19 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 use tidings_protocol::{
-    Ack, Code, Epoch, LogName, MutateCommand, Position, Problem, Publication, Tag, WatchGroup, decode_tags,
+    Ack, Epoch, LogName, MutateCommand, Position, Problem, Publication, Tag, WatchGroup, decode_tags,
 };
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, warn};
 
 use super::SharedMailbox;
+use super::log_names::LogNames;
 use super::wakes::Wakes;
 use crate::broker::{Broker, BrokerError};
 use crate::clock::Clock;
-use crate::config::{Config, FreshConfig};
+use crate::config::{self, Config, FreshConfig};
 use crate::freshness::{Allowance, Event, Log, Need, News, Rewrite, Snapshot, Tell};
 use crate::hub::{LogNews, SessionId, Time, Watched};
-
-/// Mutation logs beside the default one.
-const LOGS_MAX: usize = 16;
-
-/// Mutations that each instance holds word for word, of each log.
-const LOG_EVENTS_MAX: usize = 100_000;
 
 /// Reports that wait for the event loop; who finds no room waits. A log has at most three tasks out.
 const REPORTS_MAX: usize = 256;
@@ -36,25 +31,25 @@ const SPREAD_MIN: Duration = Duration::from_millis(20);
 
 /// How logs are held.
 #[derive(Clone, Debug)]
-pub struct LogRules {
-    /// The most logs beside the default one.
-    pub logs_max: usize,
-    /// Mutations that are held word for word, of each.
-    pub events_max: usize,
+pub(super) struct LogRules {
+    /// The most logs beside the default one; more only where they are configured.
+    pub(super) logs_max: usize,
+    /// What each holds.
+    pub(super) logs: config::Logs,
     /// The most tags that one session watches in one log.
-    pub tags_max: usize,
+    pub(super) tags_max: usize,
     /// How long what is touched is gathered.
-    pub window: Duration,
+    pub(super) window: Duration,
     /// How clients spread what they read again.
-    pub fresh: FreshConfig,
+    pub(super) fresh: FreshConfig,
 }
 
 impl LogRules {
     /// As the configuration says.
-    pub fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config) -> Self {
         LogRules {
-            logs_max: LOGS_MAX,
-            events_max: LOG_EVENTS_MAX,
+            logs_max: config.limits.logs_max,
+            logs: config.logs.clone(),
             tags_max: config.limits.tags_per_connection,
             window: config.namespaces.of("").batch_window,
             fresh: config.fresh.clone(),
@@ -80,8 +75,6 @@ pub(super) enum LogRequest {
     Confirm { session: SessionId, mailbox: Arc<SharedMailbox>, ping: u64 },
     /// Which of the items were touched since, as of where.
     Check { items: Vec<WatchGroup>, done: oneshot::Sender<(Position, Vec<usize>)> },
-    /// A mutation was acknowledged.
-    Acknowledged { position: Position, tags: Arc<[Tag]> },
 }
 
 /// What a task has done for a log.
@@ -99,6 +92,7 @@ enum Outcome {
 
 pub(super) struct Logs {
     logs: IndexMap<LogName, Held>,
+    names: Arc<LogNames>,
     broker: Arc<dyn Broker>,
     rules: LogRules,
     clock: Clock,
@@ -115,9 +109,9 @@ struct Held {
 }
 
 impl Logs {
-    pub(super) fn new(broker: Arc<dyn Broker>, rules: LogRules, clock: Clock) -> Self {
+    pub(super) fn new(names: Arc<LogNames>, broker: Arc<dyn Broker>, rules: LogRules, clock: Clock) -> Self {
         let (reporter, reports) = mpsc::channel(REPORTS_MAX);
-        Logs { logs: IndexMap::new(), broker, rules, clock, reporter, reports }
+        Logs { logs: IndexMap::new(), names, broker, rules, clock, reporter, reports }
     }
 
     /// The next report; to be handed to [`Logs::handle_report`].
@@ -150,16 +144,20 @@ impl Logs {
         Ok(())
     }
 
+    /// This instance is about to tell somebody that a mutation is written.
+    pub(super) fn handle_acknowledged(&mut self, name: &LogName, position: &Position, tags: Arc<[Tag]>) {
+        // Whoever wrote it was admitted to the log.
+        if let Ok(index) = self.index_of(name) {
+            self.logs[index].log.handle_acknowledged(position, tags);
+        }
+    }
+
     fn index_of(&mut self, name: &LogName) -> Result<usize, Problem> {
         if let Some(index) = self.logs.get_index_of(name) {
             return Ok(index);
         }
-        let others = self.logs.keys().filter(|log| !log.is_default()).count();
-        if !name.is_default() && others >= self.rules.logs_max {
-            let message = format!("limits.logs_max {} mutation logs are in use", self.rules.logs_max);
-            return Err(Problem::new(Code::LimitReached, message));
-        }
-        let log = Log::new(self.rules.events_max);
+        self.names.admit(name)?;
+        let log = Log::new(self.rules.logs.of(name).events);
         let held = Held { log, is_listening: false, waiting: Vec::new() };
         let (index, _) = self.logs.insert_full(name.clone(), held);
         self.listen(name.clone());
@@ -208,7 +206,6 @@ impl Logs {
                 let stale = items.iter().enumerate().filter(|(_, item)| is_stale(item));
                 done.send((at.clone(), stale.map(|(index, _)| index).collect())).ok();
             }
-            LogRequest::Acknowledged { position, tags } => log.handle_acknowledged(&position, tags),
         }
     }
 

@@ -6,16 +6,17 @@ mod cluster;
 mod connections;
 mod event_loop;
 mod inquiry;
+mod log_names;
 mod logs;
 mod mailbox;
 mod member;
+mod mutating;
 mod operation;
 mod profile;
 mod wakes;
 mod watching;
 
 pub use inquiry::Findings;
-pub use logs::LogRules;
 pub use mailbox::SharedMailbox;
 pub use member::Member;
 pub use profile::Profile;
@@ -32,13 +33,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::broker::{Broker, BrokerEvent, InstanceCard, Peer};
 use crate::clock::Clock;
-use crate::config::{BatchMode, Limits, Namespace, Namespaces};
+use crate::config::{BatchMode, Config, Limits, Namespace, Namespaces};
 use crate::hub::{BatchRules, BrokerState, Close, Hub, Page, PageLimit, Published, SessionId};
 use crate::observe::Metrics;
 use cluster::Cluster;
 use connections::Connections;
 use event_loop::{EventLoop, NodeCommand};
-use logs::Logs;
+use log_names::LogNames;
+use logs::{LogRules, Logs};
 use wakes::Wakes;
 
 /// Commands that wait for the event loop; a connection that finds no room waits.
@@ -53,6 +55,7 @@ pub struct Node {
     commands: mpsc::Sender<NodeCommand>,
     namespaces: Namespaces,
     rules: HashMap<Arc<str>, Arc<BatchRules>>,
+    log_names: Arc<LogNames>,
     connections: Arc<Connections>,
     cluster: Arc<Cluster>,
     clock: Clock,
@@ -69,15 +72,15 @@ impl Node {
         card: Arc<InstanceCard>,
         broker: Arc<dyn Broker>,
         events: mpsc::Receiver<BrokerEvent>,
-        namespaces: Namespaces,
-        limits: &Limits,
-        logs: LogRules,
+        config: &Config,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Arc<Node> {
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
         let connections = Arc::new(Connections::new(broker.state()));
         let cluster = Arc::new(Cluster::new(card, broker.clone(), connections.clone(), clock));
+        let log_rules = LogRules::new(config);
+        let log_names = Arc::new(LogNames::new(&log_rules));
         let event_loop = EventLoop {
             hub: Hub::default(),
             connections: connections.clone(),
@@ -87,10 +90,11 @@ impl Node {
             events,
             clock,
             metrics,
-            logs: Logs::new(broker.clone(), logs, clock),
+            logs: Logs::new(log_names.clone(), broker.clone(), log_rules, clock),
             wakes: Wakes::default(),
         };
         tokio::spawn(event_loop.run());
+        let (namespaces, limits) = (config.namespaces.clone(), &config.limits);
         let rules =
             namespaces.iter().map(|ns| (ns.name.clone(), Arc::new(batch_rules(ns, limits)))).collect();
         Arc::new(Node {
@@ -98,6 +102,7 @@ impl Node {
             commands: sender,
             namespaces,
             rules,
+            log_names,
             connections,
             cluster,
             clock,

@@ -1,6 +1,8 @@
 //! What connections and requests ask of mutation logs.
 
-use tidings_protocol::{LogName, Position, Problem, Tag, WatchGroup};
+use std::time::Duration;
+
+use tidings_protocol::{Code, LogName, Position, Problem, Tag, WatchGroup};
 use tokio::sync::oneshot;
 
 use super::event_loop::NodeCommand;
@@ -8,14 +10,35 @@ use super::logs::LogRequest;
 use super::{Member, Node};
 use crate::hub::Watched;
 
+/// How long a check waits for mutations that are on their way here: what an outage may take (P10).
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long it waits each time.
+const CHECK_PAUSE: Duration = Duration::from_millis(10);
+
 impl Node {
-    /// Which of the items had a tag touched after their `since`, by their indices, and as of where.
+    /// Which of the items had a tag touched after their `since`, by their indices, and as of where: with every mutation that
+    /// was acknowledged before, however far behind this instance is.
     pub async fn check(
         &self,
         log: LogName,
         items: Vec<WatchGroup>,
     ) -> Result<(Position, Vec<usize>), Problem> {
-        self.ask_log(log, |done| LogRequest::Check { items, done }).await
+        let head = self.position(&log).await?;
+        let until = self.clock.now().after(CHECK_TIMEOUT);
+        loop {
+            let items = items.clone();
+            let (at, stale) = self.ask_log(log.clone(), |done| LogRequest::Check { items, done }).await?;
+            // Another numbering than the head's is the one that ends, or one that began since.
+            if at.epoch == head.epoch && at.offset >= head.offset {
+                return Ok((at, stale));
+            }
+            if self.clock.now() >= until {
+                let message = "this instance has not heard of the log's last mutations in time: ask again";
+                return Err(Problem::new(Code::BrokerUnavailable, message));
+            }
+            tokio::time::sleep(CHECK_PAUSE).await;
+        }
     }
 
     /// Asks the log something that it answers.
@@ -27,7 +50,7 @@ impl Node {
         let (done, answer) = oneshot::channel();
         let request = request(done);
         self.ask(|refused| NodeCommand::Log { log, request, refused }).await??;
-        answer.await.map_err(|_| tidings_protocol::Code::Draining.into())
+        answer.await.map_err(|_| Code::Draining.into())
     }
 }
 

@@ -78,6 +78,8 @@ pub struct Metrics {
     slow: Family<Outcome, Counter>,
     gaps: Family<Outcome, Counter>,
     published: Counter,
+    mutations: Counter,
+    mutation_tags: Counter,
     broker_events: Counter,
     broker_losses: Counter,
     broker_interruptions: Family<Cause, Counter>,
@@ -103,6 +105,8 @@ impl Metrics {
             slow: Family::default(),
             gaps: Family::default(),
             published: Counter::default(),
+            mutations: Counter::default(),
+            mutation_tags: Counter::default(),
             broker_events: Counter::default(),
             broker_losses: Counter::default(),
             broker_interruptions: Family::default(),
@@ -159,6 +163,12 @@ impl Metrics {
             "messages_published",
             "Publications accepted by this instance",
             self.published.clone(),
+        );
+        registry.register("mutations", "Mutations accepted by this instance", self.mutations.clone());
+        registry.register(
+            "mutation_tags",
+            "Tags touched by mutations accepted by this instance",
+            self.mutation_tags.clone(),
         );
         registry.register("broker_events", "Announcements taken from the broker", self.broker_events.clone());
         registry.register("broker_losses", "Announcements known to be lost", self.broker_losses.clone());
@@ -247,6 +257,12 @@ impl Metrics {
     /// A publication was accepted.
     pub fn published(&self) {
         self.published.inc();
+    }
+
+    /// A mutation of so many tags was accepted.
+    pub fn mutated(&self, tags: usize) {
+        self.mutations.inc();
+        self.mutation_tags.inc_by(tags as u64);
     }
 
     /// Announcements were taken in.

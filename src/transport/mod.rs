@@ -8,9 +8,11 @@ mod outbox;
 mod performer;
 mod pipe;
 mod sse;
+mod stream;
 mod websocket;
 mod wire;
 
 pub use accept::accept;
 pub use admission::{arrivals, bearer};
-pub use endpoint::{sse_get, sse_post, websocket};
+pub use endpoint::websocket;
+pub use stream::{sse_get, sse_post};

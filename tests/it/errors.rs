@@ -63,6 +63,13 @@ fn requests(server: &TestServer) -> Vec<(Code, Request)> {
         (Code::UnsupportedMediaType, json("1").header("content-encoding", "gzip")),
         (Code::ChannelInvalid, key(server.post("/v1/publish/$a", "1"))),
         (Code::ChannelInvalid, server.get("/sse?channel=$a").bearer(&token)),
+        (Code::TagInvalid, key(server.post("/v1/invalidate/a*", ""))),
+        (Code::TagInvalid, key(server.post("/v1/mutations", r#"{"entity":"a b","key":"1","op":"update"}"#))),
+        (Code::TagNotAllowed, server.post("/v1/invalidate/a", "").bearer(&token)),
+        (
+            Code::TagNotAllowed,
+            server.post("/v1/check", r#"{"items":[{"since":"e.1","tags":["a"]}]}"#).bearer(&token),
+        ),
         (Code::NumberOutOfRange, json("1e999")),
         (Code::InvalidUtf8, json("\"\u{fffd}\"").body(b"\"\xff\"")),
         (Code::IdempotencyMismatch, keyed("2")),

@@ -1,4 +1,6 @@
 /** Compiled, never run: the types say what the client does. */
+import { QueryClient, QueryObserver } from '@tanstack/query-core';
+import { tidingsQuery } from 'tidings/tanstack';
 import { tidings, TidingsError, type Gap, type Position, type State } from 'tidings';
 
 const t = tidings('https://rt.example.com', { token: async () => 'token' });
@@ -41,3 +43,23 @@ export async function use(): Promise<Position | null> {
 t.subscribe('tickets', 'listener');
 // @ts-expect-error an address is text or a URL
 tidings(7);
+
+const cache = t.cache({ ns: 'shop', swr: true, persist: { load: () => [], save: (key, entry) => key + entry?.basis.epoch } });
+cache.get<{ id: number }>('ticket:1', ({ signal, cache }) => fetch('/tickets/1', { signal, cache }), { ttl: 300_000, tags: ['ticket:1'] });
+const count: Promise<number> = cache.get('count', async () => ({ value: 7, tags: ['tickets'] })).then(({ value }) => value);
+const end: () => void = cache.subscribe<number>('count', ({ value, state }) => state === 'fresh' && value?.toFixed());
+end();
+cache.mutated({ tags: ['tickets'], position: '7-k3v9q.12' });
+const kept: boolean = cache.set('count', 8, { tags: ['tickets'], basis: { epoch: '7-k3v9q', offset: 12 } });
+// @ts-expect-error a value is kept with the position before it was read
+cache.set('count', 8, { tags: ['tickets'] });
+// @ts-expect-error there is no such state
+cache.peek('count')?.state === 'new';
+
+const client = new QueryClient();
+const fresh = tidingsQuery(cache, client);
+const observer = new QueryObserver(client, fresh({ queryKey: ['count'], queryFn: async () => ({ value: 7, tags: ['tickets'] }), tags: ['all'] }));
+const current: number | undefined = observer.getCurrentResult().data;
+// @ts-expect-error freshness is not a matter of time
+fresh({ queryKey: ['count'], queryFn: () => 7, staleTime: 5 });
+export const seen = [count, kept, current];

@@ -54,6 +54,7 @@ function happen({ ledger, clock }, step) {
   if (step.begin !== undefined) return ledger.begin(step.begin);
   if (step.store) return ledger.stored(step.store.key, step.store.tags, step.store);
   if (step.check) return ledger.check(step.check, step.now);
+  if (step.asked) return ledger.isAsked(step.asked);
   if (step.mutated) return ledger.mutated(step.mutated.position, step.mutated.tags);
   if (step.forget) return ledger.forget(step.forget);
   if (step.clock) return clock.read(step.clock.monotonic, step.clock.wall);
@@ -66,7 +67,7 @@ test('ledger has a case for everything that happens and everything that is done'
   const keys = (select) => new Set(books.flatMap(({ steps }) => steps.flatMap(select)));
   const nameOf = (object) => Object.keys(object).find((key) => key !== 'id' && key !== 'now');
   const frames = ['watched', 'invalidated', 'at', 'reset', 'continued', 'error'];
-  const calls = ['connected', 'disconnected', 'ping', 'begin', 'store', 'check', 'mutated', 'forget', 'clock'];
+  const calls = ['connected', 'disconnected', 'ping', 'begin', 'store', 'check', 'asked', 'mutated', 'forget', 'clock'];
   assert.deepEqual([...keys((step) => nameOf(step.in))].sort(), [...frames, ...calls].sort());
   assert.deepEqual([...keys((step) => (step.out ?? []).map(nameOf))].sort(), ['forget', 'proven', 'stale', 'unwatch', 'watch']);
   assert.ok(books.length >= 40, `${books.length} cases`);

@@ -1,4 +1,4 @@
-//! Which positions mean something in the present epoch of a log (R65).
+//! Which positions mean something in the present epoch of a log (R66).
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;

@@ -6,8 +6,8 @@ use std::collections::{BTreeSet, HashSet};
 use super::watch::{Watch, commands};
 use super::{Effect, Entry, Ledger};
 use crate::{
-    AtFrame, ContinuedFrame, InvalidatedFrame, Offset, Position, ResetFrame, ResetReason, ResetScope, Tag,
-    WatchGroup, WatchedFrame,
+    AtFrame, ContinuedFrame, INTEGER_MAX, InvalidatedFrame, Offset, Position, ResetFrame, ResetReason,
+    ResetScope, Tag, WatchGroup, WatchedFrame,
 };
 
 impl<K: Ord + Clone> Ledger<K> {
@@ -101,16 +101,14 @@ impl<K: Ord + Clone> Ledger<K> {
             return self.enter(&frame.position);
         }
         let shared = frame.from.offset;
-        // What was said above the fork is said again in the new epoch, above the fork.
-        self.floor = self.floor.min(shared.next());
         for knowledge in self.held.values_mut() {
-            knowledge.version = knowledge.version.map(|version| version.min(shared.next()));
             knowledge.covered = knowledge.covered.map(|covered| covered.min(shared));
         }
         for entry in self.entries.values_mut() {
             entry.proven_at = entry.proven_at.map(|proven_at| proven_at.min(shared));
         }
-        self.turn_to(&frame.position);
+        // What was said above the fork is said again in the new epoch, above the fork.
+        self.turn_to(&frame.position, |offset| offset.min(shared.next()));
     }
 
     /// A position was told: of the present epoch, or of one that nobody announced.
@@ -119,19 +117,24 @@ impl<K: Ord + Clone> Ledger<K> {
             self.horizon = self.horizon.max(position.offset);
             return;
         }
+        self.held.values_mut().for_each(|knowledge| knowledge.covered = None);
         // What was touched before was touched before this, whatever it is called now.
-        if self.floor > Offset(0) {
-            self.floor = position.offset;
-        }
-        for knowledge in self.held.values_mut() {
-            knowledge.version = knowledge.version.map(|_| position.offset);
-            knowledge.covered = None;
-        }
-        self.turn_to(position);
+        self.turn_to(position, |_| position.offset);
     }
 
-    /// Another epoch begins: what was proven as of a position that means nothing in it is to be proven anew.
-    fn turn_to(&mut self, position: &Position) {
+    /// Another epoch begins, in which what was touched has the offsets that `renumber` gives. What was known as of a position
+    /// that means nothing in it is to be proven anew.
+    fn turn_to(&mut self, position: &Position, renumber: impl Fn(Offset) -> Offset) {
+        if self.floor > Offset(0) {
+            self.floor = renumber(self.floor);
+        }
+        for knowledge in self.held.values_mut() {
+            knowledge.version = knowledge.version.map(&renumber);
+        }
+        for (touched, _) in self.recent.iter_mut().filter(|(touched, _)| touched.epoch != position.epoch) {
+            let before = self.numbering.offset_of(touched).unwrap_or(Offset(INTEGER_MAX));
+            *touched = position.epoch.at(renumber(before));
+        }
         self.numbering.enter(position.epoch.clone());
         self.horizon = position.offset;
         let numbering = self.numbering.clone();

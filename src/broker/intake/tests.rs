@@ -191,6 +191,38 @@ fn a_head_that_never_arrives_makes_the_channel_listened_to_and_read_again() {
 }
 
 #[test]
+fn a_head_that_is_told_while_another_is_awaited_is_awaited_too() {
+    let mut intake = live();
+    for (head, ms) in [("a.11", 0), ("a.13", 100), ("a.12", 110)] {
+        intake.handle_head(&channel("c"), head.parse().ok(), at(ms));
+    }
+    announce(&mut intake, "a", 11);
+    announce(&mut intake, "a", 12);
+    intake.handle_timeout(at(250));
+    assert_eq!(intake.poll_interest(), None, "the first one has come, and the others have time");
+    intake.handle_timeout(at(359));
+    assert_eq!(intake.poll_interest(), None);
+    intake.handle_timeout(at(360));
+    assert_eq!(intake.poll_interest(), Some(Interest::Listen(channel("c"))), "a.13 was told before a.12");
+    intake.handle_listening(&channel("c"));
+    answer(&mut intake, Some("a.12"), page("a.12", 13, 13, None));
+    intake.handle_timeout(at(10_000));
+    assert_eq!(intake.poll_interest(), None, "nothing is awaited any more");
+}
+
+#[test]
+fn the_later_of_two_numberings_is_not_known() {
+    let mut intake = live();
+    for (head, ms) in [("a.11", 0), ("a.11", 100), ("b.2", 110)] {
+        intake.handle_head(&channel("c"), head.parse().ok(), at(ms));
+    }
+    announce(&mut intake, "a", 11);
+    intake.handle_timeout(at(250));
+    intake.handle_timeout(at(360));
+    assert_eq!(intake.poll_interest(), Some(Interest::Listen(channel("c"))), "reading tells");
+}
+
+#[test]
 fn a_read_that_fails_is_tried_again_and_one_that_is_late_does_not_count() {
     let mut intake = live();
     intake.handle_doubt();

@@ -138,13 +138,14 @@ fn offset(value: &Value) -> Result<Offset, Garbage> {
 pub(super) fn snapshot(answer: Value) -> Result<Snapshot, Garbage> {
     let (epoch, rest) = words(answer)?;
     let epoch = Epoch::parse(&epoch).map_err(|_| Garbage)?;
-    let [head, lineage, slots, table] = rest.as_slice() else { return Err(Garbage) };
+    let [head, lineage, slots, pieces @ ..] = rest.as_slice() else { return Err(Garbage) };
     let lineage = lineage.as_str().and_then(|lineage| lineage.parse().ok()).ok_or(Garbage)?;
     let slots = slots.as_u64().map(|slots| slots as usize).ok_or(Garbage)?;
     if !slots.is_power_of_two() || slots > SLOTS_MAX {
         return Err(Garbage);
     }
-    let table = VersionTable::from_bytes(table.as_bytes().ok_or(Garbage)?, slots);
+    let pieces: Option<Vec<&[u8]>> = pieces.iter().map(Value::as_bytes).collect();
+    let table = VersionTable::from_bytes(&pieces.ok_or(Garbage)?.concat(), slots);
     Ok(Snapshot { position: epoch.at(offset(head)?), lineage, table })
 }
 
@@ -216,6 +217,26 @@ mod tests {
             Value::Null,
         ] {
             assert!(page(garbage).is_err());
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_read_and_garbage_is_refused() {
+        let table = [[0; 8], 7_u64.to_be_bytes()].concat();
+        let read = snapshot(array(&[b"2-a", b"9", b"1-a.5", b"2", &table[..3], &table[3..]])).unwrap();
+        assert_eq!((read.position.to_string(), read.lineage.to_string()), ("2-a.9".into(), "1-a.5".into()));
+        assert_eq!(read.table, VersionTable::from_bytes(&table, 2));
+        let empty = snapshot(array(&[b"2-a", b"0", b"", b"2"])).unwrap();
+        assert_eq!(empty.table, VersionTable::new(2));
+        for garbage in [
+            array(&[b"2-a", b"9", b"", b"3", &table]),
+            array(&[b"2-a", b"9", b"", b"134217728", b""]),
+            array(&[b"2-a", b"9", b"x", b"2", &table]),
+            array(&[b"2-a", b"x", b"", b"2", &table]),
+            array(&[b"2-a", b"9", b""]),
+            Value::Null,
+        ] {
+            assert!(snapshot(garbage).is_err());
         }
     }
 

@@ -4,10 +4,12 @@ use std::collections::HashMap;
 
 use fred::clients::Client;
 use fred::types::Value;
+use tidings_protocol::LogName;
 use tracing::{info, warn};
 
 use super::directory::run;
 use super::shard::Shard;
+use super::store::RedisStore;
 
 /// The oldest version: the first with sharded pub/sub.
 const VERSION_MIN: (u32, u32) = (7, 0);
@@ -15,10 +17,14 @@ const VERSION_MIN: (u32, u32) = (7, 0);
 /// Redis's own bound of what waits for a subscriber, in bytes.
 const SUBSCRIBER_BUFFER: u64 = 32 << 20;
 
+/// Asks which rights the scripts lack.
+const RIGHTS: &str = include_str!("lua/rights.lua");
+
 /// Refuses a Redis that cannot be used, with what to do; warns of one that may lose things.
-pub(super) async fn check(shard: &Shard, replicas: usize) -> Result<(), String> {
+pub(super) async fn check(shard: &Shard, store: &RedisStore, replicas: usize) -> Result<(), String> {
     let client = &shard.commands;
     check_version(&info_of(client, "server").await?)?;
+    check_rights(client, store).await?;
     let replication = info_of(client, "replication").await?;
     if replication.get("role").is_none_or(|role| role != "master") {
         return Err(
@@ -62,6 +68,29 @@ fn check_version(server: &HashMap<String, String>) -> Result<(), String> {
     }
 }
 
+/// A script that lacks a right in its middle has done one half: so it is refused before it begins.
+async fn check_rights(client: &Client, store: &RedisStore) -> Result<(), String> {
+    let log = LogName::default().channel();
+    let args = vec![
+        RIGHTS.into(),
+        "0".into(),
+        store.keys.versions(&log).into(),
+        store.keys.announcements(&log).into(),
+        store.announce.into(),
+    ];
+    let missing = run(client, "EVAL", args).await.map_err(|error| error.to_string())?;
+    let missing: Vec<String> = missing.into_array().into_iter().filter_map(Value::into_string).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let prefix = store.keys.prefix();
+    Err(format!(
+        "the user lacks the right to {}, or to what begins with {prefix}: `ACL SETUSER <user> ~{prefix}:* &{prefix}:* +{}`",
+        missing.join(", ").to_uppercase(),
+        missing.join(" +")
+    ))
+}
+
 /// What the server is configured to, where we may look.
 struct Settings<'a> {
     client: &'a Client,
@@ -83,7 +112,10 @@ impl Settings<'_> {
 
     async fn check_eviction(&self) {
         if let Some(policy) = self.get("maxmemory-policy").await.filter(|policy| policy != "noeviction") {
-            warn!(%policy, "redis may evict histories, which are gaps then: set maxmemory-policy noeviction");
+            warn!(
+                %policy,
+                "redis may evict histories, which are gaps then, and tables of mutation logs, without which all caches are stale: set maxmemory-policy noeviction"
+            );
         }
     }
 

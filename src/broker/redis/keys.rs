@@ -20,6 +20,11 @@ impl Keys {
         Keys { prefix: prefix.into() }
     }
 
+    /// What all begin with.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// The hash with the channel's numbering.
     pub(super) fn meta(&self, channel: &Channel) -> Key {
         format!("{}:{{{channel}}}:m", self.prefix).into()
@@ -112,6 +117,10 @@ mod tests {
             keys.members(&channel),
             "room:7".into(),
         ];
+        let slots = slots.map(|key| ClusterHash::FirstKey.hash(&[key.into()]));
+        assert!(slots.iter().all(|slot| *slot == slots[0]), "{slots:?}");
+        let log = LogName::default().channel();
+        let slots = [keys.meta(&log), keys.versions(&log), log.as_str().into()];
         let slots = slots.map(|key| ClusterHash::FirstKey.hash(&[key.into()]));
         assert!(slots.iter().all(|slot| *slot == slots[0]), "{slots:?}");
     }

@@ -8,13 +8,12 @@ use super::RedisBroker;
 use super::shard::Shard;
 use super::write::Write;
 use crate::broker::BrokerError;
-use crate::broker::memory::retention;
 use crate::freshness::Snapshot;
 use crate::hub::Published;
 
 impl RedisBroker {
     pub(super) async fn write_mutation(&self, command: MutateCommand) -> Result<Published, BrokerError> {
-        let retention = retention(&self.config.namespaces, &command.log.channel());
+        let retention = self.store.retentions.of(&command.log.channel());
         self.store(Write::Mutate(command, retention)).await
     }
 

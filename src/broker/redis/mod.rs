@@ -44,8 +44,7 @@ use tidings_protocol::{
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::{Broker, BrokerError, BrokerEvent, InstanceCard, Peer, Peers};
-use crate::broker::memory::retention;
+use super::{Broker, BrokerError, BrokerEvent, InstanceCard, Peer, Peers, Retentions};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::freshness::Snapshot;
@@ -127,7 +126,8 @@ impl RedisBroker {
         let keys = Keys::new(&config.redis.prefix);
         let lives = Lives { key: config.limits.idempotency_window, meta: config.redis.forget_after };
         let is_cluster = connection.server.is_clustered();
-        let store = Arc::new(RedisStore::new(keys, lives, card.id(), is_cluster));
+        let store = RedisStore::new(keys, Retentions::new(config), lives, card.id(), is_cluster);
+        let store = Arc::new(store);
         let replicas = config.redis.replicas;
         let announcements_max = config.limits.broker_announcements_max;
         let reach =
@@ -153,7 +153,7 @@ impl RedisBroker {
                 continue;
             }
             reached += 1;
-            let fit = checks::check(shard, replicas).await;
+            let fit = checks::check(shard, &store, replicas).await;
             fit.map_err(|reason| RedisRefused::Unfit { url: url.masked(), reason })?;
         }
         // What some primary of a cluster holds can wait until that one is back, or followed by another.
@@ -254,7 +254,7 @@ impl RedisBroker {
     }
 
     fn is_volatile(&self, channel: &Channel) -> bool {
-        retention(&self.config.namespaces, channel).publications_max == 0
+        self.store.retentions.of(channel).publications_max == 0
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, BrokerError> {
@@ -266,7 +266,7 @@ impl RedisBroker {
 
 impl Broker for RedisBroker {
     fn publish(&self, command: PublishCommand) -> BoxFuture<'_, Result<Published, BrokerError>> {
-        let retention = retention(&self.config.namespaces, &command.channel);
+        let retention = self.store.retentions.of(&command.channel);
         self.store(Write::Publish(command, retention)).boxed()
     }
 

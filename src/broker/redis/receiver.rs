@@ -15,10 +15,11 @@ use super::line::{FromLine, HEARD_MAX, Heard as FromServer, Line};
 use super::monitor::Standing;
 use super::shards::{Map, Shards};
 use super::store::{Reader, RedisStore};
-use crate::broker::memory::retention;
-use crate::broker::{BrokerEvent, Heard, Intake, IntakeLimits, IntakeRead, Interest, Interruption, Peers};
+use crate::broker::{
+    BrokerEvent, Heard, Intake, IntakeLimits, IntakeRead, Interest, Interruption, Peers, Retentions,
+};
 use crate::clock::Clock;
-use crate::config::{Config, Namespaces};
+use crate::config::Config;
 use crate::hub::{Page, PageLimit, Retention};
 
 /// Requests and reports that wait for the receiver; who finds no room waits.
@@ -73,7 +74,6 @@ struct Receiver {
     maps: watch::Receiver<Arc<Map>>,
     /// By the numbers of the servers.
     lines: HashMap<u64, Line>,
-    namespaces: Namespaces,
     clock: Clock,
     events: mpsc::Sender<BrokerEvent>,
     reporter: mpsc::Sender<Report>,
@@ -114,7 +114,6 @@ pub(super) fn start(
         map,
         maps,
         lines: HashMap::new(),
-        namespaces: config.namespaces.clone(),
         clock,
         events,
         reporter,
@@ -217,7 +216,7 @@ impl Receiver {
     fn handle_request(&mut self, request: Request) {
         match request {
             Request::Listen { channel, done } => {
-                let retention = tail_retention(&self.namespaces, &channel);
+                let retention = tail_retention(&self.store.retentions, &channel);
                 match self.intake.listen(&channel, &retention) {
                     true => drop(done.send(())),
                     false => self.waiting.entry(channel).or_default().push(done),
@@ -372,8 +371,8 @@ impl Receiver {
 }
 
 /// What the tail of a channel keeps. Nobody resumes in that of a log but the one node here, which has it all.
-fn tail_retention(namespaces: &Namespaces, channel: &Channel) -> Retention {
-    let retention = retention(namespaces, channel);
+fn tail_retention(retentions: &Retentions, channel: &Channel) -> Retention {
+    let retention = retentions.of(channel);
     match channel.is_log() {
         true => Retention { publications_max: 1, ..retention },
         false => retention,

@@ -17,8 +17,7 @@ use super::script::Scripts;
 use super::shard::Shard;
 use super::shards::Shards;
 use super::write::Write;
-use crate::broker::BrokerError;
-use crate::broker::store::TABLE_SLOTS;
+use crate::broker::{BrokerError, Retentions};
 use crate::freshness::{Snapshot, slots_touched};
 use crate::hub::{Page, PageLimit, Published, Retention};
 
@@ -43,21 +42,28 @@ pub(super) enum Reader {
 /// The scripts with their arguments.
 pub(super) struct RedisStore {
     pub(super) keys: Keys,
+    pub(super) retentions: Retentions,
     scripts: Scripts,
     lives: Lives,
     /// This instance's id. Makes names of new epochs.
     pub(super) seed: String,
     epochs: AtomicU64,
     /// `PUBLISH`, or `SPUBLISH` where channels are announced per shard.
-    announce: &'static str,
+    pub(super) announce: &'static str,
 }
 
 impl RedisStore {
     /// `seed` is unlike that of any other start of any instance.
-    pub(super) fn new(keys: Keys, lives: Lives, seed: &str, is_cluster: bool) -> Self {
+    pub(super) fn new(
+        keys: Keys,
+        retentions: Retentions,
+        lives: Lives,
+        seed: &str,
+        is_cluster: bool,
+    ) -> Self {
         let announce = if is_cluster { "SPUBLISH" } else { "PUBLISH" };
         let (scripts, epochs) = (Scripts::new(), AtomicU64::new(1));
-        RedisStore { keys, scripts, lives, seed: seed.to_owned(), epochs, announce }
+        RedisStore { keys, retentions, scripts, lives, seed: seed.to_owned(), epochs, announce }
     }
 
     /// Writes; where `waits`, replicas are about to be waited for.
@@ -72,7 +78,7 @@ impl RedisStore {
             }
             Write::Mutate(command, retention) => {
                 let (publication, said) = (command.publication(), command.said.as_bytes());
-                let table = vec![number(TABLE_SLOTS), packed(&command.tags).into()];
+                let table = vec![self.slots(&publication.channel), packed(&command.tags).into()];
                 self.append(client, &publication, said, retention, table).await
             }
             Write::Confirm(log) => self.confirm(client, &log.channel(), waits).await,
@@ -128,14 +134,14 @@ impl RedisStore {
     /// Where the log stands; written again where `written`.
     async fn confirm(&self, client: &Client, channel: &Channel, written: bool) -> Result<Published, Failed> {
         let args =
-            vec![self.new_epoch(), number(TABLE_SLOTS), if written { "write".into() } else { "".into() }];
+            vec![self.new_epoch(), self.slots(channel), if written { "write".into() } else { "".into() }];
         let answer = self.scripts.confirm.run(client, self.numbered(channel), args).await;
         answer.map_err(|error| answer::read_failed(&error)).and_then(answer::published)
     }
 
     /// The log as it stands.
     pub(super) async fn snapshot(&self, client: &Client, channel: &Channel) -> Result<Snapshot, Failed> {
-        let args = vec![self.new_epoch(), number(TABLE_SLOTS)];
+        let args = vec![self.new_epoch(), self.slots(channel)];
         let answer = self.scripts.snapshot.run(client, self.numbered(channel), args).await;
         let answer = answer.map_err(|error| answer::read_failed(&error))?;
         answer::snapshot(answer).map_err(|Garbage| Failed::Broker(BrokerError::Unavailable))
@@ -163,7 +169,7 @@ impl RedisStore {
             number(limit.bytes),
             self.meta_life(channel),
             if reader == Reader::OfHistory { "all".into() } else { "".into() },
-            number(TABLE_SLOTS),
+            self.slots(channel),
         ];
         let answer = self.scripts.read.run(client, self.numbered(channel), args).await;
         let answer = answer.map_err(|error| answer::read_failed(&error))?;
@@ -194,6 +200,11 @@ impl RedisStore {
 
     fn table_key(&self, channel: &Channel) -> Option<Key> {
         channel.is_log().then(|| self.keys.versions(channel))
+    }
+
+    /// Slots of a new table of a log's versions.
+    fn slots(&self, channel: &Channel) -> Value {
+        channel.log().map_or_else(|| "".into(), |log| number(self.retentions.table_slots(&log)))
     }
 
     /// That of a log lives for ever: a table that is forgotten makes everything stale.
@@ -227,4 +238,23 @@ fn number(number: usize) -> Value {
 
 fn millis(duration: Duration) -> Value {
     duration.as_millis().max(1).to_string().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_that_several_tags_touch_is_written_once_and_fits_every_table() {
+        let tags = ["a:b", "a:c", "a:b"].map(|tag| Tag::parse(tag).unwrap());
+        let packed = packed(&tags);
+        let slots: Vec<u32> =
+            packed.chunks_exact(4).map(|slot| u32::from_be_bytes(slot.try_into().unwrap())).collect();
+        assert_eq!(slots.len(), 6, "two tags, what is below each, below `a` and below the root");
+        for table in [1 << 10, 1 << 20] {
+            let low: BTreeSet<u32> = slots.iter().map(|slot| slot % table as u32).collect();
+            let touched = tags.iter().flat_map(|tag| slots_touched(tag, table));
+            assert_eq!(low, touched.collect());
+        }
+    }
 }

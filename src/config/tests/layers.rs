@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use tidings_protocol::{LogName, Operation};
+
 use super::{SECRET, Setup, file};
-use crate::config::{AllowedOrigin, BatchMode, Config, Loaded};
+use crate::config::{AllowedOrigin, BatchMode, Config, Each, Loaded, LogFormat};
 
 #[test]
 fn flags_win_over_environment_over_file_over_defaults() {
@@ -99,4 +101,73 @@ fn serve_needs_a_credential_and_dev_a_loopback_address() {
     assert!(Config::default().problems_for_dev().is_empty());
     let report = file("[server]\nlisten = '0.0.0.0:80'").config().problems_for_dev().to_string();
     assert!(report.starts_with("server.listen is 0.0.0.0:80, but dev mode is open"), "{report}");
+}
+
+#[test]
+fn the_log_that_people_read_and_the_logs_of_mutations_share_a_name() {
+    let text = "[log]\nfilter = 'warn'\n[log.default]\nevents = 5\n[log.Orders]\ntable_slots = 1024";
+    let setup = file(text).env("TIDINGS__LOG__ORDERS__EVENTS_AGE", "2m").env("TIDINGS__LOG__FORMAT", "json");
+    let config = setup.config();
+    assert_eq!((config.log.filter.as_str(), config.log.format), ("warn", LogFormat::Json));
+    let of = |name| config.logs.of(&LogName::parse(name).expect("is a name")).clone();
+    let (orders, other) = (of("Orders"), of("other"));
+    assert_eq!((orders.table_slots, orders.events, orders.events_age.as_secs()), (1_024, 5, 120));
+    assert_eq!((other.table_slots, other.events, other.events_age.as_secs()), (1 << 20, 5, 3_600));
+    let names: Vec<_> = config.logs.iter().map(|log| log.name.to_string()).collect();
+    assert_eq!(names, ["default", "Orders"]);
+
+    for (text, report) in [
+        ("[log]\ntable_slots = 1024", "`table_slots` belongs to [log.NAME]"),
+        ("[log.'a.b']\nevents = 5", "\"a.b\" is no log name"),
+        ("[log.a]\ntable_slots = 1000", "expected a power of two such as 1_048_576, saw 1000"),
+        ("[log.a]\ntable_slots = 512", "expected 1_024 to 16_777_216"),
+        ("[log.a]\nfilter = 'warn'", "`filter` belongs to [log]"),
+        ("[log.filter]\nevents = 5", "filter: expected a level"),
+    ] {
+        let found = file(text).report();
+        assert!(found.contains(report), "{text}: {found}");
+    }
+}
+
+#[test]
+fn rules_are_read_in_order_and_their_mistakes_have_places() {
+    let rules = file(
+        "[[rule]]\nentity = 'ticket'\ntags = ['tickets']\n[[rule]]\nentity = 'user'\non = ['update']\n\
+         changed = ['name']\neach = 'before,after'\ntags = ['user:{key}', 'users:{row.name}']\n",
+    )
+    .config()
+    .rules;
+    assert_eq!((rules[0].entity.as_str(), rules[0].on.len(), rules[0].each), ("ticket", 3, None));
+    assert_eq!((rules[1].on.as_slice(), rules[1].each), (&[Operation::Update][..], Some(Each::Both)));
+    assert_eq!(
+        (rules[1].changed.as_slice(), rules[1].tags[1].as_str()),
+        (&["name".to_owned()][..], "users:{row.name}")
+    );
+
+    let rule = |lines: &str| format!("[[rule]]\nentity = 'a'\n{lines}");
+    for (text, report) in [
+        ("[[rule]]\ntags = ['a']".to_owned(), "t.toml:1:1: `entity` is missing in [[rule]]"),
+        (rule(""), "t.toml:1:1: `tags` is missing in [[rule]]"),
+        (
+            "[[rule]]\nentity = 'a b'\ntags = ['a']".to_owned(),
+            "t.toml:2:10: entity: expected the name of an entity",
+        ),
+        (
+            "[[rule]]\nentity = '*'\ntags = ['a']".to_owned(),
+            "t.toml:2:10: entity: expected the name of an entity",
+        ),
+        (rule("tags = []"), "t.toml:3:8: tags: expected a list of at least one string"),
+        (rule("tags = ['a:{id}']"), "t.toml:3:9: tags: \"a:{id}\": unknown placeholder {id}"),
+        (rule("tags = ['a', 'a b']"), "t.toml:3:14: tags: \"a b\": it can be no tag"),
+        (
+            rule("tags = ['a']\non = ['upsert']"),
+            "t.toml:4:7: on: expected \"create\", \"update\" or \"delete\"",
+        ),
+        (rule("tags = ['a']\non = ['updat']"), "did you mean \"update\"?"),
+        (rule("tags = ['a']\nech = 'before'"), "did you mean `each`?"),
+        (rule("tags = ['a']\neach = 'both'"), "each: expected \"before\", \"after\" or \"before,after\""),
+    ] {
+        let found = file(&text).report();
+        assert!(found.contains(report), "{text}: {found}");
+    }
 }

@@ -26,24 +26,24 @@ fn the_commented_file_holds_every_key_and_loads_as_the_defaults() {
 
 #[test]
 fn the_commented_file_loads_when_every_key_is_taken_out_of_its_comment() {
-    let is_toml = |line: &&str| {
-        let name = line.trim_start_matches("# ").split(" = ").next().unwrap_or_default();
+    let is_toml = |text: &str| {
+        let name = text.split(" = ").next().unwrap_or_default();
         let known = SECTIONS.iter().any(|section| section.key(name).is_some());
-        line.contains(" = ") && known && !name.ends_with("_file") || line.contains("[")
+        text.contains(" = ") && known && !name.ends_with("_file") || text.starts_with('[')
     };
     let commented = Config::commented_file();
-    let lines =
-        commented.lines().map(|line| match is_toml(&line) && !line.contains("[namespace.default].") {
-            true => line.trim_start_matches("# "),
-            false => line,
-        });
+    let lines = commented.lines().map(|line| {
+        let text = line.trim_start_matches("# ");
+        if is_toml(text) { text } else { line }
+    });
     let config = file(&lines.collect::<Vec<_>>().join("\n")).config();
-    assert_eq!((config.server, config.namespaces, config.limits, config.log), {
+    assert_eq!((config.server, config.namespaces, config.limits, config.log, config.logs), {
         let mut defaults = Config::default();
         defaults.server.advertise = Some(<Option<String>>::EXAMPLE.trim_matches('"').to_owned());
-        (defaults.server, defaults.namespaces, defaults.limits, defaults.log)
+        (defaults.server, defaults.namespaces, defaults.limits, defaults.log, defaults.logs)
     });
-    assert_eq!((config.api_keys.len(), config.auth.hmac_secret.is_some()), (1, true));
+    let lists = (config.api_keys.len(), config.rules.len());
+    assert_eq!((lists, config.auth.hmac_secret.is_some()), ((1, 1), true));
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn every_key_has_a_doc_and_defaults_are_in_their_ranges() {
         for key in section.keys {
             assert!(key.doc.iter().all(|line| !line.trim().is_empty()), "{}", key.name);
             let Some(default) = key.default.filter(|_| section.shape != Shape::List) else { continue };
-            let header = if section.shape == Shape::Named { ".default" } else { "" };
+            let header = if matches!(section.shape, Shape::Named(_)) { ".default" } else { "" };
             file(&format!("[{}{header}]\n{} = {default}", section.name, key.name)).config();
         }
     }

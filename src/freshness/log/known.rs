@@ -43,9 +43,7 @@ impl Known {
                 None => return true,
             },
         };
-        match self.recent.reaches(since) {
-            true => self.recent.version(tag) > since,
-            false => self.table.version(tag) > since,
-        }
+        // The table never misses anything, and is the cheaper question; the exact map knows its collisions.
+        self.table.version(tag) > since && (!self.recent.reaches(since) || self.recent.version(tag) > since)
     }
 }

@@ -43,7 +43,10 @@ impl Session {
             (Asked::Publish { id }, Answer::Published(Ok(Published { position, ack }))) => {
                 self.reply(id, Frame::Published(PublishedFrame { position, ack }));
             }
-            (Asked::Watch { id, log }, Answer::Watched(Ok(watched))) => self.watched(id, log, watched),
+            (Asked::Watch { id, log }, Answer::Watched(Ok(watched))) => {
+                self.watched(id, log, watched);
+                self.ping_by_itself(now);
+            }
             (Asked::Watch { id, log }, Answer::Watched(Err(problem))) => self.not_watched(id, &log, problem),
             (Asked::Unwatch { id }, Answer::Unwatched) => self.reply(id, Frame::Unwatched {}),
             (Asked::Narrow { log }, Answer::Narrowed(tags)) => self.narrowed(log, tags),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::hub::{Answer, CatchUp, Expiry, Page, Pattern};
-use tidings_protocol::{Epoch, Offset, Payload, PresenceFrame, Publication};
+use tidings_protocol::{Epoch, Offset, Payload, PresenceFrame, Publication, SubscribeCommand};
 
 fn channel(name: &str) -> Channel {
     Channel::parse(name).unwrap()
@@ -24,7 +24,7 @@ fn page(from: &str, gap: Option<GapReason>) -> Page {
 }
 
 /// A session of a transport that catches up so, which was not greeted yet.
-fn session(catch_up: CatchUp) -> Session {
+pub(super) fn session(catch_up: CatchUp) -> Session {
     let hello = HelloFrame {
         session: String::new(),
         ping_interval_ms: 25_000,
@@ -60,7 +60,7 @@ fn stream() -> Session {
         presence: false,
     };
     let subscribes = vec![subscribe("a", "a.3"), subscribe("b", "a.5")];
-    session(CatchUp::ByServer).with_channels(subscribes, CursorState::Read)
+    session(CatchUp::ByServer).with_channels(subscribes, Vec::new(), CursorState::Read)
 }
 
 fn join(session: &mut Session, page: Page) {

@@ -170,7 +170,9 @@ impl Session {
 
     /// Pings for a client that cannot, where that is due.
     pub(super) fn ping_by_itself(&mut self, now: Time) {
-        if self.config.catch_up == CatchUp::ByClient || self.watching.next_ping.is_some_and(|at| at > now) {
+        let can_ping = self.config.catch_up == CatchUp::ByClient;
+        let is_early = self.watching.next_ping.is_some_and(|at| at > now);
+        if can_ping || is_early || self.watching.logs.is_empty() {
             return;
         }
         let interval = match self.watching.clock {
@@ -182,3 +184,6 @@ impl Session {
         self.note_ping(c);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,7 +41,7 @@ pub(super) fn folded(slots: usize, mutations: &[&[&str]]) -> VersionTable {
 }
 
 pub(super) async fn a_log_begins_empty(subject: &mut impl Subject) {
-    let Snapshot { position, table, .. } = subject.snapshot("begins").await;
+    let Snapshot { position, table, .. } = subject.standing("begins").await;
     assert_eq!(position.offset.0, 0);
     assert!(table == VersionTable::new(table.slots()), "nothing was touched");
     assert_eq!(subject.confirm("begins").await, Ok(position.clone()));
@@ -53,13 +53,13 @@ pub(super) async fn a_mutation_touches_the_slots_of_its_tags_alone(subject: &mut
     let mutations: [&[&str]; 4] = [&["a:b"], &["c", "d:*"], &["a:b", "x:y:z"], &["*"]];
     for (offset, names) in (1..).zip(mutations) {
         assert_eq!(touch(subject, "slots", names).await.offset.0, offset);
-        let Snapshot { position, table, .. } = subject.snapshot("slots").await;
+        let Snapshot { position, table, .. } = subject.standing("slots").await;
         assert_eq!(position.offset.0, offset);
         let expected = folded(table.slots(), &mutations[..offset as usize]);
         assert!(table == expected, "after {names:?}");
     }
     touch(subject, "slots_2", &["a:b"]).await;
-    let Snapshot { table, .. } = subject.snapshot("slots_2").await;
+    let Snapshot { table, .. } = subject.standing("slots_2").await;
     assert!(table == folded(table.slots(), &[&["a:b"]]), "a log has a table of its own");
 }
 
@@ -67,7 +67,7 @@ pub(super) async fn a_mutation_of_many_tags_is_one_event(subject: &mut impl Subj
     let names: Vec<String> = (0..2_000).map(|number| format!("many:{number}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     assert_eq!(touch(subject, "many", &names).await.offset.0, 1);
-    let Snapshot { position, table, .. } = subject.snapshot("many").await;
+    let Snapshot { position, table, .. } = subject.standing("many").await;
     assert_eq!(position.offset.0, 1);
     assert!(table == folded(table.slots(), &[&names]));
 }
@@ -80,7 +80,7 @@ pub(super) async fn a_key_makes_a_retry_the_same_mutation(subject: &mut impl Sub
     assert_eq!(first, again);
     let other = subject.mutate(mutation("retry", &["c"], Some("k"), Ack::Stored)).await;
     assert_eq!(other.map(|_| ()), Err(BrokerError::IdempotencyMismatch));
-    let Snapshot { position, table, .. } = subject.snapshot("retry").await;
+    let Snapshot { position, table, .. } = subject.standing("retry").await;
     assert_eq!(position.offset.0, 2);
     assert!(table == folded(table.slots(), &[&["a"], &["b"]]), "neither touched anything");
     // What was said decides, not what is touched.
@@ -139,7 +139,7 @@ pub(super) async fn the_history_of_a_log_folds_into_its_table(subject: &mut impl
         touch(subject, "history", names).await;
     }
     let page = subject.read(&log("history").channel(), Some(&begin)).await;
-    let Snapshot { position, table, .. } = subject.snapshot("history").await;
+    let Snapshot { position, table, .. } = subject.standing("history").await;
     let mut expected = VersionTable::new(table.slots());
     for publication in &page.publications {
         let offset = publication.offset.expect("it has a position");
@@ -156,7 +156,7 @@ pub(super) async fn a_log_that_is_forgotten_has_another_numbering_and_an_empty_t
 ) {
     let before = touch(subject, "forgotten", &["a"]).await;
     subject.forget_everything().await;
-    let Snapshot { position, lineage, table } = subject.snapshot("forgotten").await;
+    let Snapshot { position, lineage, table } = subject.standing("forgotten").await;
     assert_ne!(position.epoch, before.epoch);
     assert_eq!((position.offset.0, lineage.reach(&before.epoch)), (0, None));
     assert!(table == VersionTable::new(table.slots()), "it begins empty");

@@ -12,6 +12,7 @@
 //! | a primary is demoted | no: it is none | yes | as without | no: none of its servers is a replica for a while |
 
 mod listening;
+mod log_faults;
 mod logs;
 mod model;
 mod numbering;
@@ -121,4 +122,12 @@ async fn redis_with_a_replica_keeps_the_contract() {
     let published =
         subject.publish("replicated", "1", None, Ack::Replicated).await.expect("a replica confirms");
     assert_eq!(published.ack, Ack::Replicated);
+}
+
+#[tokio::test]
+async fn logs_have_positions_where_channels_have_none() {
+    let volatile = "[namespace.default]\nhistory_size = 0\n";
+    let server = RedisServer::start("").await;
+    logs::the_history_of_a_log_folds_into_its_table(&mut BrokerSubject::memory(volatile)).await;
+    logs::the_history_of_a_log_folds_into_its_table(&mut BrokerSubject::redis(&server, volatile).await).await;
 }

@@ -82,6 +82,12 @@ impl Subject for ModelSubject {
         page.expect("it has positions")
     }
 
+    async fn resume_log(&mut self, log: &str, since: &Position) -> Page {
+        let channel = self.log(log);
+        let page = self.alone.resume(&channel, Some(since), ALL).expect("history can be read");
+        page.expect("it has positions")
+    }
+
     async fn listen_to(&mut self, channel: &Channel) {
         self.add(channel);
         self.alone.listen(channel);
@@ -96,9 +102,9 @@ impl Subject for ModelSubject {
         self.alone.mutate(&command)
     }
 
-    async fn snapshot(&mut self, log: &str) -> Snapshot {
+    async fn snapshot(&mut self, log: &str) -> Result<Snapshot, BrokerError> {
         let log = self.log(log);
-        self.alone.snapshot(&log).expect("a log can be read")
+        self.alone.snapshot(&log)
     }
 
     async fn confirm(&mut self, log: &str) -> Result<Position, BrokerError> {

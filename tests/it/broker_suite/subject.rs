@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tidings::broker::{
-    Broker, BrokerError, BrokerEvent, InstanceCard, MemoryBroker, RedisBroker, StoreLimits,
+    Broker, BrokerError, BrokerEvent, InstanceCard, MemoryBroker, RedisBroker, Retentions, StoreLimits,
 };
 use tidings::clock::Clock;
 use tidings::config::Config;
@@ -40,6 +40,9 @@ pub(super) trait Subject {
     /// What the channel holds, of those that no client can name too.
     async fn read(&mut self, channel: &Channel, since: Option<&Position>) -> Page;
 
+    /// The same for somebody who listens to a log.
+    async fn resume_log(&mut self, log: &str, since: &Position) -> Page;
+
     async fn listen_to(&mut self, channel: &Channel);
 
     async fn unlisten_to(&mut self, channel: &Channel);
@@ -54,8 +57,7 @@ pub(super) trait Subject {
 
     async fn mutate(&mut self, command: MutateCommand) -> Result<Published, BrokerError>;
 
-    /// A log as it stands, which must be known.
-    async fn snapshot(&mut self, log: &str) -> Snapshot;
+    async fn snapshot(&mut self, log: &str) -> Result<Snapshot, BrokerError>;
 
     async fn confirm(&mut self, log: &str) -> Result<Position, BrokerError>;
 
@@ -70,6 +72,11 @@ pub(super) trait Subject {
 
     /// Loses all that is stored.
     async fn forget_everything(&mut self);
+
+    /// A log as it stands, which must be known.
+    async fn standing(&mut self, log: &str) -> Snapshot {
+        self.snapshot(log).await.expect("a log can be read")
+    }
 
     /// The position of a publish that must succeed.
     async fn position(&mut self, channel: &str, text: &str) -> Position {
@@ -101,13 +108,18 @@ impl BrokerSubject {
     }
 
     pub(super) async fn redis(server: &RedisServer, toml: &str) -> BrokerSubject {
+        BrokerSubject::redis_at(&server.url(), server.address(), toml).await
+    }
+
+    /// On a Redis that is reached by `url`, at whose server `flushed` all can be forgotten.
+    pub(super) async fn redis_at(url: &str, flushed: SocketAddr, toml: &str) -> BrokerSubject {
         let table = if toml.contains("[redis]") { "" } else { "[redis]\n" };
-        let config = config(&format!("{toml}{table}linger = \"0s\"\nurl = \"{}\"\n", server.url()), true);
+        let config = config(&format!("{toml}{table}linger = \"0s\"\nurl = \"{url}\"\n"), true);
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let card = Arc::new(InstanceCard::new("suite", String::new(), 0));
         let broker = RedisBroker::start(&config, sender, Clock::start(), card).await;
         let broker = Arc::new(broker.unwrap_or_else(|refused| panic!("{refused}")));
-        BrokerSubject { broker, events, forget: Forget::Flush(server.address()) }
+        BrokerSubject { broker, events, forget: Forget::Flush(flushed) }
     }
 }
 
@@ -119,9 +131,9 @@ fn memory(config: &Config, start: u32) -> (Arc<dyn Broker>, mpsc::Receiver<Broke
         key_age: config.limits.idempotency_window,
     };
     let (sender, events) = mpsc::channel(EVENTS_MAX);
-    let namespaces = config.namespaces.clone();
+    let retentions = Retentions::new(config);
     let card = Arc::new(InstanceCard::new(&format!("start{start}"), String::new(), 0));
-    let broker = MemoryBroker::start(limits, namespaces, sender, Clock::start(), card);
+    let broker = MemoryBroker::start(limits, retentions, sender, Clock::start(), card);
     (Arc::new(broker), events)
 }
 
@@ -168,6 +180,12 @@ impl Subject for BrokerSubject {
         within("history", page).await.expect("history can be read").expect("it has positions")
     }
 
+    async fn resume_log(&mut self, log: &str, since: &Position) -> Page {
+        let log = LogName::parse(log).expect("it is a log's name");
+        let page = self.broker.resume(log.channel(), Some(since.clone()), ALL);
+        within("history", page).await.expect("history can be read").expect("it has positions")
+    }
+
     async fn listen_to(&mut self, channel: &Channel) {
         within("a listening", self.broker.listen(channel)).await.expect("it can be listened to");
     }
@@ -180,9 +198,9 @@ impl Subject for BrokerSubject {
         within("an answer to a mutation", self.broker.mutate(command)).await
     }
 
-    async fn snapshot(&mut self, log: &str) -> Snapshot {
+    async fn snapshot(&mut self, log: &str) -> Result<Snapshot, BrokerError> {
         let log = LogName::parse(log).expect("it is a log's name");
-        within("a snapshot", self.broker.snapshot(&log)).await.expect("a log can be read")
+        within("a snapshot", self.broker.snapshot(&log)).await
     }
 
     async fn confirm(&mut self, log: &str) -> Result<Position, BrokerError> {

@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all, ready};
-use tidings::broker::{Broker, BrokerError, BrokerEvent, InstanceCard, MemoryBroker, Peer, StoreLimits};
+use tidings::broker::{
+    Broker, BrokerError, BrokerEvent, InstanceCard, MemoryBroker, Peer, Retentions, StoreLimits,
+};
 use tidings::clock::Clock;
 use tidings::config::Config;
 use tidings::freshness::Snapshot;
 use tidings::hub::{BrokerState, Mail, Page, PageLimit, Published};
-use tidings::node::{EVENTS_MAX, Findings, LogRules, Member, Node, Profile, SharedMailbox};
+use tidings::node::{EVENTS_MAX, Findings, Member, Node, Profile, SharedMailbox};
 use tidings::observe::Metrics;
 use tidings_protocol::{
     Channel, CloseCode, ClusterAsk, ClusterMessage, Code, LogName, MutateCommand, Position, PresenceMember,
@@ -164,19 +166,10 @@ impl Cluster {
         let nodes = bus.0.iter().zip(receivers).map(|(stop, receiver)| {
             let (card, events) = (stop.card.clone(), stop.events.clone());
             let limits = StoreLimits { channels_max: 1, bytes_max: 1, keys_max: 1, key_age: Duration::ZERO };
-            let memory = MemoryBroker::start(limits, config.namespaces.clone(), events, clock, card.clone());
+            let memory = MemoryBroker::start(limits, Retentions::new(&config), events, clock, card.clone());
             let broker = Broking { bus: bus.clone(), clock, down: down.clone(), memory };
             let metrics = Arc::new(Metrics::new());
-            Node::start(
-                card,
-                Arc::new(broker),
-                receiver,
-                config.namespaces.clone(),
-                &config.limits,
-                LogRules::new(&config),
-                clock,
-                metrics,
-            )
+            Node::start(card, Arc::new(broker), receiver, &config, clock, metrics)
         });
         Cluster { nodes: nodes.collect(), bus: bus.clone(), down }
     }

@@ -373,7 +373,7 @@ fn session(catch_up: CatchUp, since: Option<Position>, now: Time) -> Session {
         CatchUp::ByClient => session,
         CatchUp::ByServer => {
             let subscribe = SubscribeCommand { channel: channel(CHANNEL), since, presence: false };
-            session.with_channels(vec![subscribe], CursorState::Read)
+            session.with_channels(vec![subscribe], Vec::new(), CursorState::Read)
         }
     }
 }

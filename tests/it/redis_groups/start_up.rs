@@ -41,6 +41,16 @@ async fn a_redis_that_cannot_be_used_is_refused_with_what_to_do() {
     let said = refused(&poor).await;
     demand(&said, &["lacks the right to INFO", "ACL SETUSER <user> +info"]);
     assert!(!said.contains("canary"), "{said}");
+    for (rights, words) in [
+        (&["+info", "-setrange"][..], "right to SETRANGE"),
+        (&["-getrange"], "right to GETRANGE, SETRANGE"),
+        (&["+@all", "resetchannels", "&tidings:{a}*"], "right to PUBLISH"),
+        (&["allchannels", "resetkeys", "~other:*"], "to what begins with tidings"),
+    ] {
+        let acl = [&["ACL", "SETUSER", "poor"], rights].concat();
+        assert_eq!(server.command(&acl).await.text(), "OK");
+        demand(&refused(&poor).await, &[words, "`ACL SETUSER <user> ~tidings:* &tidings:* +"]);
+    }
 
     let wrong = server.url().replace("redis://", "redis://poor:canary-wrong@");
     let said = refused(&wrong).await;
@@ -69,6 +79,25 @@ async fn a_redis_that_may_lose_things_is_used_with_a_warning() {
             "set min-replicas-to-write 1",
         ],
     );
+}
+
+#[tokio::test]
+async fn a_user_with_the_rights_that_are_asked_for_is_enough() {
+    let server = RedisServer::start("").await;
+    let acl = [
+        "ACL",
+        "SETUSER",
+        "app",
+        "on",
+        ">canary",
+        "~tidings:*",
+        "&tidings:*",
+        "+@all",
+        "-@dangerous",
+        "+info",
+    ];
+    assert_eq!(server.command(&acl).await.text(), "OK");
+    accepted(&server.url().replace("redis://", "redis://app:canary@"), "").await;
 }
 
 #[tokio::test]

@@ -299,18 +299,20 @@ impl Redis {
         if line.serial == serial { line.under_way.pop_front() } else { None }
     }
 
-    /// An instance says that it lives.
-    pub(crate) fn beacon(&mut self, slot: usize, beacon: Arc<Beacon>, context: &mut Context) {
+    /// An instance says that it lives. False where it does not hear that this was said.
+    pub(crate) fn beacon(&mut self, slot: usize, beacon: Arc<Beacon>, context: &mut Context) -> bool {
         let now = context.now();
         if let Some(until) = self.outages.stalled(now) {
-            return context.schedule.at(until, Plan::LateBeacon { slot, beacon });
+            context.schedule.at(until, Plan::LateBeacon { slot, beacon });
+            return false;
         }
         if self.outages.is_partitioned(slot, now) || self.outages.is_down(now) {
-            return;
+            return false;
         }
         for other in (0..INSTANCES).filter(|other| self.side(*other) == self.side(slot)).collect::<Vec<_>>() {
             self.send(other, Announcement::Beacon(beacon.clone()), context);
         }
+        true
     }
 
     /// Asks on a line for a channel, or for no more of it.

@@ -105,7 +105,7 @@ impl Cluster {
                 instance.uplink.handle(plan, redis, context);
             }),
             Plan::LagTold { slot, serial } => redis.tell_lag(slot, serial, context),
-            Plan::LateBeacon { slot, beacon } => redis.beacon(slot, beacon, context),
+            Plan::LateBeacon { slot, beacon } => drop(redis.beacon(slot, beacon, context)),
             Plan::LatePublish { slot, append, replication_id } => {
                 redis.publish_late(slot, append, replication_id, context);
             }

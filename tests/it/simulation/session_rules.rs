@@ -74,6 +74,6 @@ impl SessionRules {
         // Its channels all keep history, so a readable cursor changes nothing beside the positions.
         let cursor = if cursor_lost { CursorState::Unreadable } else { CursorState::None };
         let subscribe = |(channel, since)| SubscribeCommand { channel, since, presence: false };
-        session.with_channels(channels.into_iter().map(subscribe).collect(), cursor)
+        session.with_channels(channels.into_iter().map(subscribe).collect(), Vec::new(), cursor)
     }
 }

@@ -11,12 +11,15 @@ use tokio::task::JoinHandle;
 
 use super::{eventually, within};
 
+/// What its configuration is called.
+const CONFIG_FILE: &str = "tidings.toml";
+
 /// A running child.
 pub(crate) struct Process {
     child: Child,
     stderr: Arc<Mutex<String>>,
     reader: JoinHandle<()>,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Process {
@@ -26,7 +29,7 @@ impl Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         if !toml.is_empty() {
-            let file = directory.path().join("tidings.toml");
+            let file = directory.path().join(CONFIG_FILE);
             std::fs::write(&file, toml).expect("a file can be written");
             command.arg("--config").arg(file);
         }
@@ -39,7 +42,14 @@ impl Process {
                 *said.lock().expect("nobody panics here") += &(line + "\n");
             }
         });
-        Process { child, stderr, reader, _directory: directory }
+        Process { child, stderr, reader, directory }
+    }
+
+    /// Writes its configuration anew, as an editor does: the whole file at once.
+    pub(crate) fn configure(&self, toml: &str) {
+        let (file, new) = (self.directory.path().join(CONFIG_FILE), self.directory.path().join("new"));
+        std::fs::write(&new, toml).expect("a file can be written");
+        std::fs::rename(&new, &file).expect("a file can be renamed");
     }
 
     /// All that it said so far.

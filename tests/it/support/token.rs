@@ -14,7 +14,7 @@ pub(crate) const API_KEY: &str = "td_a-canary-key-that-no-output-may-show";
 pub(crate) fn auth_config() -> String {
     let hash: String = hash_of(API_KEY).iter().map(|byte| format!("{byte:02x}")).collect();
     format!(
-        "[auth]\nhmac_secret = \"{SECRET}\"\n[[api_key]]\nname = \"backend\"\nhash = \"sha256:{hash}\"\npublish = [\"*\"]\nadmin = true\n"
+        "[auth]\nhmac_secret = \"{SECRET}\"\n[[api_key]]\nname = \"backend\"\nhash = \"sha256:{hash}\"\npublish = [\"*\"]\nmutate = [\"*\"]\nadmin = true\n"
     )
 }
 
@@ -34,6 +34,16 @@ impl Token {
 
     pub(crate) fn publish(mut self, pattern: &str) -> Token {
         self.rights().publish.push(pattern.to_owned());
+        self
+    }
+
+    pub(crate) fn watch(mut self, tag: &str) -> Token {
+        self.rights().watch.push(tag.to_owned());
+        self
+    }
+
+    pub(crate) fn mutate(mut self, tag: &str) -> Token {
+        self.rights().mutate.push(tag.to_owned());
         self
     }
 

@@ -53,5 +53,5 @@ export class Clock {
 
 /** Everything that promises can do without time passing. */
 export async function settle() {
-  for (let i = 0; i < 24; i++) await Promise.resolve();
+  for (let i = 0; i < 40; i++) await Promise.resolve();
 }

@@ -197,11 +197,13 @@ class Session {
     const log = this.hub.log(ns);
     const watched = this.watches.get(log.name) ?? new Set();
     this.watches.set(log.name, watched);
+    const isReplaced = (tag) => this.escalates && tag.startsWith('list:');
     const answer = { ns: log.ns, at: log.position, stale: [], denied: [], escalated: [] };
     for (const { since, tags } of groups) {
       for (const tag of tags) {
         if (tag.startsWith('secret')) answer.denied.push(tag);
-        else watched.add(tag);
+        else watched.add(isReplaced(tag) ? 'list:*' : tag);
+        if (isReplaced(tag)) answer.escalated = ['list:*'];
         if (since && log.isTouched(tag, since)) answer.stale.push(tag);
       }
     }

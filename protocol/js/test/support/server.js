@@ -12,15 +12,19 @@ const START_MS = 10_000;
 /**
  * A server in dev mode on a free port: `{url, stop}`, where `url` ends in a slash.
  *
- * `TIDINGS_URL` names one that runs already; `TIDINGS_BIN` a binary, which is otherwise looked for in target/.
+ * `TIDINGS_URL` names one that runs already; `TIDINGS_BIN` a binary, which is otherwise looked for in target/. `settings` are
+ * variables of its environment.
  */
-export async function startServer() {
+export async function startServer(settings = {}) {
   if (process.env.TIDINGS_URL) return { url: new URL('/', process.env.TIDINGS_URL).href, stop: () => {} };
   const binary = process.env.TIDINGS_BIN ?? BUILT.find((path) => existsSync(path));
   if (!binary || !existsSync(binary)) {
     throw new Error(`no server at ${binary ?? BUILT.join(' or ')}: run "cargo build", or set TIDINGS_BIN to the binary`);
   }
-  const server = spawn(binary, ['dev', '--listen', '127.0.0.1:0'], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const server = spawn(binary, ['dev', '--listen', '127.0.0.1:0'], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    env: { ...process.env, ...settings },
+  });
   try {
     return { url: await bannerUrl(server), stop: () => server.kill() };
   } catch (error) {

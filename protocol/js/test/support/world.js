@@ -9,18 +9,27 @@ export function world({ hub: hubOptions, latency, ...options } = {}) {
   const hub = new Hub({ now: clock.now, ...hubOptions });
   const network = new Network(hub, clock, latency);
   const window = new EventTarget();
-  const client = tidings('http://hub.test', {
-    WebSocket: network.WebSocket,
-    timers: clock,
-    random: () => 0.5,
-    window,
-    ...options,
-  });
+  const connect = () => {
+    const client = tidings('http://hub.test', {
+      WebSocket: network.WebSocket,
+      timers: clock,
+      random: () => 0.5,
+      window,
+      ...options,
+    });
+    for (const type of types) client.addEventListener(type, ({ detail }) => events.push([type, detail]));
+    return client;
+  };
   const events = [];
   const types = ['state', 'gap', 'degraded', 'restored', 'error'];
-  for (const type of types) client.addEventListener(type, ({ detail }) => events.push([type, detail]));
+  const client = connect();
   return {
     clock, hub, network, window, client, events,
+    /** Another client takes the place of the one that is closed. */
+    restart() {
+      this.client.close();
+      this.client = connect();
+    },
     /** Data of the messages and gaps of a channel, in the order in which they came. */
     listen(channel, options) {
       const seen = [];

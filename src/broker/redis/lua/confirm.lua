@@ -6,7 +6,7 @@ local state, refused = numbering(KEYS[1], KEYS[2], ARGV[1], FENCED, KEYS[3], ARG
 if refused then return refused end
 if ARGV[3] ~= '' then
   -- A write that changes nothing, for replicas to confirm; of a kind that a server without memory does not refuse.
-  redis.call('PEXPIRE', KEYS[1], 60000)
+  redis.call('PEXPIRE', KEYS[1], 1e12)
   redis.call('PERSIST', KEYS[1])
 end
 return { 'stands', state.epoch .. '.' .. whole(state.offset) }

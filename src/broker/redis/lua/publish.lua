@@ -35,7 +35,6 @@ if type(added) == 'table' and added.err then
   redis.call('DEL', stream)
   redis.call('XADD', stream, whole(offset) .. '-0', 'p', entry)
 end
-redis.call('HSET', meta, 'offset', whole(offset))
 if versions then
   -- At its whole length from the start, so that one that somebody replaced is told from it.
   if state.offset == 0 then redis.call('SETRANGE', versions, state.slots * 8 - 8, string.rep('\0', 8)) end
@@ -44,6 +43,7 @@ if versions then
     redis.call('SETRANGE', versions, struct.unpack('>I4', ARGV[12], at) % state.slots * 8, version)
   end
 end
+redis.call('HSET', meta, 'offset', whole(offset))
 if ARGV[3] ~= '' then
   redis.call('SET', key, ARGV[3] .. position, 'PX', ARGV[4])
 end

@@ -36,7 +36,7 @@ pub(crate) struct Uplink {
     heard: Time,
     reconnect_at: Time,
     beacons: u64,
-    /// What this instance published since its last beacon.
+    /// What this instance published since the last beacon that was sent.
     heads: Vec<(Channel, Option<Position>)>,
 }
 
@@ -149,13 +149,14 @@ impl Uplink {
         }
     }
 
-    /// Says that the instance lives, and what it published.
+    /// Says that the instance lives, and what it published; once more with the next beacon, where this one fails.
     fn beacon(&mut self, redis: &mut Redis, context: &mut Context) {
         self.beacons += 1;
         let instance = InstanceInfo { id: self.name.clone(), ..InstanceInfo::default() };
-        let heads = std::mem::take(&mut self.heads);
-        let beacon = Beacon { instance, number: self.beacons, heads, leaving: false };
-        redis.beacon(self.of.slot, Arc::new(beacon), context);
+        let beacon = Beacon { instance, number: self.beacons, heads: self.heads.clone(), leaving: false };
+        if redis.beacon(self.of.slot, Arc::new(beacon), context) {
+            self.heads.clear();
+        }
     }
 
     /// Publishes for a client or a backend. The history calls it `publish`.

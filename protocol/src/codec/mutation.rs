@@ -1,0 +1,226 @@
+//! Mutations and invalidations as the bodies of requests have them (R59).
+
+use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, de::DeserializeOwned};
+
+use super::{log_of, tags_of};
+use crate::{Code, Invalidation, LogName, Mutation, Mutations, Operation, Problem, Row};
+
+/// A mutation of which parts may be missing, or several under `events`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct MutationDraft {
+    /// The log.
+    pub ns: Option<String>,
+    /// The mutation's name among those of its publisher.
+    pub id: Option<String>,
+    /// What kind of thing was changed.
+    pub entity: Option<String>,
+    /// Which of that kind.
+    #[serde(deserialize_with = "key")]
+    pub key: Option<String>,
+    /// What was done to it.
+    pub op: Option<Operation>,
+    /// The row as it was.
+    pub before: Option<Row>,
+    /// The row as it is.
+    pub after: Option<Row>,
+    /// Tags beside those of rules.
+    pub tags: Vec<String>,
+    /// Mutations in place of one.
+    pub events: Option<Vec<MutationDraft>>,
+}
+
+impl MutationDraft {
+    /// Reads what is there. Unknown fields are ignored.
+    pub fn read(text: &str) -> Result<MutationDraft, Problem> {
+        read("mutation", text)
+    }
+
+    /// The one mutation, where nothing is missing.
+    pub fn complete(self) -> Result<Mutation, Problem> {
+        let MutationDraft { id, entity, key, op, before, after, tags, events, .. } = self;
+        if events.is_some() {
+            return Err(unclear("`events` stand in no event"));
+        }
+        let needs =
+            |field: &str| unclear(format!("a mutation needs `{field}`: {{\"entity\",\"key\",\"op\"}}"));
+        Ok(Mutation {
+            entity: entity.filter(|entity| !entity.is_empty()).ok_or_else(|| needs("entity"))?,
+            key: key.filter(|key| !key.is_empty()).ok_or_else(|| needs("key"))?,
+            op: op.ok_or_else(|| needs("op"))?,
+            before,
+            after,
+            tags: tags_of(&tags)?,
+            id,
+        })
+    }
+
+    /// Events that stand together go to one log.
+    fn check_log(&self, log: &LogName) -> Result<(), Problem> {
+        match &self.ns {
+            Some(ns) if ns != log.as_str() => Err(unclear(format!(
+                "`ns` is {ns:?}, and that of the request is {log}: events of one request go to one log"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Reads a mutation, or several that are one event.
+pub fn decode_mutations(text: &str) -> Result<Mutations, Problem> {
+    let mut draft = MutationDraft::read(text)?;
+    let Some(events) = draft.events.take() else {
+        return Mutations::of(draft.ns.clone(), vec![draft]);
+    };
+    if draft.entity.is_some() || draft.key.is_some() || draft.op.is_some() {
+        return Err(unclear("a request holds either one mutation or `events`"));
+    }
+    Ok(Mutations { id: draft.id, ..Mutations::of(draft.ns, events)? })
+}
+
+impl Mutations {
+    /// One event of a log that holds all of these.
+    pub fn of(ns: Option<String>, drafts: Vec<MutationDraft>) -> Result<Mutations, Problem> {
+        let log = log_of(ns.as_deref(), Code::BadRequest)?;
+        if drafts.is_empty() {
+            return Err(unclear("`events` holds nothing: it needs at least one mutation"));
+        }
+        let is_one = drafts.len() == 1;
+        let of_draft = |(index, draft): (usize, MutationDraft)| {
+            let mutation = draft.check_log(&log).and_then(|()| draft.complete());
+            mutation.map_err(|problem| match is_one {
+                true => problem,
+                false => Problem::new(problem.code, format!("events[{index}]: {}", problem.message)),
+            })
+        };
+        let events = drafts.into_iter().enumerate().map(of_draft).collect::<Result<_, _>>()?;
+        Ok(Mutations { log, events, id: None })
+    }
+}
+
+/// Reads an invalidation: `{"ns"?,"tags":[…]}`.
+pub fn decode_invalidation(text: &str) -> Result<Invalidation, Problem> {
+    #[derive(Deserialize)]
+    struct Body {
+        ns: Option<String>,
+        tags: Vec<String>,
+    }
+    let Body { ns, tags } = read("invalidation", text)?;
+    if tags.is_empty() {
+        return Err(unclear("`tags` holds nothing: it needs at least one tag"));
+    }
+    Ok(Invalidation { log: log_of(ns.as_deref(), Code::BadRequest)?, tags: tags_of(&tags)? })
+}
+
+fn read<T: DeserializeOwned>(what: &str, text: &str) -> Result<T, Problem> {
+    let parsed = serde_json::from_str(text).map_err(|error| {
+        let code = if error.is_data() { Code::BadRequest } else { Code::InvalidJson };
+        Problem::new(code, format!("the {what} cannot be read: {error}"))
+    })?;
+    // A list of the fields' values would do as well, for who has the fields in mind.
+    match text.trim_start().starts_with('{') {
+        true => Ok(parsed),
+        false => Err(unclear(format!("the {what} cannot be read: it is no JSON object"))),
+    }
+}
+
+fn unclear(message: impl Into<std::borrow::Cow<'static, str>>) -> Problem {
+    Problem::new(Code::BadRequest, message)
+}
+
+/// A key: a string, or a whole number, which is its digits.
+fn key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    deserializer.deserialize_any(Key)
+}
+
+struct Key;
+
+impl Visitor<'_> for Key {
+    type Value = Option<String>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a string or a whole number of at most 64 bits")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Option<String>, E> {
+        Ok(None)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Option<String>, E> {
+        Ok(Some(text.to_owned()))
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Option<String>, E> {
+        Ok(Some(number.to_string()))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Option<String>, E> {
+        Ok(Some(number.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_mutation_and_a_batch_of_one_say_the_same() {
+        let one = decode_mutations(
+            r#"{"entity":"ticket","key":42,"op":"update","after":{"n":12345678901234567890123},"tags":["a"],"id":"m1"}"#,
+        );
+        let batch = decode_mutations(
+            r#"{"ns":"default","id":"b1","events":[{"key":"42","entity":"ticket","tags":["a"],"op":"update","before":null,
+                "after":{"n":12345678901234567890123},"colour":"red"}]}"#,
+        );
+        let (one, batch) = (one.unwrap(), batch.unwrap());
+        assert_eq!(one.said(), batch.said());
+        let said = r#"[{"entity":"ticket","key":"42","op":"update","after":{"n":12345678901234567890123},"tags":["a"]}]"#;
+        assert_eq!(&*one.said(), said);
+        assert_eq!((one.events[0].id.as_deref(), one.id), (Some("m1"), None));
+        assert_eq!((batch.events[0].id.as_deref(), batch.id.as_deref()), (None, Some("b1")));
+    }
+
+    #[test]
+    fn what_is_no_mutation_is_refused_with_what_is_missing() {
+        for (text, code, why) in [
+            ("", Code::InvalidJson, "cannot be read"),
+            ("[]", Code::BadRequest, "no JSON object"),
+            (r#"[null,null,"a","1","create"]"#, Code::BadRequest, "no JSON object"),
+            ("{}", Code::BadRequest, "needs `entity`"),
+            (r#"{"entity":"a","op":"create"}"#, Code::BadRequest, "needs `key`"),
+            (r#"{"entity":"a","key":"","op":"create"}"#, Code::BadRequest, "needs `key`"),
+            (r#"{"entity":"a","key":1.5,"op":"create"}"#, Code::BadRequest, "whole number"),
+            (r#"{"entity":"a","key":"1"}"#, Code::BadRequest, "needs `op`"),
+            (r#"{"entity":"a","key":"1","op":"upsert"}"#, Code::BadRequest, "upsert"),
+            (r#"{"entity":"a","key":"1","op":"create","after":[1]}"#, Code::BadRequest, "map"),
+            (r#"{"entity":"a","key":"1","op":"create","tags":["a b"]}"#, Code::TagInvalid, "a b"),
+            (r#"{"entity":"a","key":"1","op":"create","ns":"a b"}"#, Code::BadRequest, "`ns`"),
+            (r#"{"events":[]}"#, Code::BadRequest, "holds nothing"),
+            (r#"{"entity":"a","events":[{}]}"#, Code::BadRequest, "either"),
+            (r#"{"events":[{"entity":"a","key":"1","op":"create"},{}]}"#, Code::BadRequest, "events[1]: "),
+            (r#"{"events":[{"events":[]}]}"#, Code::BadRequest, "in no event"),
+            (r#"{"events":[{"ns":"x","entity":"a","key":"1","op":"create"}]}"#, Code::BadRequest, "one log"),
+            (r#"{"events":[{},{}]}"#, Code::BadRequest, "events[0]: "),
+        ] {
+            let problem = decode_mutations(text).expect_err(text);
+            assert_eq!(problem.code, code, "{text}");
+            assert!(problem.message.contains(why), "{text}: {}", problem.message);
+        }
+    }
+
+    #[test]
+    fn an_invalidation_names_at_least_one_tag() {
+        let invalidation = decode_invalidation(r#"{"ns":"shop","tags":["a:*","b"]}"#).unwrap();
+        assert_eq!((invalidation.log.as_str(), invalidation.tags.len()), ("shop", 2));
+        for (text, code) in [
+            (r#"{"tags":[]}"#, Code::BadRequest),
+            (r#"{}"#, Code::BadRequest),
+            (r#"{"tags":["a*"]}"#, Code::TagInvalid),
+            (r#"[null,["a"]]"#, Code::BadRequest),
+            ("tags", Code::InvalidJson),
+        ] {
+            assert_eq!(decode_invalidation(text).unwrap_err().code, code, "{text}");
+        }
+    }
+}

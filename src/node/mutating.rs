@@ -1,0 +1,41 @@
+//! Writing into mutation logs, and asking where they stand.
+
+use std::sync::Arc;
+
+use tidings_protocol::{Ack, Code, LogName, MutateCommand, Position, Problem, Tag};
+
+use super::Node;
+use super::event_loop::NodeCommand;
+use crate::hub::Published;
+
+impl Node {
+    /// Writes a mutation, unless this instance is about to end.
+    pub async fn mutate(&self, command: MutateCommand) -> Result<Published, Problem> {
+        let _on_its_way = self.publishing.token();
+        if self.publishing.is_closed() {
+            return Err(Code::Draining.into());
+        }
+        self.log_names.admit(&command.log)?;
+        let (log, tags, asked) = (command.log.clone(), Arc::from(command.tags.as_slice()), command.ack);
+        let published = self.broker.mutate(command).await?;
+        self.remember(log, &published, tags).await?;
+        Ok(match asked {
+            Ack::None => Published { position: None, ack: Ack::None },
+            Ack::Stored | Ack::Replicated => published,
+        })
+    }
+
+    /// Before anybody is told of it: should the log lose the mutation, this instance writes it again.
+    async fn remember(&self, log: LogName, published: &Published, tags: Arc<[Tag]>) -> Result<(), Problem> {
+        let Some(position) = published.position.clone() else { return Ok(()) };
+        let acknowledged = NodeCommand::Acknowledged { log, position, tags };
+        // Without an event loop nobody would write it again: whether it will be there is then not known.
+        self.commands.send(acknowledged).await.map_err(|_| Code::OutcomeUnknown.into())
+    }
+
+    /// Where the log stands, with every mutation that was acknowledged before.
+    pub async fn position(&self, log: &LogName) -> Result<Position, Problem> {
+        self.log_names.admit(log)?;
+        Ok(self.broker.confirm(log).await?)
+    }
+}

@@ -1,0 +1,227 @@
+//! The HTTP side of event streams: what a request asks for, and the connection that it becomes.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use axum::http::{Response, StatusCode};
+use axum::response::IntoResponse;
+use serde::Deserialize;
+use tidings_protocol::{
+    Channel, Code, Position, PositionInvalid, Problem, SubscribeCommand, WatchCommand, WatchGroup, log_of,
+    tags_of,
+};
+
+use super::admission::{admit, grant_of};
+use super::endpoint::open;
+use super::sse::{self, SseWire};
+use crate::api::{ApiError, read_body};
+use crate::auth::refused;
+use crate::dialect;
+use crate::dialect::cursor::{self, Cursor};
+use crate::hub::{CursorState, Grant, come_back_after};
+use crate::instance::Instance;
+
+/// What a stream is asked for.
+#[derive(Debug, Default)]
+struct StreamRequest {
+    subscribes: Vec<SubscribeCommand>,
+    watches: Vec<WatchCommand>,
+    /// The client's clock, in milliseconds.
+    clock: Option<u64>,
+    raw: bool,
+    cursor: Option<String>,
+}
+
+/// `GET /sse?channel=a&channel=b&watch=t`
+pub async fn sse_get(
+    State(instance): State<Arc<Instance>>,
+    request: Request,
+) -> Result<Response<Body>, ApiError> {
+    let mut wanted = StreamRequest::default();
+    let (mut presence, mut watch) = (false, Watch::default());
+    for (name, value) in form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()) {
+        match &*name {
+            "channel" => wanted.subscribes.push(at_the_head(channel(&value)?)),
+            "raw" => wanted.raw = matches!(&*value, "1" | "true"),
+            "presence" => presence = matches!(&*value, "1" | "true"),
+            "watch" => watch.tags.push(value.into_owned()),
+            "ns" => watch.ns = Some(value.into_owned()),
+            "since" => watch.since = Some(position(&value)?),
+            "last_event_id" => wanted.cursor = Some(value.into_owned()),
+            // Other names belong to later versions, or to whoever is in between.
+            _ => {}
+        }
+    }
+    wanted.subscribes.iter_mut().for_each(|subscribe| subscribe.presence = presence);
+    if !watch.tags.is_empty() {
+        wanted.watches.push(watch.command()?);
+    }
+    stream(&instance, request.headers(), wanted)
+}
+
+/// `POST /sse`: for clients that use fetch, and for many channels.
+pub async fn sse_post(
+    State(instance): State<Arc<Instance>>,
+    request: Request,
+) -> Result<Response<Body>, ApiError> {
+    #[derive(Deserialize)]
+    struct Form {
+        #[serde(default)]
+        subscribe: Vec<Subscribe>,
+        #[serde(default)]
+        watch: Vec<Watch>,
+        c: Option<u64>,
+        #[serde(default)]
+        raw: bool,
+    }
+    #[derive(Deserialize)]
+    struct Subscribe {
+        channel: String,
+        since: Option<Position>,
+        #[serde(default)]
+        presence: bool,
+    }
+    let headers = request.headers().clone();
+    let body = read_body(&instance, request, instance.config.limits.message_bytes_max).await?;
+    let form: Form = serde_json::from_slice(&body)
+        .map_err(|e| Problem::new(Code::BadRequest, format!("the body is no subscription: {e}")))?;
+    let mut wanted = StreamRequest { raw: form.raw, clock: form.c, ..StreamRequest::default() };
+    for Subscribe { channel: name, since, presence } in form.subscribe {
+        wanted.subscribes.push(SubscribeCommand { channel: channel(&name)?, since, presence });
+    }
+    for watch in form.watch {
+        wanted.watches.push(watch.command()?);
+    }
+    stream(&instance, &headers, wanted)
+}
+
+/// Tags as a stream is asked for them.
+#[derive(Debug, Default, Deserialize)]
+struct Watch {
+    ns: Option<String>,
+    since: Option<Position>,
+    tags: Vec<String>,
+}
+
+impl Watch {
+    fn command(self) -> Result<WatchCommand, Problem> {
+        let log = log_of(self.ns.as_deref(), Code::BadRequest)?;
+        Ok(WatchCommand { log, groups: vec![WatchGroup { since: self.since, tags: tags_of(&self.tags)? }] })
+    }
+}
+
+fn position(text: &str) -> Result<Position, Problem> {
+    text.parse().map_err(|e: PositionInvalid| Problem::new(Code::BadRequest, format!("`since`: {e}")))
+}
+
+fn channel(name: &str) -> Result<Channel, Problem> {
+    Channel::parse(name).map_err(|e| Problem::new(Code::ChannelInvalid, e.to_string()))
+}
+
+/// A subscription from now on.
+fn at_the_head(channel: Channel) -> SubscribeCommand {
+    SubscribeCommand { channel, since: None, presence: false }
+}
+
+fn stream(
+    instance: &Arc<Instance>,
+    headers: &HeaderMap,
+    wanted: StreamRequest,
+) -> Result<Response<Body>, ApiError> {
+    let grant = grant_of(instance, headers)?.ok_or_else(refused)?;
+    let StreamRequest { subscribes, watches, clock, raw, cursor } = wanted;
+    let mut subscribes = with_granted(&grant, subscribes);
+    check(instance, &grant, &subscribes, !watches.is_empty())?;
+    if admit(instance).is_err() {
+        return Ok(come_back_later(instance));
+    }
+    const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+    let header = headers.get(LAST_EVENT_ID).map(|value| value.to_str().unwrap_or("?").to_owned());
+    let cursor = header.or(cursor).filter(|cursor| !cursor.is_empty());
+    let cursor = cursor.map(|cursor| Cursor::decode(&cursor));
+    let cursor_state = match cursor {
+        None => CursorState::None,
+        Some(Ok(_)) => CursorState::Read,
+        Some(Err(_)) => CursorState::Unreadable,
+    };
+    let cursor = cursor.and_then(Result::ok);
+    for SubscribeCommand { channel, since, .. } in &mut subscribes {
+        let position = cursor.as_ref().and_then(|cursor| cursor.position(channel).cloned());
+        *since = position.or(since.take());
+    }
+
+    let (wire, body): (SseWire, Body) = sse::stream(raw);
+    let config = instance.sse.clone();
+    open(instance, config, Some(grant), wire, |session| {
+        let session = session.with_channels(subscribes, watches, cursor_state);
+        match clock {
+            Some(c) => session.with_clock(c, instance.clock.now()),
+            None => session,
+        }
+    });
+    Ok(event_stream(body))
+}
+
+/// The asked channels, each once, and those that the credential subscribes to by itself.
+fn with_granted(grant: &Grant, asked: Vec<SubscribeCommand>) -> Vec<SubscribeCommand> {
+    let mut subscribes: Vec<SubscribeCommand> = Vec::new();
+    let granted = grant.channels.iter().cloned().map(at_the_head);
+    for subscribe in asked.into_iter().chain(granted) {
+        if !subscribes.iter().any(|known| known.channel == subscribe.channel) {
+            subscribes.push(subscribe);
+        }
+    }
+    subscribes
+}
+
+fn check(
+    instance: &Instance,
+    grant: &Grant,
+    subscribes: &[SubscribeCommand],
+    watches: bool,
+) -> Result<(), Problem> {
+    let most = instance.config.limits.channels_per_connection.min(cursor::CHANNELS_MAX);
+    if subscribes.is_empty() && !watches {
+        let message = "a stream needs a channel or a tag: /sse?channel=tickets&watch=ticket:42";
+        return Err(Problem::new(Code::BadRequest, message));
+    }
+    let heard = subscribes.iter().filter(|subscribe| subscribe.presence);
+    let count = subscribes.len() + heard.clone().count();
+    if count > most {
+        let message = format!("a stream has at most {most} channels, {count} were asked for");
+        return Err(Problem::new(Code::TooManyItems, message));
+    }
+    let refused = |channel: &Channel, what: &str| {
+        let message = format!("the credential does not allow to {what} {channel}");
+        Err(Problem::new(Code::ChannelNotAllowed, message))
+    };
+    if let Some(subscribe) = subscribes.iter().find(|asked| !grant.may_subscribe(&asked.channel)) {
+        return refused(&subscribe.channel, "subscribe to");
+    }
+    if let Some(subscribe) = heard.clone().find(|asked| !grant.may_see_presence(&asked.channel)) {
+        return refused(&subscribe.channel, "see the presence of");
+    }
+    match heard.clone().all(|asked| instance.node.has_presence(&asked.channel)) {
+        true => Ok(()),
+        false => Err(Code::PresenceDisabled.into()),
+    }
+}
+
+/// A browser's EventSource gives up for good on anything but 200: so whoever finds no room gets an empty stream and the
+/// advice when to come back.
+fn come_back_later(instance: &Instance) -> Response<Body> {
+    let after = come_back_after(instance.jitter());
+    event_stream(Body::from(dialect::sse::retry(after.as_millis() as u64)))
+}
+
+fn event_stream(body: Body) -> Response<Body> {
+    // Proxies that buffer or compress would hold events back.
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),
+        (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    ];
+    (StatusCode::OK, headers, body).into_response()
+}

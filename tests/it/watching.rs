@@ -1,0 +1,193 @@
+//! Watching tags over WebSockets and event streams: what was touched is told, once a window, and a lease only after the log
+//! confirmed where it stands.
+
+use serde_json::{Value, json};
+
+use crate::support::{EventStream, RedisServer, TestServer, Token, WebSocket, auth_config};
+
+async fn invalidate(server: &TestServer, tags: &[&str]) -> Value {
+    let body = json!({ "tags": tags }).to_string();
+    let answer = server.post("/v1/invalidate", body).header("content-type", "application/json").send().await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()["position"].clone()
+}
+
+/// Watches and returns what is said of it.
+async fn watch(socket: &mut WebSocket, groups: Value) -> Value {
+    socket.ask(json!({"watch": {"groups": groups}})).await["watched"].clone()
+}
+
+#[tokio::test]
+async fn whoever_watches_a_tag_or_a_subtree_around_it_is_told_what_was_touched() {
+    let server = TestServer::dev("").await;
+    let mut socket = server.websocket().await;
+    let watched = watch(&mut socket, json!([{"tags": ["ticket:42", "org:*"]}])).await;
+    assert_eq!(watched["at"]["offset"], 0);
+    assert_eq!((&watched["stale"], &watched["denied"]), (&json!([]), &json!([])));
+    let position = invalidate(&server, &["ticket:42", "org:7:users", "other"]).await;
+    let told = socket.expect("invalidated").await;
+    assert_eq!(told, json!({"at": position, "tags": {"ticket:42": 1, "org:*": 1}}));
+    invalidate(&server, &["nobody:1"]).await;
+    socket.ask(json!({"unwatch": {"tags": ["ticket:42", "never"]}})).await;
+    invalidate(&server, &["ticket:42"]).await;
+    let position = invalidate(&server, &["org:8"]).await;
+    assert_eq!(socket.expect("invalidated").await, json!({"at": position, "tags": {"org:*": 4}}));
+}
+
+#[tokio::test]
+async fn mutations_of_one_window_are_one_frame() {
+    let server = TestServer::dev("[namespace.default]\nbatch_window = \"500ms\"").await;
+    let mut socket = server.websocket().await;
+    watch(&mut socket, json!([{"tags": ["a", "b"]}])).await;
+    invalidate(&server, &["a"]).await;
+    assert_eq!(socket.expect("invalidated").await["tags"], json!({"a": 1}), "the first one leads");
+    for tag in ["a", "b", "a", "b", "a"] {
+        invalidate(&server, &[tag]).await;
+    }
+    let mut frames = 0;
+    let mut last = json!({});
+    while last != json!({"a": 6, "b": 5}) {
+        let told = socket.expect("invalidated").await;
+        told["tags"].as_object().unwrap().iter().for_each(|(tag, offset)| last[tag] = offset.clone());
+        frames += 1;
+    }
+    assert!(frames <= 3, "{frames} frames for five mutations in one window, or across two");
+}
+
+#[tokio::test]
+async fn a_basis_tells_what_was_touched_while_nobody_watched() {
+    let server = TestServer::dev("").await;
+    let basis = invalidate(&server, &["a"]).await;
+    invalidate(&server, &["b:1"]).await;
+    let mut socket = server.websocket().await;
+    let groups = json!([{"since": basis, "tags": ["a", "b:1", "b:*", "c"]}, {"tags": ["d"]}]);
+    let watched = watch(&mut socket, groups).await;
+    assert_eq!((&watched["at"]["offset"], &watched["stale"]), (&json!(2), &json!(["b:1", "b:*"])));
+    let unknown = json!([{"since": "nobodys-epoch.1", "tags": ["never"]}]);
+    assert_eq!(
+        watch(&mut socket, unknown).await["stale"],
+        json!(["never"]),
+        "nobody can say that it was not"
+    );
+    assert_eq!(watch(&mut socket, json!([])).await["at"]["offset"], 2, "a basis for who has nothing yet");
+}
+
+#[tokio::test]
+async fn a_ping_is_answered_by_a_lease_only_where_something_is_watched() {
+    let server = TestServer::dev("").await;
+    let mut socket = server.websocket().await;
+    socket.send(json!({"ping": {"c": 1}})).await;
+    assert_eq!(socket.expect("pong").await, json!({"c": 1}));
+    watch(&mut socket, json!([{"tags": ["a"]}])).await;
+    let position = invalidate(&server, &["b"]).await;
+    socket.send(json!({"ping": {"c": 2}})).await;
+    assert_eq!(socket.expect("pong").await, json!({"c": 2}));
+    assert_eq!(socket.expect("at").await, json!({"position": position, "c": 2}));
+}
+
+#[tokio::test]
+async fn tags_that_are_not_granted_are_denied_and_a_narrower_credential_takes_them_back() {
+    let server = TestServer::serve(&auth_config()).await;
+    let bearer = format!("Bearer {}", Token::of("ada").watch("a:*").watch("b").sign());
+    let mut socket = WebSocket::connect(server.address, &[("authorization", &bearer)]).await;
+    socket.expect("hello").await;
+    let watched = watch(&mut socket, json!([{"tags": ["a", "a:1", "b", "b:1", "*"]}])).await;
+    assert_eq!(watched["denied"], json!(["b:1", "*"]));
+    let narrower = Token::of("ada").watch("b").sign();
+    assert!(socket.ask(json!({"refresh": {"token": narrower}})).await.get("refreshed").is_some());
+    let reset = socket.expect("reset").await;
+    assert_eq!((&reset["scope"], &reset["reason"]), (&json!("tags"), &json!("auth")));
+    assert_eq!(reset["tags"], json!(["a", "a:1"]));
+}
+
+#[tokio::test]
+async fn tags_beyond_the_bound_are_watched_by_a_subtree_around_them() {
+    let server = TestServer::dev("[limits]\ntags_per_connection = 3").await;
+    let mut socket = server.websocket().await;
+    watch(&mut socket, json!([{"tags": ["t:1", "t:2", "x"]}])).await;
+    let watched = watch(&mut socket, json!([{"tags": ["t:3"]}])).await;
+    assert_eq!((&watched["escalated"], &watched["denied"]), (&json!(["t:*"]), &json!([])));
+    invalidate(&server, &["t:2"]).await;
+    assert_eq!(socket.expect("invalidated").await["tags"], json!({"t:*": 1}));
+    let too_many = json!({"watch": {"groups": [{"tags": ["1", "2", "3", "4"]}]}});
+    assert_eq!(socket.refused(too_many).await, "too_many_items");
+    let bad = json!({"watch": {"groups": [{"tags": ["good", "b d"]}]}});
+    assert_eq!(socket.refused(bad).await, "tag_invalid");
+}
+
+#[tokio::test]
+async fn logs_are_apart_and_bounded() {
+    let server = TestServer::dev("[limits]\nlogs_max = 1").await;
+    let mut socket = server.websocket().await;
+    let watched = socket.ask(json!({"watch": {"ns": "shop", "groups": [{"tags": ["a"]}]}})).await;
+    assert_eq!(watched["watched"]["ns"], "shop");
+    invalidate(&server, &["a"]).await;
+    let body = json!({"ns": "shop", "tags": ["a"]}).to_string();
+    let position = server.post("/v1/invalidate", body).send().await.json()["position"].clone();
+    let expected = json!({"ns": "shop", "at": position, "tags": {"a": 1}});
+    assert_eq!(socket.expect("invalidated").await, expected);
+    let another = json!({"watch": {"ns": "another", "groups": []}});
+    assert_eq!(socket.refused(another).await, "limit_reached");
+}
+
+#[tokio::test]
+async fn a_stream_watches_and_has_a_lease_where_it_says_its_clock() {
+    let server = TestServer::dev("[fresh]\nlease = \"1s\"").await;
+    let basis = invalidate(&server, &["a"]).await;
+    invalidate(&server, &["b"]).await;
+    let body = json!({"watch": [{"since": basis, "tags": ["a", "b"]}], "c": 5_000}).to_string();
+    let mut stream = EventStream::open(server.post("/sse", body)).await;
+    stream.expect("hello").await;
+    assert_eq!(stream.expect("watched").await["stale"], json!(["b"]));
+    let first = stream.expect("at").await["c"].as_u64().unwrap();
+    let second = stream.expect("at").await["c"].as_u64().unwrap();
+    assert!(first >= 5_000 && second >= first + 333, "{first}, {second}: a third of the lease apart");
+    invalidate(&server, &["a"]).await;
+    loop {
+        let event = stream.read_event().await.expect("the stream goes on");
+        if event.name == "invalidated" {
+            assert_eq!(event.json()["tags"], json!({"a": 3}));
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_native_stream_watches_by_its_url() {
+    let server = TestServer::dev("").await;
+    let basis = invalidate(&server, &["a"]).await;
+    let since = format!("{}.{}", basis["epoch"].as_str().unwrap(), basis["offset"]);
+    invalidate(&server, &["b:1"]).await;
+    let path = format!("/sse?channel=c&watch=a&watch=b:*&since={since}");
+    let mut stream = EventStream::open(server.get(&path)).await;
+    stream.expect("hello").await;
+    assert_eq!(stream.expect("watched").await["stale"], json!(["b:*"]));
+    let at = stream.expect("at").await;
+    assert!(at.get("c").is_none(), "a client without a clock has no lease: {at}");
+    for (path, code) in
+        [("/sse?watch=a+b", "tag_invalid"), ("/sse?watch=a&since=x", "bad_request"), ("/sse", "bad_request")]
+    {
+        assert_eq!(server.get(path).send().await.code(), code, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn instances_that_share_a_redis_share_their_logs() {
+    let redis = RedisServer::start("").await;
+    let config = format!("[redis]\nurl = \"{}\"", redis.url());
+    let (here, there) = (TestServer::dev(&config).await, TestServer::dev(&config).await);
+    let mut socket = here.websocket().await;
+    let watched = watch(&mut socket, json!([{"tags": ["a"]}])).await;
+    let position = invalidate(&there, &["a"]).await;
+    assert_eq!(position["epoch"], watched["at"]["epoch"]);
+    assert_eq!(socket.expect("invalidated").await["tags"], json!({"a": 1}));
+    let mut late = there.websocket().await;
+    let stale = watch(&mut late, json!([{"since": watched["at"], "tags": ["a", "b"]}])).await;
+    assert_eq!(stale["stale"], json!(["a"]));
+    late.send(json!({"ping": {"c": 9}})).await;
+    late.expect("pong").await;
+    assert_eq!(late.expect("at").await, json!({"position": position, "c": 9}));
+    let checked =
+        json!({"items": [{"since": watched["at"], "tags": ["a"]}, {"since": position, "tags": ["a"]}]});
+    assert_eq!(here.post("/v1/check", checked.to_string()).send().await.json()["stale"], json!([0]));
+}

@@ -76,6 +76,27 @@ async fn a_cluster_is_measured_in_every_part() {
 }
 
 #[tokio::test]
+async fn clients_that_watch_are_told_everything_on_every_way_that_is_measured() {
+    let little = ["--rounds", "1", "--clients", "30", "--tags", "300", "--tags-per-client", "20"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
+    command.args(["bench", "watch", "--json", "--redis", "--quiet", "3", "--rate", "200", "--seconds", "1"]);
+    command.args(little).stdin(Stdio::null()).kill_on_drop(true);
+    let output = command.output().await.expect("the generator runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let report: Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("a report, not {output:?}"));
+    assert!(output.status.success(), "{report:#}");
+    let rows = report["rows"].as_array().expect("rows");
+    let places: Vec<_> = rows.iter().map(|row| row["clients_on"].clone()).collect();
+    assert_eq!(places, ["one instance", "one instance", "the other instance", "the other instance"]);
+    for row in rows {
+        assert!(row["delivered"].as_u64() > Some(0) && row["lost"] == 0, "{row:#}");
+        for figure in ["p50_ms", "p99_ms", "per_second", "mutation_us", "delivery_us"] {
+            assert!(row[figure]["min"].as_f64() > Some(0.0), "{figure} in {row:#}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_cluster_without_its_redis_is_not_measured() {
     let output = cluster(&["--redis", "redis://127.0.0.1:1"]).await;
     assert_eq!(output.status.code(), Some(1), "{output:?}");

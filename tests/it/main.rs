@@ -8,6 +8,7 @@ mod ablation;
 mod access;
 mod batching;
 mod broker_suite;
+mod cache_faults;
 mod cluster;
 mod degraded;
 mod drain;

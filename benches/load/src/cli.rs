@@ -13,6 +13,7 @@ use crate::fanout::fanout;
 use crate::floor::{self, floor};
 use crate::http::Target;
 use crate::link::Transport;
+use crate::watch::watch;
 
 /// What can be measured.
 #[derive(Clone, Debug, Subcommand)]
@@ -23,6 +24,8 @@ pub enum Command {
     Floor(FloorArgs),
     /// Measure what a publish costs instances that share a Redis, and what latency the way through it adds
     Cluster(ClusterArgs),
+    /// Measure how soon clients that watch tags are told what was touched, and what that costs
+    Watch(WatchArgs),
     /// The floor's server: one send per socket and tick (started by `floor`)
     #[command(hide = true)]
     RawServer(RawServerArgs),
@@ -36,7 +39,7 @@ pub enum Command {
 pub struct Host {
     /// What stands between the program's name and `raw-server` on its command line: `["bench"]` for `tidings bench`.
     pub prefix: Vec<String>,
-    /// The server to measure where `floor` and `cluster` are not told: the program itself, if it is one.
+    /// The server to measure where `floor`, `cluster` and `watch` are not told: the program itself, if it is one.
     pub server: Option<PathBuf>,
 }
 
@@ -183,6 +186,53 @@ pub struct ClusterArgs {
     pub server_args: Vec<String>,
 }
 
+/// Options of `watch`.
+#[derive(Args, Clone, Debug)]
+pub struct WatchArgs {
+    /// The server's program; started as `SERVER dev --listen 127.0.0.1:0`
+    #[arg(long)]
+    pub server: Option<PathBuf>,
+    /// A server that runs, to be measured in place of one that is started; loopback only
+    #[arg(long, conflicts_with = "server")]
+    pub url: Option<String>,
+    /// Process id of that server, to measure its CPU
+    #[arg(long, requires = "url")]
+    pub pid: Option<u32>,
+    /// Measure the way through a redis-server, which is started, to clients of another instance, too
+    #[arg(long, conflicts_with = "url")]
+    pub redis: bool,
+    /// Rounds, each of which measures everything once
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
+    /// Clients, connected by WebSocket
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub clients: u32,
+    /// Tags; each mutation touches the next one of them
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub tags: u32,
+    /// Tags that each client watches
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub tags_per_client: u32,
+    /// Mutations while it is quiet, one every 300 ms
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub quiet: u32,
+    /// Mutations a second after that
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub rate: u32,
+    /// Seconds of them
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub seconds: u32,
+    /// Seconds to wait for the last clients to be told after the last mutation
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(0..=600))]
+    pub settle: u32,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// More arguments for the servers, after `--`
+    #[arg(last = true)]
+    pub server_args: Vec<String>,
+}
+
 /// Options of `raw-server`.
 #[derive(Args, Clone, Debug)]
 pub struct RawServerArgs {
@@ -235,6 +285,10 @@ pub fn run(command: &Command, host: &Host) -> ExitCode {
         Command::Cluster(args) => cluster(args, host).map(|report| {
             print(&report, args.json);
             true
+        }),
+        Command::Watch(args) => watch(args, host).map(|report| {
+            print(&report, args.json);
+            report.has_passed()
         }),
         Command::RawServer(args) => floor::raw_server(args).map(|()| true),
         Command::RawSink(args) => floor::raw_sink(args).map(|()| true),

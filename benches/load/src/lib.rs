@@ -5,7 +5,8 @@
 //! publisher ──► server ──► subscriber → link → (websocket | http, sse) → frame → check
 //!     └────────► book ◄────────────────────────────────────────────────────┘
 //! ```
-//! `floor` measures beside it what the kernel alone costs, `cluster` what a way through Redis costs. Everything runs against loopback.
+//! `floor` measures beside it what the kernel alone costs, `cluster` what a way through Redis costs,
+//! `watch` how soon clients know what mutations touched. Everything runs against loopback.
 
 mod book;
 mod check;
@@ -21,6 +22,7 @@ mod floor;
 mod frame;
 mod frame_cache;
 mod http;
+mod lane;
 mod latency;
 mod link;
 mod measurement;
@@ -28,14 +30,19 @@ mod outlet;
 mod process;
 mod publisher;
 mod random;
+mod redis;
 mod report;
 mod sse;
 mod subscriber;
 mod tally;
+mod upgrade;
+mod watch;
 mod websocket;
 mod wire;
 
-pub use cli::{ClusterArgs, Command, FanoutArgs, FloorArgs, Host, RawServerArgs, RawSinkArgs, run};
+pub use cli::{
+    ClusterArgs, Command, FanoutArgs, FloorArgs, Host, RawServerArgs, RawSinkArgs, WatchArgs, run,
+};
 pub use cluster::{Budget, ClusterReport, CostRow, LatencyRow, cluster};
 pub use error::LoadError;
 pub use fanout::fanout;
@@ -44,3 +51,4 @@ pub use latency::LatencySummary;
 pub use link::Transport;
 pub use measurement::Measurement;
 pub use report::{FanoutReport, ServerCost};
+pub use watch::{WatchBudget, WatchReport, WatchRow, watch};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::{
-    Fleet, Instance, Link, Outcome, RedisServer, Request, Traffic, TrafficPlan, eventually,
+    Fleet, Instance, Link, Outcome, RedisServer, Request, Traffic, TrafficPlan, eventually, faults_asked,
 };
 
 /// Instances of a scene.
@@ -18,10 +18,7 @@ const SOME: u64 = 60;
 
 /// How often each fault is injected.
 pub(super) fn rounds() -> usize {
-    match std::env::var("TIDINGS_FAULTS") {
-        Ok(text) => text.parse().expect("TIDINGS_FAULTS is a number"),
-        Err(_) => 1,
-    }
+    faults_asked().unwrap_or(1)
 }
 
 pub(super) struct Scene {

@@ -7,12 +7,11 @@ mod replicated;
 mod sentinel;
 mod start_up;
 
-use crate::support::{Outcome, Traffic, eventually};
+use crate::support::{Outcome, Traffic, eventually, faults_asked};
 
 /// How often a fault is injected; `share` of what is asked for, for faults that take long.
 fn times(usual: usize, share: usize) -> usize {
-    let asked = std::env::var("TIDINGS_FAULTS").ok().and_then(|times| times.parse::<usize>().ok());
-    asked.map_or(usual, |asked| (asked / share).max(1))
+    faults_asked().map_or(usual, |asked| (asked / share).max(1))
 }
 
 /// Waits for so many more acknowledged publishes.

@@ -1,6 +1,7 @@
 //! What all tests share: servers in this process, the real binary, and clients of every kind.
 
 mod fault_proxy;
+mod faults;
 mod fleet;
 mod http;
 mod port;
@@ -15,6 +16,7 @@ mod wait;
 mod websocket;
 
 pub(crate) use fault_proxy::{FaultProxy, Way};
+pub(crate) use faults::faults_asked;
 pub(crate) use fleet::{Fleet, Instance, Link};
 pub(crate) use http::{Answer, Request, read_head};
 pub(crate) use port::free_port;

@@ -1,21 +1,13 @@
 //! Many publishers at once, each with a keep-alive connection on which one publish is under way.
 
 use std::cell::Cell;
-use std::io;
 use std::rc::Rc;
-use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::error::LoadError;
-use crate::http::{Head, Target, escape};
-
-/// Longer than the server's own limit for a publish (2 s).
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// An answer is below 1 KiB.
-const ANSWER_BYTES: usize = 1024;
+use crate::http::{Target, escape};
+use crate::lane::Lane;
 
 /// What is published: number n goes to channel n modulo their count.
 #[derive(Debug)]
@@ -49,20 +41,12 @@ pub(super) struct Lanes {
     next: Rc<Cell<u64>>,
 }
 
-/// One of them.
-#[derive(Debug)]
-struct Lane {
-    stream: TcpStream,
-    received: Vec<u8>,
-}
-
 impl Lanes {
     /// Connects so many.
     pub(super) async fn open(script: Script, count: u32) -> Result<Lanes, LoadError> {
         let mut lanes = Vec::new();
         for _ in 0..count {
-            let lane = Lane::open(&script.target).await.map_err(LoadError::io("connect a publisher"))?;
-            lanes.push(lane);
+            lanes.push(Lane::open(&script.target).await?);
         }
         Ok(Lanes { script: Rc::new(script), lanes, next: Rc::default() })
     }
@@ -73,7 +57,7 @@ impl Lanes {
         let end = self.next.get() + count;
         let mut tasks = JoinSet::new();
         for lane in self.lanes.drain(..) {
-            tasks.spawn_local(lane.run(self.script.clone(), self.next.clone(), end));
+            tasks.spawn_local(run(lane, self.script.clone(), self.next.clone(), end));
         }
         while let Some(ended) = tasks.join_next().await {
             self.lanes.push(ended.expect("a publisher reports its errors, it does not panic")?);
@@ -82,48 +66,13 @@ impl Lanes {
     }
 }
 
-impl Lane {
-    async fn open(target: &Target) -> io::Result<Lane> {
-        let stream = TcpStream::connect(target.address).await?;
-        stream.set_nodelay(true)?;
-        Ok(Lane { stream, received: Vec::with_capacity(ANSWER_BYTES) })
+/// Publishes on one of them until the number `end` is reached, together with the others.
+async fn run(mut lane: Lane, script: Rc<Script>, next: Rc<Cell<u64>>, end: u64) -> Result<Lane, LoadError> {
+    while next.get() < end {
+        let number = next.replace(next.get() + 1);
+        lane.demand(&script.request(number), || format!("publication {number}")).await?;
     }
-
-    /// Publishes until the number `end` is reached, together with the others.
-    async fn run(mut self, script: Rc<Script>, next: Rc<Cell<u64>>, end: u64) -> Result<Lane, LoadError> {
-        while next.get() < end {
-            let number = next.replace(next.get() + 1);
-            let request = script.request(number);
-            let exchange = tokio::time::timeout(ANSWER_TIMEOUT, self.exchange(&request));
-            let (status, body) = exchange
-                .await
-                .unwrap_or_else(|elapsed| Err(elapsed.into()))
-                .map_err(LoadError::io(format!("publication {number} was not answered")))?;
-            if status != 200 {
-                return Err(LoadError::Peer(format!(
-                    "publication {number} was answered by {status}: {body}"
-                )));
-            }
-        }
-        Ok(self)
-    }
-
-    /// Status and body of the answer.
-    async fn exchange(&mut self, request: &[u8]) -> io::Result<(u16, String)> {
-        self.stream.write_all(request).await?;
-        self.received.clear();
-        loop {
-            if self.stream.read_buf(&mut self.received).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            let Some(head) = Head::parse(&self.received).map_err(io::Error::other)? else { continue };
-            // No request is sent ahead, so that everything received belongs to this answer.
-            if self.received.len() >= head.length + head.body_length()? {
-                let body = String::from_utf8_lossy(&self.received[head.length..]).into_owned();
-                return Ok((head.status, body));
-            }
-        }
-    }
+    Ok(lane)
 }
 
 #[cfg(test)]

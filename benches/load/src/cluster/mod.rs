@@ -6,7 +6,6 @@
 mod cost;
 mod lanes;
 mod latency;
-mod redis;
 mod report;
 mod witness;
 
@@ -17,13 +16,13 @@ pub use report::{Budget, ClusterReport, CostRow, LatencyRow};
 
 use self::cost::{Cost, Load, cost};
 use self::latency::latency;
-use self::redis::Redis;
 use crate::child::{Server, beside_servers};
 use crate::cli::{ClusterArgs, Host};
 use crate::error::LoadError;
 use crate::latency::LatencySummary;
 use crate::measurement::Measurement;
 use crate::process::raise_descriptor_limit;
+use crate::redis::Redis;
 
 /// Bytes of a payload, and whether it has an idempotency key.
 const KINDS: [(usize, bool); 4] = [(64, false), (64, true), (1024, false), (1024, true)];
@@ -70,7 +69,7 @@ pub fn cluster(args: &ClusterArgs, host: &Host) -> Result<ClusterReport, LoadErr
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let name = format!("bench-{:x}-{:x}", since_epoch.as_micros(), std::process::id());
     let rounds = beside_servers(|| {
-        let run = Run { args, server, redis: Redis::of(args)?, name };
+        let run = Run { args, server, redis: Redis::of(args.redis.as_deref(), args.redis_pid)?, name };
         (0..args.rounds).map(|number| run.round(number)).collect::<Result<Vec<_>, _>>()
     })?;
     Ok(report(args, &rounds))

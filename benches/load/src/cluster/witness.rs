@@ -9,8 +9,9 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::error::LoadError;
-use crate::http::{Head, Target};
-use crate::websocket::{self, Decoder, Message, Opcode, client_frame};
+use crate::http::Target;
+use crate::upgrade::upgraded;
+use crate::websocket::{Decoder, Message, Opcode, client_frame};
 use crate::wire::{WireBatch, WireFrame};
 
 /// For all subscriptions, and for the last publication to arrive.
@@ -73,25 +74,12 @@ impl Witness {
 
 /// A connection on which every channel was asked for, and what came behind the response head.
 async fn open(target: &Target, channels: &[String]) -> io::Result<(TcpStream, Vec<u8>)> {
-    let mut stream = TcpStream::connect(target.address).await?;
-    stream.write_all(&target.request("GET", "/ws", &websocket::upgrade_headers(), b"")).await?;
-    let mut received = Vec::new();
-    let head = loop {
-        if stream.read_buf(&mut received).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        if let Some(head) = Head::parse(&received).map_err(io::Error::other)? {
-            break head;
-        }
-    };
-    if head.status != 101 {
-        return Err(io::Error::other(format!("handshake answered by {}", head.status)));
-    }
+    let (mut stream, rest) = upgraded(target).await?;
     for (id, channel) in channels.iter().enumerate() {
         let command = serde_json::json!({ "id": id, "subscribe": { "channel": channel } }).to_string();
         stream.write_all(&client_frame(Opcode::Text, command.as_bytes(), MASK)).await?;
     }
-    Ok((stream, received.split_off(head.length)))
+    Ok((stream, rest))
 }
 
 struct Reader {

@@ -7,6 +7,7 @@ use std::net::TcpStream;
 use serde_json::Value;
 
 use super::hub::Hub;
+use super::log::Log;
 
 /// The answer to the nonce of RFC 6455, 1.3, which the generator sends.
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
@@ -16,14 +17,14 @@ struct Request {
     headers: HashMap<String, String>,
 }
 
-pub(crate) fn serve(socket: TcpStream, hub: &Hub) -> io::Result<()> {
+pub(crate) fn serve(socket: TcpStream, hub: &Hub, log: &Log) -> io::Result<()> {
     // Answers go out in several small writes, each of which would wait for the last one's acknowledgement.
     socket.set_nodelay(true)?;
     let mut reader = BufReader::new(socket.try_clone()?);
     loop {
         let request = read_request(&mut reader)?;
         if request.line.starts_with("GET /ws ") {
-            return websocket(&mut reader, &socket, hub);
+            return websocket(&mut reader, &socket, hub, log);
         }
         if request.line.starts_with("GET /sse?channel=bench ") {
             return event_stream(&request, &socket, hub);
@@ -31,7 +32,12 @@ pub(crate) fn serve(socket: TcpStream, hub: &Hub) -> io::Result<()> {
         let length = request.headers["content-length"].parse().map_err(io::Error::other)?;
         let mut body = vec![0; length];
         reader.read_exact(&mut body)?;
-        let offset = hub.publish(String::from_utf8(body).map_err(io::Error::other)?);
+        let offset = if request.line.starts_with("POST /v1/invalidate ") {
+            let touched: Value = serde_json::from_slice(&body).map_err(io::Error::other)?;
+            log.touch(&texts(&touched["tags"]))
+        } else {
+            hub.publish(String::from_utf8(body).map_err(io::Error::other)?)
+        };
         let answer = format!(r#"{{"position":{{"epoch":"e1","offset":{offset}}},"ack":"stored"}}"#);
         write!(&socket, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{answer}", answer.len())?;
     }
@@ -58,7 +64,12 @@ fn event_stream(request: &Request, mut socket: &TcpStream, hub: &Hub) -> io::Res
     hub.stream(cursor.transpose()?, socket)
 }
 
-fn websocket(reader: &mut impl Read, mut socket: &TcpStream, hub: &Hub) -> io::Result<()> {
+/// The texts of a list of them.
+fn texts(list: &Value) -> Vec<String> {
+    list.as_array().into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect()
+}
+
+fn websocket(reader: &mut impl Read, mut socket: &TcpStream, hub: &Hub, log: &Log) -> io::Result<()> {
     write!(
         socket,
         "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {ACCEPT}\r\n\r\n"
@@ -70,6 +81,8 @@ fn websocket(reader: &mut impl Read, mut socket: &TcpStream, hub: &Hub) -> io::R
             hub.resume(subscribe["since"]["offset"].as_u64(), "subscribed", id, socket)?;
         } else if let Some(history) = command.get("history") {
             hub.resume(history["since"]["offset"].as_u64(), "history", id, socket)?;
+        } else if let Some(watch) = command.get("watch") {
+            log.watch(texts(&watch["groups"][0]["tags"]), id, socket)?;
         }
     }
 }

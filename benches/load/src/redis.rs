@@ -4,7 +4,6 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Command, Stdio};
 
 use crate::child::{OTHER_CPU, Running, awaited};
-use crate::cli::ClusterArgs;
 use crate::error::LoadError;
 use crate::process::Process;
 
@@ -12,7 +11,7 @@ use crate::process::Process;
 const STARTS_MAX: usize = 5;
 
 /// A Redis that answers; one of our own ends with this value.
-pub(super) struct Redis {
+pub(crate) struct Redis {
     url: String,
     process: Option<Process>,
     _running: Option<Running>,
@@ -20,10 +19,10 @@ pub(super) struct Redis {
 
 impl Redis {
     /// The one that was named, else one of our own.
-    pub(super) fn of(args: &ClusterArgs) -> Result<Redis, LoadError> {
-        let Some(url) = &args.redis else { return Redis::start() };
-        let process = args.redis_pid.map(Process::of).transpose()?;
-        Ok(Redis { url: url.clone(), process, _running: None })
+    pub(crate) fn of(url: Option<&str>, pid: Option<u32>) -> Result<Redis, LoadError> {
+        let Some(url) = url else { return Redis::start() };
+        let process = pid.map(Process::of).transpose()?;
+        Ok(Redis { url: url.to_owned(), process, _running: None })
     }
 
     fn start() -> Result<Redis, LoadError> {
@@ -66,12 +65,12 @@ impl Redis {
         })
     }
 
-    pub(super) fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
     /// What its CPU is read from; `None` if it was named without its process.
-    pub(super) fn process(&self) -> Option<Process> {
+    pub(crate) fn process(&self) -> Option<Process> {
         self.process
     }
 }

@@ -149,7 +149,8 @@ fn chunk(text: &str) -> String {
     format!("{:x}\r\n{text}\r\n", text.len())
 }
 
-fn text_frame(text: &str) -> Vec<u8> {
+/// A frame of a WebSocket.
+pub(super) fn text_frame(text: &str) -> Vec<u8> {
     let mut frame = vec![0x81, 126];
     let length = u16::try_from(text.len()).expect("test frames are short");
     match length {

@@ -1,11 +1,9 @@
-//! The generator against a server that misbehaves on purpose: what it does wrong must stand in the report, and nothing
-//! else.
-
-mod support;
+//! Publications, and subscribers that get them or not.
 
 use clap::Parser;
-use support::{Fault, server_with};
 use tidings_load::{FanoutArgs, FanoutReport, LoadError, fanout};
+
+use super::support::{Fault, server_with};
 
 const CLIENTS: u64 = 8;
 

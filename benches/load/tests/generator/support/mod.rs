@@ -3,6 +3,7 @@
 
 mod connection;
 mod hub;
+mod log;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -10,17 +11,18 @@ use std::thread;
 
 pub(crate) use hub::Fault;
 use hub::Hub;
+use log::Log;
 
 /// Starts a server with one fault; it serves until the test's process ends. Returns its URL.
 pub(crate) fn server_with(fault: Fault) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
     let url = format!("http://{}", listener.local_addr().expect("bound above"));
-    let hub = Arc::new(Hub::new(fault));
+    let (hub, log) = (Arc::new(Hub::new(fault)), Arc::new(Log::new(fault)));
     thread::spawn(move || {
         for socket in listener.incoming().map_while(Result::ok) {
-            let hub = hub.clone();
+            let (hub, log) = (hub.clone(), log.clone());
             // A connection that breaks is the generator's doing: it cuts some on purpose.
-            thread::spawn(move || drop(connection::serve(socket, &hub)));
+            thread::spawn(move || drop(connection::serve(socket, &hub, &log)));
         }
     });
     url

@@ -50,7 +50,8 @@ fn no_cache_is_stale() {
 
 #[test]
 fn without_faults_everybody_is_told_within_a_window() {
-    let settings: Vec<Setting> = (0..10).map(|seed| Setting { seed, off: None, is_calm: true, is_told: false }).collect();
+    let settings: Vec<Setting> =
+        (0..10).map(|seed| Setting { seed, off: None, is_calm: true, is_told: false }).collect();
     let report = run_all(&settings, || ());
     println!("{report}");
     assert!(report.failures.is_empty(), "promises are broken:\n{}", report.describe_failures());

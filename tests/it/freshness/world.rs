@@ -277,7 +277,7 @@ impl World {
             client.next_instance = (slot + 1) % INSTANCES;
             return lab.cluster.context.soon(50, 500, Plan::Connect(id));
         };
-        client.handle_open(session, lab.now());
+        client.handle_open(session, lab.cluster.context.start_of(slot), lab.now());
         let Cluster { context, instances, .. } = &mut lab.cluster;
         instances[slot].accept_socket(session, id, Some(Grant::open()), context);
         context.schedule.after(Duration::from_secs(1), Plan::OfCaches(CachePlan::Ping(id, session)));
@@ -339,8 +339,6 @@ impl World {
             }
         }
         self.lab.cluster.stop(slot);
-        let generation = self.lab.cluster.context.generations[slot];
-        self.lab.judge.generations.insert(slot, generation);
     }
 
     fn client_fault(&mut self, id: ClientId) {

@@ -312,7 +312,8 @@ impl<M: Clone> Log<M> {
         if !self.confirmations.is_answered_by(ticket) {
             return;
         }
-        let Ok(head) = head else {
+        let unproven = self.position().filter(|_| ablated(Safeguard::HeadProbe));
+        let Ok(head) = unproven.map_or(head, Ok) else {
             self.confirmations.ask_again();
             self.retry_at = now.after(RETRY_AFTER);
             return;
@@ -334,9 +335,8 @@ impl<M: Clone> Log<M> {
 
     fn release(&mut self, tell: Tell<'_, M>) {
         if let Some(known) = self.known.as_ref().filter(|_| self.is_settled()) {
-            let head = if ablated(Safeguard::HeadProbe) { Offset(u64::MAX) } else { known.head };
             let at = known.position();
-            self.confirmations.release(head, |mailbox, ping| tell(mailbox, &at, News::Confirmed(ping)));
+            self.confirmations.release(known.head, |mailbox, ping| tell(mailbox, &at, News::Confirmed(ping)));
         }
     }
 

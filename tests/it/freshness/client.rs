@@ -15,7 +15,7 @@ use super::origin::{Body, Fetch};
 use super::values::{Change, Key};
 use super::world::{CachePlan, Lab};
 use crate::history::ClientId;
-use crate::simulation::context::{INSTANCES, Plan};
+use crate::simulation::context::{INSTANCES, Plan, Start};
 use crate::simulation::faults::Fault;
 use crate::simulation::link::{Down, Up};
 use crate::simulation::session_rules::LEASE;
@@ -55,6 +55,9 @@ pub(crate) struct CacheClient {
     watched: BTreeMap<Key, Position>,
     /// Mutations of its own that were answered.
     own: Vec<u64>,
+    /// The instance at the other end, and the last one that greeted.
+    connected_to: Option<Start>,
+    lessor: Option<Start>,
     heard: Time,
     out: Vec<Up>,
 }
@@ -87,6 +90,8 @@ impl CacheClient {
             told: None,
             watched: BTreeMap::new(),
             own: Vec::new(),
+            connected_to: None,
+            lessor: None,
             heard: Time::ZERO,
             out: Vec::new(),
         }
@@ -126,9 +131,9 @@ impl CacheClient {
     }
 
     /// A new connection: the instance is about to greet.
-    pub(crate) fn handle_open(&mut self, session: SessionId, now: Time) {
+    pub(crate) fn handle_open(&mut self, session: SessionId, to: Start, now: Time) {
         self.session = Some(session);
-        self.heard = now;
+        (self.connected_to, self.heard) = (Some(to), now);
     }
 
     /// The connection is gone; another is tried soon.
@@ -162,7 +167,14 @@ impl CacheClient {
 
     fn serve(&mut self, key: Key, lab: &mut Lab) {
         let told = [self.told.as_ref(), self.watched.get(&key)];
-        let serving = Serving { client: self.id, key, reflects: self.shelf[&key], told, own: &self.own };
+        let serving = Serving {
+            client: self.id,
+            key,
+            reflects: self.shelf[&key],
+            told,
+            own: &self.own,
+            lessor: self.lessor,
+        };
         lab.judge.served(&serving, lab.cluster.context.now());
     }
 
@@ -224,7 +236,12 @@ impl CacheClient {
     ) -> Stored {
         let basis = told.clone().or(begun.clone());
         let stored = self.ledger.stored(key, key.tags().iter().cloned(), begun, told);
-        lab.note(|| format!("client {} stores key {} of commit {reflects} with basis {basis:?}: {stored:?}", self.id.0, key.0));
+        lab.note(|| {
+            format!(
+                "client {} stores key {} of commit {reflects} with basis {basis:?}: {stored:?}",
+                self.id.0, key.0
+            )
+        });
         if stored == Stored::Kept
             && let Some(basis) = basis
         {
@@ -288,7 +305,7 @@ impl CacheClient {
         lab.note(|| format!("client {} gets {:?} {:?}", self.id.0, envelope.id, envelope.frame));
         match envelope.frame {
             Frame::Hello(hello) => {
-                (self.told, self.watched) = (None, BTreeMap::new());
+                (self.told, self.watched, self.lessor) = (None, BTreeMap::new(), self.connected_to);
                 self.ledger.connected(hello.lease_ms);
                 self.ping(lab);
             }

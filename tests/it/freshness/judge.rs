@@ -3,7 +3,6 @@
 //! A value is the number of commits that it reflects, so that it misses exactly the mutations of its tags that were
 //! committed later.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -21,9 +20,6 @@ const BACKOFF: Duration = Duration::from_millis(5_500);
 /// Without faults what is told takes a window, and so much on its way.
 const WINDOW_AND_DELAYS: Duration = Duration::from_millis(100 + 60);
 
-/// What was acknowledged as stored and lost is written again within so much, where who acknowledged it lives.
-const REPAIR: Duration = Duration::from_secs(12);
-
 /// What is promised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Promise {
@@ -39,7 +35,7 @@ pub(crate) enum Promise {
     Own,
     /// S6: after the faults everybody holds a lease.
     Recovery,
-    /// What was acknowledged as stored by somebody who lives is not forgotten.
+    /// S1, too, of what was acknowledged as stored only, where the lease comes from the instance that acknowledged it.
     Stored,
 }
 
@@ -72,6 +68,8 @@ pub(crate) struct Serving<'a> {
     pub(crate) told: [Option<&'a Position>; 2],
     /// The mutations of its own that were answered.
     pub(crate) own: &'a [u64],
+    /// The instance that it has its lease from.
+    pub(crate) lessor: Option<Start>,
 }
 
 /// See the module.
@@ -82,8 +80,6 @@ pub(crate) struct Judge {
     is_calm: bool,
     pub(crate) serves: u64,
     pub(crate) violations: Vec<Violation>,
-    /// How often each start of each instance is known to have ended.
-    pub(crate) generations: BTreeMap<usize, u32>,
 }
 
 impl Judge {
@@ -157,9 +153,7 @@ impl Judge {
         let is_told = |place: &Position| {
             told.clone().any(|told| told.epoch == place.epoch && place.offset <= told.offset)
         };
-        let alive = mutation.stored.filter(|(_, by)| {
-            self.generations.get(&by.slot).is_none_or(|generation| *generation == by.generation)
-        });
+        let by_lessor = mutation.stored.filter(|(_, by)| serving.lessor == Some(*by));
         let is_quiet = self.is_calm || now >= CALM.after(LEASE + BACKOFF);
         if is_past(mutation.acknowledged, LEASE) {
             Some(Promise::Lease)
@@ -169,7 +163,7 @@ impl Judge {
             Some(Promise::Told)
         } else if serving.own.contains(&number) {
             Some(Promise::Own)
-        } else if is_past(alive.map(|(at, _)| at), LEASE + REPAIR) {
+        } else if is_past(by_lessor.map(|(at, _)| at), LEASE) {
             Some(Promise::Stored)
         } else {
             None

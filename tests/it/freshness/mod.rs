@@ -4,6 +4,8 @@
 //!
 //! `TIDINGS_SEEDS=100000` runs more of them, `TIDINGS_FRESH_SEED=7` one of them with everything that happened in it.
 
+#[cfg(feature = "ablation")]
+mod ablation;
 mod client;
 mod closing;
 mod judge;
@@ -15,10 +17,12 @@ mod writers;
 
 use std::collections::BTreeSet;
 
-pub(crate) use closing::Closing;
-pub(crate) use judge::Promise;
-pub(crate) use report::{Report, run_all};
-pub(crate) use world::{CachePlan, Setting};
+use closing::Closing;
+#[cfg(feature = "ablation")]
+use judge::Promise;
+use report::run_all;
+pub(crate) use world::CachePlan;
+use world::Setting;
 
 /// Seeds that once showed a defect; they are always run.
 const SEEDS_OF_DEFECTS: [u64; 0] = [];
@@ -27,7 +31,7 @@ const SEEDS_OF_DEFECTS: [u64; 0] = [];
 const SERVES_MIN: u64 = 1_000;
 
 /// Worlds of these seeds.
-pub(crate) fn settings(seeds: impl IntoIterator<Item = u64>, off: Option<Closing>) -> Vec<Setting> {
+fn settings(seeds: impl IntoIterator<Item = u64>, off: Option<Closing>) -> Vec<Setting> {
     seeds.into_iter().map(|seed| Setting { seed, off, is_calm: false, is_told: false }).collect()
 }
 
@@ -46,7 +50,8 @@ fn no_cache_is_stale() {
 
 #[test]
 fn without_faults_everybody_is_told_within_a_window() {
-    let settings: Vec<Setting> = (0..10).map(|seed| Setting { seed, off: None, is_calm: true, is_told: false }).collect();
+    let settings: Vec<Setting> =
+        (0..10).map(|seed| Setting { seed, off: None, is_calm: true, is_told: false }).collect();
     let report = run_all(&settings, || ());
     println!("{report}");
     assert!(report.failures.is_empty(), "promises are broken:\n{}", report.describe_failures());

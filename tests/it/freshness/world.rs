@@ -10,7 +10,7 @@ use super::closing::Closing;
 use super::judge::{Judge, Violation};
 use super::origin::{Body, Fetch, Origin, Read};
 use super::writers::{AUTHOR, Attempt, Mutated, Pending, Writers};
-use crate::history::{ClientId, Event, Record};
+use crate::history::{ClientId, Event};
 use crate::simulation::channels::ChannelSpec;
 use crate::simulation::cluster::Cluster;
 use crate::simulation::context::{CALM, Context, END, INSTANCES, Plan};
@@ -112,7 +112,6 @@ pub(crate) struct Outcomes {
     pub(crate) faults: FaultCounts,
     pub(crate) serves: u64,
     pub(crate) events: u64,
-    pub(crate) history: Vec<Record>,
 }
 
 /// How a world is.
@@ -132,8 +131,6 @@ struct World {
     origin: Origin,
     writers: Writers,
     clients: Vec<CacheClient>,
-    /// Records of the history that were looked at.
-    seen: usize,
 }
 
 /// Runs the world of a seed to its end.
@@ -146,8 +143,8 @@ pub(crate) fn run(setting: Setting) -> Outcomes {
         world.note_places();
     }
     let Lab { cluster, judge, .. } = world.lab;
-    let Context { history, faults, events, .. } = cluster.context;
-    Outcomes { violations: judge.violations, faults, serves: judge.serves, events, history }
+    let Context { faults, events, .. } = cluster.context;
+    Outcomes { violations: judge.violations, faults, serves: judge.serves, events }
 }
 
 /// The log that all is about: it keeps little, so that some of what is missed is not there any more.
@@ -174,13 +171,12 @@ impl World {
         context.soon(0, 100, Plan::OfCaches(CachePlan::Write));
         let lab = Lab { cluster: Cluster::new(context), judge: Judge::new(is_calm), off, is_told };
         let clients = (0..CLIENTS).map(|id| CacheClient::new(ClientId(id))).collect();
-        World { lab, origin: Origin::default(), writers: Writers::default(), clients, seen: 0 }
+        World { lab, origin: Origin::default(), writers: Writers::default(), clients }
     }
 
     /// The judge hears where the log has what.
     fn note_places(&mut self) {
-        let history = &self.lab.cluster.context.history;
-        for record in &history[self.seen..] {
+        for record in std::mem::take(&mut self.lab.cluster.context.history) {
             self.lab.note(|| record.to_string());
             if let Event::Stored { publish, position: Some(position), .. } = &record.event
                 && publish.author == AUTHOR
@@ -188,7 +184,6 @@ impl World {
                 self.lab.judge.placed(u64::from(publish.number), position.clone());
             }
         }
-        self.seen = history.len();
     }
 
     fn handle(&mut self, plan: Plan) {
@@ -282,7 +277,7 @@ impl World {
             client.next_instance = (slot + 1) % INSTANCES;
             return lab.cluster.context.soon(50, 500, Plan::Connect(id));
         };
-        client.handle_open(session, lab.now());
+        client.handle_open(session, lab.cluster.context.start_of(slot), lab.now());
         let Cluster { context, instances, .. } = &mut lab.cluster;
         instances[slot].accept_socket(session, id, Some(Grant::open()), context);
         context.schedule.after(Duration::from_secs(1), Plan::OfCaches(CachePlan::Ping(id, session)));
@@ -344,8 +339,6 @@ impl World {
             }
         }
         self.lab.cluster.stop(slot);
-        let generation = self.lab.cluster.context.generations[slot];
-        self.lab.judge.generations.insert(slot, generation);
     }
 
     fn client_fault(&mut self, id: ClientId) {

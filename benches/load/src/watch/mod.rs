@@ -135,7 +135,7 @@ async fn measure(args: &WatchArgs, place: &Place) -> Result<Vec<Outcome>, LoadEr
         return Err(LoadError::Peer(format!("{ready} of {} clients watch; seen: {seen}", args.clients)));
     }
     let target = Target::parse(&place.mutated, None)?;
-    let mut mutator = Mutator::open(target, args.tags as usize, touches.clone()).await?;
+    let mut mutator = Mutator::new(target, args.tags.into(), touches.clone());
     let full = u64::from(args.rate) * u64::from(args.seconds);
     let paces = [(args.quiet.into(), QUIET_PAUSE), (full, Duration::from_secs(1) / args.rate)];
     let mut outcomes = Vec::new();

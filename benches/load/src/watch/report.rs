@@ -67,9 +67,9 @@ impl fmt::Display for WatchRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = format!("{}, {}", self.clients_on, self.pace);
         let cost = |cost: Option<Measurement>| cost.map_or("unknown".to_owned(), |cost| cost.to_string());
-        write!(f, "{what:<38}{:<24}{:<24}", self.p50_ms, self.p99_ms)?;
-        write!(f, "{:<24}{:<24}", cost(self.mutation_us), cost(self.delivery_us))?;
-        write!(f, "{:<22}{:<9}{:<6}", self.per_second, self.delivered, self.lost)?;
+        write!(f, "{what:<36}{:<24}{:<24}", self.p50_ms, self.p99_ms)?;
+        write!(f, "{:<30}{:<28}", cost(self.mutation_us), cost(self.delivery_us))?;
+        write!(f, "{:<28}{:<10}{:<6}", self.per_second, self.delivered, self.lost)?;
         let (name, is_kept, most) = match self.budget {
             WatchBudget::P50Ms(most) => ("p50", self.p50_ms.median <= most, most),
             WatchBudget::P99Ms(most) => ("p99", self.p99_ms.median <= most, most),
@@ -85,9 +85,9 @@ impl fmt::Display for WatchReport {
             "{} clients with {} of {} tags each; from mutation to client in ms, CPU in µs; median (range) of {} rounds",
             self.clients, self.tags_per_client, self.tags, self.rounds
         )?;
-        write!(f, "{:<38}{:<24}{:<24}", "clients on", "p50", "p99")?;
-        write!(f, "{:<24}{:<24}", "CPU per mutation", "CPU per client told")?;
-        writeln!(f, "{:<22}{:<9}{:<6}budget", "mutations a second", "told", "lost")?;
+        write!(f, "{:<36}{:<24}{:<24}", "clients on", "p50", "p99")?;
+        write!(f, "{:<30}{:<28}", "CPU per mutation", "CPU per client told")?;
+        writeln!(f, "{:<28}{:<10}{:<6}budget", "mutations a second", "told", "lost")?;
         self.rows.iter().try_for_each(|row| writeln!(f, "{row}"))
     }
 }

@@ -81,8 +81,8 @@ impl Judge {
 impl Acknowledged {
     /// The highest version acknowledged up to this moment, or to an earlier answer's.
     fn due_at(&mut self, moment: Duration) -> u64 {
-        while let Some((_, version)) = self.recent.pop_front_if(|(at, _)| *at <= moment) {
-            self.due = self.due.max(version);
+        while self.recent.front().is_some_and(|(at, _)| *at <= moment) {
+            self.due = self.recent.pop_front().map_or(self.due, |(_, version)| self.due.max(version));
         }
         self.due
     }

@@ -16,7 +16,9 @@ impl World {
         let Some(session) = client.session else { return };
         self.cluster.context.count(Fault::Cut, Some(id));
         let reads = !client.is_stalled();
-        let is_midway = self.cluster.cut(session, reads, |down, context| drop(client.handle(down, context)));
+        let is_midway = self.cluster.cut(session, reads, |down, context| {
+            client.handle(down, context);
+        });
         if is_midway {
             self.cluster.context.count(Fault::CutMidway, Some(id));
         }

@@ -81,7 +81,8 @@ impl Judge {
 impl Acknowledged {
     /// The highest version acknowledged up to this moment, or to an earlier answer's.
     fn due_at(&mut self, moment: Duration) -> u64 {
-        while let Some((_, version)) = self.recent.pop_front_if(|(at, _)| *at <= moment) {
+        let passed = self.recent.partition_point(|(at, _)| *at <= moment);
+        for (_, version) in self.recent.drain(..passed) {
             self.due = self.due.max(version);
         }
         self.due

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::database::{Database, Thing};
-use super::judge::{Judge, Verdict};
+use super::judge::Judge;
 use super::mutator::Mutator;
 use super::watcher::Watcher;
 use super::{INSTANCES, LEASE, MUTATORS, RETRY_PAUSE, Size};
@@ -161,7 +161,7 @@ impl Scene {
     }
 
     /// Ends the changes, waits until everybody is up to date, and demands that nothing stale was served.
-    pub(super) async fn end(mut self) -> Verdict {
+    pub(super) async fn end(mut self) {
         self.change_no_more.cancel();
         while let Some(ended) = self.mutators.join_next().await {
             ended.expect("a mutator does not panic");
@@ -185,7 +185,6 @@ impl Scene {
         let known = self.stage.known.lock().expect("nobody panics here");
         assert!(known.complaints.is_empty(), "{:#?}", known.complaints);
         assert_eq!(verdict.stale, 0, "{:#?}", verdict.words);
-        verdict.clone()
     }
 }
 

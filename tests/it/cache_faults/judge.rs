@@ -81,8 +81,9 @@ impl Judge {
 impl Acknowledged {
     /// The highest version acknowledged up to this moment, or to an earlier answer's.
     fn due_at(&mut self, moment: Duration) -> u64 {
-        while self.recent.front().is_some_and(|(at, _)| *at <= moment) {
-            self.due = self.recent.pop_front().map_or(self.due, |(_, version)| self.due.max(version));
+        let passed = self.recent.partition_point(|(at, _)| *at <= moment);
+        for (_, version) in self.recent.drain(..passed) {
+            self.due = self.due.max(version);
         }
         self.due
     }

@@ -4,8 +4,14 @@
 const PINGS_MAX = 16;
 
 /**
+ * The two clocks do not tick together: a wall clock that is ahead by no more, in ms, since they were last read has not slept.
+ * Without that, a clock that is read often would add up the larger of every two roundings.
+ */
+const TICK = 16;
+
+/**
  * A clock for leases, made of two clocks that may each stand still: the monotonic one while the machine sleeps, the wall
- * clock while somebody sets it back. It never goes back, and advances by whatever is more, so no lease outlives a sleep.
+ * clock while somebody sets it back. It never goes back, and advances by whatever is clearly more, so no lease outlives a sleep.
  */
 export class LeaseClock {
   #seen = null;
@@ -15,7 +21,9 @@ export class LeaseClock {
   read(monotonic, wall) {
     const [monotonicBefore, wallBefore] = this.#seen ?? [monotonic, wall];
     this.#seen = [monotonic, wall];
-    this.#now += Math.max(monotonic - monotonicBefore, wall - wallBefore, 0);
+    const passed = Math.max(monotonic - monotonicBefore, 0);
+    const ahead = wall - wallBefore - passed;
+    this.#now += ahead > TICK ? passed + ahead : passed;
     return Math.floor(this.#now);
   }
 }

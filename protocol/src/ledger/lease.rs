@@ -5,10 +5,14 @@ use std::collections::BTreeSet;
 /// Pings that may be unanswered; three are sent in a lease, so older ones could renew nothing.
 const PINGS_MAX: usize = 16;
 
+/// The two clocks do not tick together: a wall clock that is ahead by no more, in milliseconds, since they were last read has
+/// not slept. Without that, a clock that is read often would add up the larger of every two roundings.
+const TICK: u64 = 16;
+
 /// A client's clock for leases, made of two clocks that may each stand still: the monotonic one while the machine sleeps,
 /// the wall clock while somebody sets it back.
 ///
-/// It never goes back, and advances by whatever is more. So no lease outlives a sleep.
+/// It never goes back, and advances by whatever is clearly more. So no lease outlives a sleep.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LeaseClock {
     seen: Option<(u64, u64)>,
@@ -20,8 +24,9 @@ impl LeaseClock {
     pub fn read(&mut self, monotonic: u64, wall: u64) -> u64 {
         let (monotonic_before, wall_before) =
             self.seen.replace((monotonic, wall)).unwrap_or((monotonic, wall));
-        let monotonic_passed = monotonic.saturating_sub(monotonic_before);
-        self.now += monotonic_passed.max(wall.saturating_sub(wall_before));
+        let passed = monotonic.saturating_sub(monotonic_before);
+        let ahead = wall.saturating_sub(wall_before).saturating_sub(passed);
+        self.now += if ahead > TICK { passed + ahead } else { passed };
         self.now
     }
 }

@@ -16,6 +16,7 @@
 //! `tell`.
 
 mod known;
+mod lost;
 mod turn;
 
 use std::collections::VecDeque;
@@ -337,15 +338,6 @@ impl<M: Clone> Log<M> {
         if let Some(known) = self.known.as_ref().filter(|_| self.is_settled()) {
             let at = known.position();
             self.confirmations.release(known.head, |mailbox, ping| tell(mailbox, &at, News::Confirmed(ping)));
-        }
-    }
-
-    /// A mutation was written again, or was not: `Err`.
-    pub fn handle_rewritten(&mut self, outcome: Result<(), ()>, now: Time) {
-        self.is_write_out = false;
-        match outcome {
-            Ok(()) => drop(self.lost.pop_front()),
-            Err(()) => self.retry_at = now.after(RETRY_AFTER),
         }
     }
 }

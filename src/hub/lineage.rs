@@ -34,6 +34,12 @@ impl Lineage {
         // Each later fork may have cut deeper than the ones before it.
         self.forks.range(begin..).map(|fork| fork.offset).min()
     }
+
+    /// The last offset up to which two numberings are the same that both follow from a third one; `None` where none is known.
+    pub fn shared_with(&self, other: &Lineage) -> Option<Offset> {
+        let common = |fork: &Position| Some(self.reach(&fork.epoch)?.min(other.reach(&fork.epoch)?));
+        self.forks.iter().rev().find_map(common)
+    }
 }
 
 /// Positions with a space between two: `a.70 b.90`.
@@ -75,6 +81,19 @@ mod tests {
         assert_eq!(reach("a.70 b.60", "a"), Some(60), "the second loss cut deeper");
         assert_eq!(reach("a.70 b.90", "c"), None);
         assert_eq!(reach("", "a"), None);
+    }
+
+    #[test]
+    fn numberings_that_follow_from_one_are_the_same_up_to_the_lower_fork() {
+        let shared = |one: &str, other: &str| {
+            let [one, other]: [Lineage; 2] = [one, other].map(|text| text.parse().unwrap());
+            one.shared_with(&other).map(|offset| offset.0)
+        };
+        assert_eq!(shared("a.70", "a.60"), Some(60));
+        assert_eq!(shared("a.70 b.90", "a.75 c.80"), Some(70));
+        assert_eq!(shared("a.70 b.90", "a.70 b.95 c.92"), Some(90), "the latest one counts");
+        assert_eq!(shared("a.70", "b.70"), None);
+        assert_eq!(shared("", "a.70"), None);
     }
 
     #[test]

@@ -87,7 +87,7 @@ enum Outcome {
     Listening,
     Snapshot(Result<Snapshot, BrokerError>),
     Confirmed(u64, Result<Position, BrokerError>),
-    Rewritten(Result<(), BrokerError>),
+    Rewritten(Result<Position, BrokerError>),
 }
 
 pub(super) struct Logs {
@@ -324,7 +324,7 @@ impl Logs {
     }
 }
 
-async fn write_again(broker: &dyn Broker, log: &LogName, rewrite: &Rewrite) -> Result<(), BrokerError> {
+async fn write_again(broker: &dyn Broker, log: &LogName, rewrite: &Rewrite) -> Result<Position, BrokerError> {
     let command = MutateCommand {
         log: log.clone(),
         tags: rewrite.tags.to_vec(),
@@ -332,7 +332,7 @@ async fn write_again(broker: &dyn Broker, log: &LogName, rewrite: &Rewrite) -> R
         said: rewrite.key.clone(),
         ack: Ack::Stored,
     };
-    broker.mutate(command).await.map(drop)
+    broker.mutate(command).await?.position.ok_or(BrokerError::Unavailable)
 }
 
 /// Over how long so many clients should spread what they read again.

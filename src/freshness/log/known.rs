@@ -26,6 +26,16 @@ impl Known {
         self.epoch.at(self.head)
     }
 
+    /// Up to where positions of the numbering `before` mean the same in this one; `None` if it is not a later one, or follows
+    /// from nothing that is known.
+    pub(super) fn shared_with(&self, before: &Known) -> Option<Offset> {
+        if before.epoch == self.epoch || before.lineage.reach(&self.epoch).is_some() {
+            return None;
+        }
+        // This one continues that one, or both continue a third that this instance did not see the end of.
+        self.lineage.reach(&before.epoch).or_else(|| self.lineage.shared_with(&before.lineage))
+    }
+
     /// Takes in the next mutation.
     pub(super) fn take(&mut self, event: &Event) {
         self.head = event.offset;

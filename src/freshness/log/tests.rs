@@ -94,9 +94,9 @@ impl Scene {
     }
 
     /// The next mutation that is to be written again; it is.
-    fn rewrite(&mut self) -> String {
+    fn rewrite(&mut self, to: &str) -> String {
         let rewrite = self.rewrite_begun();
-        self.log.handle_rewritten(Ok(()), NOW);
+        self.log.handle_rewritten(Ok(at(to)), NOW);
         rewrite
     }
 }
@@ -209,8 +209,8 @@ fn a_numbering_that_goes_on_continues_and_what_it_lost_is_written_again_before_a
     scene.log.handle_ping(ONE, 1, 3);
     scene.snapshot(snapshot("b.6", "a.5", &[("y", 6)]));
     assert_eq!(scene.told(), ["continued a.5"]);
-    assert_eq!(scene.rewrite(), r#"["t", "u"] again:a.6"#);
-    assert_eq!(scene.rewrite(), r#"["v"] again:a.7"#);
+    assert_eq!(scene.rewrite("b.7"), r#"["t", "u"] again:a.6"#);
+    assert_eq!(scene.rewrite("b.8"), r#"["v"] again:a.7"#);
     let Some(Need::Confirm(ticket)) = scene.log.poll_need(NOW) else { panic!("a ping waits") };
     scene.confirm(ticket, "b.8");
     scene.event("b.7", &["t", "u"]);
@@ -226,8 +226,53 @@ fn what_is_lost_and_no_longer_held_counts_as_everything() {
     scene.event("a.6", &["t"]);
     scene.log.handle_lost();
     scene.snapshot(snapshot("b.4", "a.4", &[]));
-    assert_eq!(scene.rewrite(), r#"["*"] again:a.4+"#);
+    assert_eq!(scene.rewrite("b.5"), r#"["*"] again:a.4+"#);
     assert_eq!(scene.log.poll_need(NOW), None);
+}
+
+#[test]
+fn what_is_written_again_may_be_lost_again_before_it_is_announced() {
+    let mut scene = Scene::at("a.4", &["t"]);
+    scene.log.handle_acknowledged(&at("a.5"), [tag("t")].into());
+    scene.log.handle_lost();
+    scene.snapshot(snapshot("b.4", "a.4", &[]));
+    assert_eq!(scene.rewrite("b.5"), r#"["t"] again:a.5"#);
+    scene.log.handle_lost();
+    scene.snapshot(snapshot("c.4", "a.4 b.4", &[]));
+    assert_eq!(scene.rewrite("c.5"), r#"["t"] again:b.5"#);
+    scene.event("c.5", &["t"]);
+    scene.told();
+    scene.log.handle_lost();
+    scene.snapshot(snapshot("d.5", "a.4 b.4 c.5", &[("t", 5)]));
+    assert_eq!(scene.log.poll_need(NOW), None, "now it is there");
+}
+
+#[test]
+fn what_was_acknowledged_in_a_numbering_that_this_instance_never_saw_is_written_again() {
+    let mut scene = Scene::at("a.4", &["t"]);
+    scene.log.handle_acknowledged(&at("b.4"), [tag("kept")].into());
+    scene.log.handle_acknowledged(&at("b.6"), [tag("t")].into());
+    scene.log.handle_lost();
+    scene.snapshot(snapshot("c.5", "a.4 b.5", &[]));
+    assert_eq!(scene.rewrite("c.6"), r#"["t"] again:b.6"#);
+    assert_eq!(scene.log.poll_need(NOW), None);
+}
+
+/// A primary that was deposed, or that died with all its last writes, had begun a numbering of which the next one knows nothing.
+#[test]
+fn numberings_that_both_continue_a_third_go_on_from_where_they_part() {
+    let mut scene = Scene::at("a.4", &["t"]);
+    scene.event("b.6", &["x"]);
+    scene.snapshot(snapshot("b.6", "a.5", &[("x", 6)]));
+    scene.event("b.7", &["t"]);
+    scene.told();
+    scene.log.handle_lost();
+    scene.snapshot(snapshot("c.6", "a.4", &[("u", 6)]));
+    assert_eq!(scene.told(), ["continued b.4"]);
+    assert_eq!(scene.rewrite("c.7"), r#"["*"] again:b.4+"#);
+    scene.log.handle_lost();
+    scene.snapshot(snapshot("a.9", "", &[]));
+    assert_eq!(scene.told(), ["reset"], "an older numbering goes on: nothing is known of it");
 }
 
 #[test]

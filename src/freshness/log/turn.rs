@@ -1,13 +1,11 @@
 //! How a log goes on after a snapshot: from where it stood, in the same numbering or in another one.
 
-use std::collections::BTreeMap;
-
-use tidings_protocol::{Offset, Tag};
+use tidings_protocol::Offset;
 
 use super::known::Known;
-use super::{Log, News, RETRY_AFTER, Rewrite, Tell};
+use super::{Log, News, RETRY_AFTER, Tell};
 use crate::ablation::{Safeguard, ablated};
-use crate::freshness::{Event, Snapshot};
+use crate::freshness::Snapshot;
 use crate::hub::Time;
 
 impl<M: Clone> Log<M> {
@@ -20,7 +18,11 @@ impl<M: Clone> Log<M> {
         };
         self.is_behind = false;
         let next = Known::new(snapshot, self.events_max);
-        if let Some(before) = self.known.take() {
+        let before = self.known.take();
+        if !ablated(Safeguard::Rewrite) {
+            self.note_lost(before.as_ref(), &next);
+        }
+        if let Some(before) = before {
             let told = self.turn(&before, &next, tell);
             self.tell_touched_after(told, &next, tell);
         }
@@ -44,38 +46,14 @@ impl<M: Clone> Log<M> {
         // What was confirmed of the old numbering proves nothing of what this one has lost.
         self.confirmations.ask_again();
         let at = next.position();
-        let Some(fork) = next.lineage.reach(&before.epoch) else {
+        let Some(fork) = next.shared_with(before) else {
             self.index.sessions().for_each(|mailbox| tell(mailbox, &at, News::Reset));
             return next.head;
         };
         let shared = before.head.min(fork);
         let from = before.epoch.at(shared);
         self.index.sessions().for_each(|mailbox| tell(mailbox, &at, News::Continued(from.clone())));
-        if !ablated(Safeguard::Rewrite) {
-            self.note_lost(before, fork);
-        }
         shared
-    }
-
-    /// What is lost above the fork is to be written again.
-    fn note_lost(&mut self, before: &Known, fork: Offset) {
-        let Known { epoch, head, recent, .. } = before;
-        let is_held = recent.reaches(fork) && self.acknowledged.is_some();
-        if !is_held && *head > fork || self.acknowledged.is_none() {
-            let everything = Tag::all();
-            let key = format!("again:{epoch}.{fork}+").into();
-            self.lost.push_back(Rewrite { tags: [everything].into(), key });
-        } else {
-            // What was announced while this instance was behind, and what it acknowledged itself.
-            let unseen = self.waiting.iter().chain(self.acknowledged.iter().flatten());
-            let unseen = unseen.filter(|(of, event)| of == epoch && event.offset > fork.max(*head));
-            let lost = recent.after_offset(fork).chain(unseen.map(|(_, event)| event));
-            let lost: BTreeMap<Offset, &Event> = lost.map(|event| (event.offset, event)).collect();
-            self.lost.extend(lost.into_iter().map(|(offset, event)| Rewrite {
-                tags: event.tags.clone(),
-                key: format!("again:{epoch}.{offset}").into(),
-            }));
-        }
     }
 
     /// What this instance acknowledged is in the snapshot, or will be written again.

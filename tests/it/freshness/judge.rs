@@ -31,7 +31,7 @@ pub(crate) enum Promise {
     Told,
     /// S4: nothing that was read before a mutation is stored with a basis at or above it.
     Basis,
-    /// S5: who mutated sees it.
+    /// S5: whose mutation was acknowledged sees it.
     Own,
     /// S6: after the faults everybody holds a lease.
     Recovery,
@@ -161,7 +161,7 @@ impl Judge {
             Some(Promise::Window)
         } else if mutation.places.iter().any(is_told) {
             Some(Promise::Told)
-        } else if serving.own.contains(&number) {
+        } else if mutation.acknowledged.is_some() && serving.own.contains(&number) {
             Some(Promise::Own)
         } else if is_past(by_lessor.map(|(at, _)| at), LEASE) {
             Some(Promise::Stored)

@@ -169,6 +169,9 @@ impl World {
             }
         }
         context.soon(0, 100, Plan::OfCaches(CachePlan::Write));
+        // Some worlds lose more than others.
+        let failovers = if is_calm { 0 } else { context.random.pick(&[0, 4, 12]) };
+        (0..failovers).for_each(|_| context.soon(1_000, 49_900, Plan::Failover));
         let lab = Lab { cluster: Cluster::new(context), judge: Judge::new(is_calm), off, is_told };
         let clients = (0..CLIENTS).map(|id| CacheClient::new(ClientId(id))).collect();
         World { lab, origin: Origin::default(), writers: Writers::default(), clients }

@@ -49,7 +49,7 @@ pub(crate) struct Question {
 pub(crate) enum LogAnswer {
     Snapshot(Result<Snapshot, ()>),
     Confirmed(u64, Result<Position, ()>),
-    Rewritten(Result<(), ()>),
+    Rewritten(Result<Position, ()>),
 }
 
 impl LogKeeper {
@@ -136,7 +136,7 @@ impl LogKeeper {
                 };
                 let publish = PublishId { author: REWRITER, number };
                 let written = uplink.mutate(publish, &command, redis, context);
-                LogAnswer::Rewritten(written.map(drop).map_err(drop))
+                LogAnswer::Rewritten(written.ok().and_then(|written| written.position).ok_or(()))
             }
         };
         context.step(Plan::LogDone { of: self.of, answer });
@@ -162,7 +162,7 @@ impl LogAnswer {
         match self {
             LogAnswer::Snapshot(snapshot) => log.handle_snapshot(snapshot, now, tell),
             LogAnswer::Confirmed(ticket, head) => log.handle_confirmed(ticket, head, now, tell),
-            LogAnswer::Rewritten(outcome) => log.handle_rewritten(outcome, now),
+            LogAnswer::Rewritten(written) => log.handle_rewritten(written, now),
         }
     }
 }

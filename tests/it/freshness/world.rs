@@ -243,7 +243,8 @@ impl World {
                 lab.soon(30, 100, CachePlan::Turn(id));
             }
             CachePlan::Ping(_, session) if client.session == Some(session) => {
-                if !client.ping(lab) {
+                let is_heard = client.ping(lab);
+                if !is_heard {
                     client.handle_gone(lab);
                 }
             }

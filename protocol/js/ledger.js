@@ -270,8 +270,9 @@ export class Ledger {
     if (this.#floor) this.#floor = renumber(this.#floor);
     for (const known of this.#held.values()) if (known.version) known.version = renumber(known.version);
     this.#recent = this.#recent.map(([position, tag]) => {
-      const before = this.#numbering.offsetOf(position) ?? Infinity;
-      return [position.epoch === epoch ? position : { epoch, offset: renumber(before) }, tag];
+      // What nobody has said how to compare may be of an epoch that is yet to come.
+      const before = position.epoch === epoch ? undefined : this.#numbering.offsetOf(position);
+      return [before === undefined ? position : { epoch, offset: renumber(before) }, tag];
     });
     this.#numbering.epoch = epoch;
     this.#horizon = offset;

@@ -6,8 +6,8 @@ use std::collections::{BTreeSet, HashSet};
 use super::watch::{Watch, commands};
 use super::{Effect, Entry, Ledger};
 use crate::{
-    AtFrame, ContinuedFrame, INTEGER_MAX, InvalidatedFrame, Offset, Position, ResetFrame, ResetReason,
-    ResetScope, Tag, WatchGroup, WatchedFrame,
+    AtFrame, ContinuedFrame, InvalidatedFrame, Offset, Position, ResetFrame, ResetReason, ResetScope, Tag,
+    WatchGroup, WatchedFrame,
 };
 
 impl<K: Ord + Clone> Ledger<K> {
@@ -132,8 +132,10 @@ impl<K: Ord + Clone> Ledger<K> {
             knowledge.version = knowledge.version.map(&renumber);
         }
         for (touched, _) in self.recent.iter_mut().filter(|(touched, _)| touched.epoch != position.epoch) {
-            let before = self.numbering.offset_of(touched).unwrap_or(Offset(INTEGER_MAX));
-            *touched = position.epoch.at(renumber(before));
+            // What nobody has said how to compare may be of an epoch that is yet to come.
+            if let Some(before) = self.numbering.offset_of(touched) {
+                *touched = position.epoch.at(renumber(before));
+            }
         }
         self.numbering.enter(position.epoch.clone());
         self.horizon = position.offset;

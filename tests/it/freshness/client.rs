@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidings::hub::{SessionId, Time};
 use tidings_protocol::{
-    Command, Effect, Envelope, Frame, Freshness, LeaseClock, Ledger, LogName, Position, Stored,
+    Command, Effect, Envelope, Frame, Freshness, LeaseClock, Ledger, LogName, Position, Stored, Tag,
     UnwatchCommand, Watch, WatchCommand,
 };
 
@@ -108,9 +108,11 @@ impl CacheClient {
         self.asleep_until = now.after(pause);
     }
 
-    /// Somebody sets the wall clock back.
-    pub(crate) fn set_back(&mut self, by: Duration) {
+    /// Somebody sets the wall clock back. That the machine sleeps before it has looked at its clocks again is assumed not to
+    /// happen: then both would have stood still.
+    pub(crate) fn set_back(&mut self, by: Duration, lab: &Lab) {
         self.set_back += by;
+        self.look_at_clock(lab);
     }
 
     /// The client's clock runs on.
@@ -312,8 +314,9 @@ impl CacheClient {
             Frame::Watched(frame) => {
                 let Some(watch) = envelope.id.and_then(|id| self.watches.remove(&id)) else { return };
                 self.ledger.watched(watch.id, &frame);
-                let tags = watch.groups.iter().flat_map(|group| &group.tags);
-                for key in self.shelf.keys().filter(|key| tags.clone().any(|tag| key.tags().contains(tag))) {
+                // Where it speaks of all tags of a key, nothing of them is left to be told.
+                let tags: Vec<&Tag> = watch.groups.iter().flat_map(|group| &group.tags).collect();
+                for key in self.shelf.keys().filter(|key| key.tags().iter().all(|tag| tags.contains(&tag))) {
                     self.watched.insert(*key, frame.at.clone());
                 }
             }

@@ -372,7 +372,8 @@ impl World {
             }
             7 => {
                 context.count(Fault::WallClockBack, Some(id));
-                client.set_back(context.random.between(1_000, 60_000));
+                let by = context.random.between(1_000, 60_000);
+                client.set_back(by, lab);
             }
             _ => {
                 context.count(Fault::Stall, Some(id));

@@ -28,6 +28,11 @@ impl Lineage {
         self.forks.push_back(fork);
     }
 
+    /// Whether the numbering follows from none before it.
+    pub fn is_empty(&self) -> bool {
+        self.forks.is_empty()
+    }
+
     /// The last offset of an earlier numbering that is still what it was; `None` for one that is not remembered.
     pub fn reach(&self, epoch: &Epoch) -> Option<Offset> {
         let begin = self.forks.iter().position(|fork| fork.epoch == *epoch)?;

@@ -36,6 +36,12 @@ impl Known {
         self.lineage.reach(&before.epoch).or_else(|| self.lineage.shared_with(&before.lineage))
     }
 
+    /// Whether others may hold as valid in this numbering what the one before, which it does not follow from, had touched.
+    pub(super) fn parts_from(&self, before: &Known) -> bool {
+        let is_later = before.epoch != self.epoch && before.lineage.reach(&self.epoch).is_none();
+        is_later && !self.lineage.is_empty() && self.shared_with(before).is_none()
+    }
+
     /// Takes in the next mutation.
     pub(super) fn take(&mut self, event: &Event) {
         self.head = event.offset;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use tidings_protocol::{Epoch, Position, Tag};
+use tidings_protocol::{Epoch, Offset, Position, Tag};
 
 use super::known::Known;
 use super::{Log, RETRY_AFTER, Rewrite};
@@ -27,10 +27,10 @@ impl<M: Clone> Log<M> {
                     let events = before.recent.after_offset(fork);
                     events.for_each(|event| lose(&before.epoch, event, &mut lost));
                 }
-                false => {
-                    lost.insert(format!("again:{}.{fork}+", before.epoch).into(), [Tag::all()].into());
-                }
+                false => lose_everything(&before.epoch, fork, &mut lost),
             }
+        } else if let Some(before) = before.filter(|before| next.parts_from(before)) {
+            lose_everything(&before.epoch, Offset(0), &mut lost);
         }
         // What was announced while this instance was behind, and what it acknowledged itself, in whichever numbering.
         for (epoch, event) in self.waiting.iter().chain(self.acknowledged.iter().flatten()) {
@@ -57,6 +57,10 @@ impl<M: Clone> Log<M> {
             self.handle_acknowledged(&position, rewrite.tags);
         }
     }
+}
+
+fn lose_everything(epoch: &Epoch, after: Offset, lost: &mut Lost) {
+    lost.insert(format!("again:{epoch}.{after}+").into(), [Tag::all()].into());
 }
 
 /// The key is the same wherever it is written from.

@@ -293,6 +293,16 @@ fn a_numbering_that_follows_from_nothing_resets() {
     assert_eq!(scene.stale("a.4", &["t"]), ["t"]);
 }
 
+/// Somebody flushed a primary just before its replica, which had not heard of it, took over.
+#[test]
+fn a_numbering_that_goes_on_from_elsewhere_resets_and_everything_counts_as_touched() {
+    let mut scene = Scene::at("b.4", &["t"]);
+    scene.event("c.9", &["x"]);
+    scene.snapshot(snapshot("c.9", "a.8", &[("x", 9)]));
+    assert_eq!(scene.told(), ["reset"]);
+    assert_eq!(scene.rewrite("c.10"), r#"["*"] again:b.0+"#);
+}
+
 #[test]
 fn what_fails_is_tried_again_after_a_while() {
     let mut scene = Scene::at("a.4", &["t"]);

@@ -188,7 +188,7 @@ export class Ledger {
         const known = this.#held.get(tag);
         if (!known) continue;
         if (refused.has(tag)) known.denied = true;
-        else if (named.has(tag) || subtrees.some((subtree) => covers(subtree, tag))) this.#foundStale(known, since, at);
+        else if (named.has(tag) || subtrees.some((subtree) => covers(subtree, tag))) this.#foundStale(tag, known, since, at);
         else this.#foundClean(tag, known, since, at);
       }
     }
@@ -312,10 +312,17 @@ export class Ledger {
   }
 
   /** A tag was touched between `since` and `at`. */
-  #foundStale(known, since, at) {
-    known.covered = Math.min(known.covered, at.offset);
-    // What was read later has asked for itself.
-    for (const entry of known.entries) if (this.#numbering.order(entry.basis, since) <= 0) this.#spoil(entry);
+  #foundStale(tag, known, since, at) {
+    // What is touched later is told.
+    known.covered = Math.max(known.covered === Infinity ? 0 : known.covered, at.offset);
+    const between = [];
+    for (const entry of known.entries) {
+      if (this.#numbering.order(entry.basis, since) <= 0) this.#spoil(entry);
+      // Read between the two, with no answer of its own on its way: the tag may have been touched after that.
+      else if (!entry.stale && !entry.unproven.has(tag) && this.#precedes(entry.basis, at)) between.push(entry);
+    }
+    for (const { unproven } of between) unproven.add(tag);
+    this.#ask(between);
   }
 
   /** A tag was not touched between `since` and `at`. */

@@ -78,6 +78,11 @@ impl<K> Knowledge<K> {
         self.covered = Some(self.covered.map_or(offset, |covered| covered.min(offset)));
     }
 
+    /// What touches it above `offset` is told, and something up to there may have.
+    pub(super) fn cover_from(&mut self, offset: Offset) {
+        self.covered = self.covered.max(Some(offset));
+    }
+
     /// A new connection: nothing of it is told yet.
     pub(super) fn uncover(&mut self) {
         (self.covered, self.denied) = (None, false);

@@ -30,7 +30,7 @@ impl<K: Ord + Clone> Ledger<K> {
             for tag in &group.tags {
                 match (denied.contains(tag), is_stale(tag)) {
                     (true, _) => self.deny(tag),
-                    (false, true) => self.found_stale(tag, since, frame.at.offset),
+                    (false, true) => self.found_stale(tag, since, &frame.at),
                     (false, false) => self.found_clean(tag, since, &frame.at),
                 }
             }
@@ -191,16 +191,23 @@ impl<K: Ord + Clone> Ledger<K> {
     }
 
     /// A tag was touched between `since` and `at`.
-    fn found_stale(&mut self, tag: &Tag, since: &Position, at: Offset) {
+    fn found_stale(&mut self, tag: &Tag, since: &Position, at: &Position) {
         let Some(knowledge) = self.held.get_mut(tag) else { return };
-        knowledge.cover(at);
+        knowledge.cover_from(at.offset);
+        let mut between = Vec::new();
         for key in knowledge.keys.clone() {
-            // What was read later has asked for itself.
-            let order = |entry: &Entry| self.numbering.order(&entry.basis, since);
-            if self.entries.get(&key).and_then(order).is_some_and(Ordering::is_le) {
+            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            let order = |position| self.numbering.order(&entry.basis, position);
+            let (is_asked, is_later) =
+                (order(since).is_some_and(Ordering::is_le), order(at).is_some_and(Ordering::is_ge));
+            if is_asked {
                 self.spoil(&key);
+            } else if !is_later && !entry.is_stale && entry.unproven.insert(tag.clone()) {
+                // Read between the two, with no answer of its own on its way: the tag may have been touched after that.
+                between.push(key);
             }
         }
+        self.ask(&between);
     }
 
     /// A tag was not touched between `since` and `at`.

@@ -9,8 +9,9 @@
 //!
 //! Mutations come in the order of their offsets, as announced. Where one is missing, or the numbering is another one, the
 //! broker's snapshot says for every watched tag whether it was touched meanwhile: a loss on the way costs time, never
-//! truth. Where the log itself has lost mutations (its numbering forked below what this instance saw or acknowledged), the instance
-//! writes them again; of those that it does not hold any more it writes that everything was touched.
+//! truth. Where the log itself has lost mutations (its numbering forked below what this instance saw or acknowledged, or another began that
+//! follows from nothing while a deposed primary went on with this one), the instance writes them again; of those that it does not hold any
+//! more it writes that everything was touched.
 //!
 //! Pure: time comes in, what must be done comes out of the `poll_*` functions, and what watchers must be told goes to
 //! `tell`.
@@ -35,8 +36,8 @@ use known::Known;
 /// How long after a failed attempt the next one is made.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// Mutations that wait for a snapshot, or that were acknowledged and not yet announced; above, the next snapshot makes good
-/// for them, or it is written that everything was touched.
+/// Mutations that wait for a snapshot, or that were acknowledged and not yet announced. Of those above it the next snapshot
+/// tells; should the log have lost any by then, it is written that everything was touched.
 const WAITING_MAX: usize = 16_384;
 
 /// What a watcher is told.
@@ -112,8 +113,10 @@ pub struct Log<M> {
     is_behind: bool,
     /// What was announced since, in that order.
     waiting: VecDeque<(Epoch, Event)>,
-    /// Mutations that this instance acknowledged and that were not announced yet; `None` for so many that they are not held.
-    acknowledged: Option<VecDeque<(Epoch, Event)>>,
+    /// Mutations that this instance acknowledged and that were not announced yet.
+    acknowledged: VecDeque<(Epoch, Event)>,
+    /// The last mutation that was announced or acknowledged and did not find room in either of these.
+    unheld: Option<Position>,
     index: WatchIndex<M>,
     confirmations: Confirmations<M>,
     lost: VecDeque<Rewrite>,
@@ -130,7 +133,8 @@ impl<M: Clone> Log<M> {
             known: None,
             is_behind: true,
             waiting: VecDeque::new(),
-            acknowledged: Some(VecDeque::new()),
+            acknowledged: VecDeque::new(),
+            unheld: None,
             index: WatchIndex::default(),
             confirmations: Confirmations::default(),
             lost: VecDeque::new(),
@@ -167,10 +171,10 @@ impl<M: Clone> Log<M> {
             }
             _ => {
                 self.is_behind = true;
-                if self.waiting.len() == WAITING_MAX {
-                    self.waiting.clear();
+                match self.waiting.len() < WAITING_MAX {
+                    true => self.waiting.push_back((epoch, event)),
+                    false => self.unheld = Some(epoch.at(event.offset)),
                 }
-                self.waiting.push_back((epoch, event));
                 0
             }
         }
@@ -179,9 +183,7 @@ impl<M: Clone> Log<M> {
     fn apply(&mut self, event: Event, tell: Tell<'_, M>) -> usize {
         let Some(known) = &mut self.known else { return 0 };
         known.take(&event);
-        if let Some(acknowledged) = &mut self.acknowledged {
-            acknowledged.retain(|(epoch, of)| *epoch != known.epoch || of.offset > event.offset);
-        }
+        self.acknowledged.retain(|(epoch, of)| *epoch != known.epoch || of.offset > event.offset);
         let (at, offset) = (known.position(), event.offset);
         let told = |touched| {
             self.index.each_watcher(touched, |mailbox, tag, watchers| {
@@ -198,11 +200,9 @@ impl<M: Clone> Log<M> {
             return;
         }
         let event = Event { offset: position.offset, tags, key: None };
-        match &mut self.acknowledged {
-            Some(acknowledged) if acknowledged.len() < WAITING_MAX => {
-                acknowledged.push_back((position.epoch.clone(), event));
-            }
-            _ => self.acknowledged = None,
+        match self.acknowledged.len() < WAITING_MAX {
+            true => self.acknowledged.push_back((position.epoch.clone(), event)),
+            false => self.unheld = Some(position.clone()),
         }
     }
 
@@ -319,6 +319,9 @@ impl<M: Clone> Log<M> {
             self.retry_at = now.after(RETRY_AFTER);
             return;
         };
+        if let Some(known) = &mut self.known {
+            known.confirm(&head);
+        }
         if self.known.as_ref().is_some_and(|known| known.epoch == head.epoch) && self.is_settled() {
             self.confirmations.note(head.offset, now);
             return self.release(tell);

@@ -13,12 +13,27 @@ pub(super) struct Known {
     pub(super) lineage: Lineage,
     pub(super) table: VersionTable,
     pub(super) recent: Recent,
+    /// Up to where the log was confirmed: by then no other numbering had begun without it.
+    pub(super) confirmed: Option<Offset>,
 }
 
 impl Known {
     pub(super) fn new(snapshot: Snapshot, events_max: usize) -> Known {
         let Snapshot { position: Position { epoch, offset: head }, lineage, table } = snapshot;
-        Known { epoch, head, lineage, table, recent: Recent::after(head, events_max) }
+        Known { epoch, head, lineage, table, recent: Recent::after(head, events_max), confirmed: None }
+    }
+
+    /// Takes over what was confirmed in the view before this one, as far as it means the same.
+    pub(super) fn succeed(&mut self, before: &Known) {
+        let shared = if before.epoch == self.epoch { Some(before.head) } else { self.shared_with(before) };
+        self.confirmed = before.confirmed.zip(shared).map(|(confirmed, shared)| confirmed.min(shared));
+    }
+
+    /// The broker confirmed that the log stands there.
+    pub(super) fn confirm(&mut self, head: &Position) {
+        if head.epoch == self.epoch {
+            self.confirmed = self.confirmed.max(Some(head.offset));
+        }
     }
 
     /// Where the log stands.
@@ -36,10 +51,11 @@ impl Known {
         self.lineage.reach(&before.epoch).or_else(|| self.lineage.shared_with(&before.lineage))
     }
 
-    /// Whether others may hold as valid in this numbering what the one before, which it does not follow from, had touched.
+    /// Whether this is a later numbering than the one before, and does not follow from it: others may have held values as valid here
+    /// while mutations were still written there.
     pub(super) fn parts_from(&self, before: &Known) -> bool {
         let is_later = before.epoch != self.epoch && before.lineage.reach(&self.epoch).is_none();
-        is_later && !self.lineage.is_empty() && self.shared_with(before).is_none()
+        is_later && self.shared_with(before).is_none()
     }
 
     /// Takes in the next mutation.

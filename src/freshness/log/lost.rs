@@ -20,20 +20,21 @@ impl<M: Clone> Log<M> {
     pub(super) fn note_lost(&mut self, before: Option<&Known>, next: &Known) {
         let mut lost = Lost::new();
         let turn = before.and_then(|before| Some((before, next.shared_with(before)?)));
-        if let Some((before, fork)) = turn {
-            let is_held = before.head <= fork || before.recent.reaches(fork);
-            match is_held && self.acknowledged.is_some() {
-                true => {
+        let parted =
+            || before.filter(|before| next.parts_from(before)).map(|before| (before, before.confirmed));
+        if let Some((before, fork)) = turn.map(|(before, fork)| (before, Some(fork))).or_else(parted) {
+            match fork.filter(|fork| {
+                self.unheld.is_none() && (before.head <= *fork || before.recent.reaches(*fork))
+            }) {
+                Some(fork) => {
                     let events = before.recent.after_offset(fork);
                     events.for_each(|event| lose(&before.epoch, event, &mut lost));
                 }
-                false => lose_everything(&before.epoch, fork, &mut lost),
+                None => self.lose_everything(before, fork.unwrap_or_default(), &mut lost),
             }
-        } else if let Some(before) = before.filter(|before| next.parts_from(before)) {
-            lose_everything(&before.epoch, Offset(0), &mut lost);
         }
         // What was announced while this instance was behind, and what it acknowledged itself, in whichever numbering.
-        for (epoch, event) in self.waiting.iter().chain(self.acknowledged.iter().flatten()) {
+        for (epoch, event) in self.waiting.iter().chain(&self.acknowledged) {
             let reach = match turn.filter(|(before, _)| before.epoch == *epoch) {
                 Some((_, fork)) => Some(fork),
                 None => next.lineage.reach(epoch),
@@ -43,6 +44,14 @@ impl<M: Clone> Log<M> {
             }
         }
         self.lost.extend(lost.into_iter().map(|(key, tags)| Rewrite { tags, key }));
+    }
+
+    /// Something after that place of what this instance knew. Who saw more of the same numbering before it was lost has more to tell of: under a
+    /// key without the end, what he writes would be taken for a repetition of what somebody wrote before that.
+    fn lose_everything(&self, before: &Known, after: Offset, lost: &mut Lost) {
+        let unheld = self.unheld.as_ref().map(|last| format!("+{last}")).unwrap_or_default();
+        let key = format!("again:{}.{after}-{}{unheld}", before.epoch, before.head);
+        lost.insert(key.into(), [Tag::all()].into());
     }
 
     /// A mutation was written again, there, or was not: `Err`.
@@ -57,10 +66,6 @@ impl<M: Clone> Log<M> {
             self.handle_acknowledged(&position, rewrite.tags);
         }
     }
-}
-
-fn lose_everything(epoch: &Epoch, after: Offset, lost: &mut Lost) {
-    lost.insert(format!("again:{epoch}.{after}+").into(), [Tag::all()].into());
 }
 
 /// The key is the same wherever it is written from.

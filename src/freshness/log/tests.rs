@@ -186,14 +186,14 @@ fn a_head_that_does_not_arrive_is_asked_for() {
 fn an_old_answer_does_not_confirm_a_later_question() {
     let mut scene = Scene::at("a.4", &["t"]);
     let ticket = scene.ping(7, NOW);
-    scene.event("b.1", &["t"]);
-    scene.snapshot(snapshot("b.1", "", &[("t", 1)]));
+    scene.event("b.5", &["t"]);
+    scene.snapshot(snapshot("b.5", "a.4", &[("t", 5)]));
     let later = NOW.after(Duration::from_millis(100));
     let second = scene.ping(8, later);
     scene.told();
-    scene.confirm(ticket, "b.1");
+    scene.confirm(ticket, "b.5");
     assert_eq!(scene.told(), [""; 0]);
-    scene.confirm(second, "b.1");
+    scene.confirm(second, "b.5");
     assert_eq!(scene.told(), ["confirmed 8"]);
 }
 
@@ -226,8 +226,35 @@ fn what_is_lost_and_no_longer_held_counts_as_everything() {
     scene.event("a.6", &["t"]);
     scene.log.handle_lost();
     scene.snapshot(snapshot("b.4", "a.4", &[]));
-    assert_eq!(scene.rewrite("b.5"), r#"["*"] again:a.4+"#);
+    assert_eq!(scene.rewrite("b.5"), r#"["*"] again:a.4-6"#);
     assert_eq!(scene.log.poll_need(NOW), None);
+}
+
+/// One was left behind with a primary that was deposed, and went on writing there.
+#[test]
+fn who_knew_more_of_what_is_lost_than_others_writes_what_is_no_repetition_of_theirs() {
+    let rewrite = |last: &[u64]| {
+        let mut scene = Scene { log: Log::new(1), told: Vec::new() };
+        scene.snapshot(snapshot("a.4", "", &[]));
+        last.iter().for_each(|offset| scene.event(&format!("a.{offset}"), &["t"]));
+        scene.log.handle_lost();
+        scene.snapshot(snapshot("b.2", "a.2", &[]));
+        scene.rewrite("b.3")
+    };
+    assert_eq!(rewrite(&[5, 6]), r#"["*"] again:a.2-6"#);
+    assert_eq!(rewrite(&[5, 6]), rewrite(&[5, 6]), "written once");
+    assert_eq!(rewrite(&[5, 6, 7]), r#"["*"] again:a.2-7"#);
+}
+
+#[test]
+fn where_more_is_acknowledged_than_is_held_and_then_lost_everything_counts_as_touched() {
+    let mut scene = Scene::at("a.4", &["t"]);
+    let last = 5 + WAITING_MAX as u64;
+    (5..=last)
+        .for_each(|offset| scene.log.handle_acknowledged(&at(&format!("a.{offset}")), [tag("t")].into()));
+    scene.log.handle_lost();
+    scene.snapshot(snapshot("b.4", "a.4", &[]));
+    assert_eq!(scene.rewrite("b.5"), format!(r#"["*"] again:a.4-4+a.{last}"#));
 }
 
 #[test]
@@ -269,7 +296,7 @@ fn numberings_that_both_continue_a_third_go_on_from_where_they_part() {
     scene.log.handle_lost();
     scene.snapshot(snapshot("c.6", "a.4", &[("u", 6)]));
     assert_eq!(scene.told(), ["continued b.4"]);
-    assert_eq!(scene.rewrite("c.7"), r#"["*"] again:b.4+"#);
+    assert_eq!(scene.rewrite("c.7"), r#"["*"] again:b.4-7"#);
     scene.log.handle_lost();
     scene.snapshot(snapshot("a.9", "", &[]));
     assert_eq!(scene.told(), ["reset"], "an older numbering goes on: nothing is known of it");
@@ -293,6 +320,30 @@ fn a_numbering_that_follows_from_nothing_resets() {
     assert_eq!(scene.stale("a.4", &["t"]), ["t"]);
 }
 
+/// A primary was deposed and took mutations for a while, when elsewhere a numbering had begun that follows from nothing: values were read there
+/// before them, and are none the older for it.
+#[test]
+fn a_numbering_that_follows_from_nothing_is_told_what_was_written_since_the_last_confirmation() {
+    let mut scene = Scene::at("a.4", &["t"]);
+    let ticket = scene.ping(7, NOW);
+    scene.confirm(ticket, "a.4");
+    scene.event("a.5", &["t"]);
+    scene.told();
+    scene.event("b.9", &["x"]);
+    scene.snapshot(snapshot("b.9", "", &[("x", 9)]));
+    assert_eq!(scene.told(), ["reset"]);
+    assert_eq!(scene.rewrite("b.10"), r#"["t"] again:a.5"#);
+    assert_eq!(scene.log.poll_need(NOW), None);
+}
+
+#[test]
+fn a_numbering_that_follows_from_nothing_is_told_that_everything_was_touched_where_nothing_was_confirmed() {
+    let mut scene = Scene::at("a.4", &["t"]);
+    scene.event("b.9", &["x"]);
+    scene.snapshot(snapshot("b.9", "", &[("x", 9)]));
+    assert_eq!(scene.rewrite("b.10"), r#"["*"] again:a.0-4"#);
+}
+
 /// Somebody flushed a primary just before its replica, which had not heard of it, took over.
 #[test]
 fn a_numbering_that_goes_on_from_elsewhere_resets_and_everything_counts_as_touched() {
@@ -300,7 +351,7 @@ fn a_numbering_that_goes_on_from_elsewhere_resets_and_everything_counts_as_touch
     scene.event("c.9", &["x"]);
     scene.snapshot(snapshot("c.9", "a.8", &[("x", 9)]));
     assert_eq!(scene.told(), ["reset"]);
-    assert_eq!(scene.rewrite("c.10"), r#"["*"] again:b.0+"#);
+    assert_eq!(scene.rewrite("c.10"), r#"["*"] again:b.0-4"#);
 }
 
 #[test]
@@ -325,7 +376,7 @@ fn nothing_is_due_while_an_answer_is_waited_for() {
     assert_eq!(scene.log.poll_need(NOW), Some(Need::Snapshot));
     assert_eq!(scene.log.poll_timeout(), None, "the ping waits for the snapshot");
     scene.with(|log, tell| log.handle_snapshot(Ok(snapshot("b.4", "a.3", &[])), NOW, tell));
-    assert_eq!(scene.rewrite_begun(), r#"["*"] again:a.3+"#);
+    assert_eq!(scene.rewrite_begun(), r#"["*"] again:a.3-4"#);
     assert_eq!(scene.log.poll_timeout(), None, "and for what is written again");
     scene.log.handle_rewritten(Err(()), NOW);
     assert_eq!(scene.log.poll_timeout(), Some(NOW.after(RETRY_AFTER)));

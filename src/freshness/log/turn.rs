@@ -17,12 +17,13 @@ impl<M: Clone> Log<M> {
             return;
         };
         self.is_behind = false;
-        let next = Known::new(snapshot, self.events_max);
+        let mut next = Known::new(snapshot, self.events_max);
         let before = self.known.take();
         if !ablated(Safeguard::Rewrite) {
             self.note_lost(before.as_ref(), &next);
         }
         if let Some(before) = before {
+            next.succeed(&before);
             let told = self.turn(&before, &next, tell);
             self.tell_touched_after(told, &next, tell);
         }
@@ -58,8 +59,8 @@ impl<M: Clone> Log<M> {
 
     /// What this instance acknowledged is in the snapshot, or will be written again.
     fn forget_acknowledged(&mut self, next: &Known) {
-        let acknowledged = self.acknowledged.get_or_insert_default();
-        acknowledged.retain(|(epoch, event)| *epoch == next.epoch && event.offset > next.head);
+        self.acknowledged.retain(|(epoch, event)| *epoch == next.epoch && event.offset > next.head);
+        self.unheld = None;
     }
 
     fn tell_touched_after(&self, told: Offset, next: &Known, tell: Tell<'_, M>) {

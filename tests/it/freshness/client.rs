@@ -161,7 +161,7 @@ impl CacheClient {
             Freshness::Unknown if self.ledger.is_asked(&key) && now_ms < self.ledger.lease_until() => {}
             Freshness::Stale | Freshness::Unknown => self.begin(key, now_ms, lab),
         }
-        if lab.cluster.context.inject(Fault::CacheDropped, 10) {
+        if lab.cluster.context.inject(Fault::CacheDropped, 3) {
             self.drop_value(key);
             self.act(lab);
         }

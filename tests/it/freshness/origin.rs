@@ -78,7 +78,7 @@ impl Origin {
     pub(crate) fn commit(&mut self, lab: &mut Lab) {
         self.committed += 1;
         self.unapplied.push_back(lab.known_position());
-        let lags = lab.cluster.context.inject(Fault::ReplicaLags, 10);
+        let lags = lab.cluster.context.inject(Fault::ReplicaLags, 15);
         let lag = lab.cluster.context.random.between(5, if lags { 3_000 } else { 400 });
         self.last_applied = self.last_applied.max(lab.now().after(lag));
         lab.cluster.context.schedule.at(self.last_applied, Plan::OfCaches(CachePlan::Applied));

@@ -17,6 +17,8 @@ pub(crate) struct Report {
     pub(crate) seeds: u64,
     pub(crate) events: u64,
     pub(crate) serves: u64,
+    /// The seed in which the fewest values were served, and how many.
+    pub(crate) served_least: Option<(u64, u64)>,
     pub(crate) faults: FaultCounts,
     pub(crate) failures: BTreeMap<u64, Vec<Violation>>,
 }
@@ -46,16 +48,24 @@ impl Report {
         self.seeds += 1;
         self.events += outcomes.events;
         self.serves += outcomes.serves;
+        self.note_serves(Some((setting.seed, outcomes.serves)));
         self.faults.add(&outcomes.faults);
         if !outcomes.violations.is_empty() {
             self.failures.insert(setting.seed, outcomes.violations);
         }
     }
 
-    fn merge(mut self, other: Report) -> Report {
+    fn note_serves(&mut self, serves: Option<(u64, u64)>) {
+        self.served_least =
+            [self.served_least, serves].into_iter().flatten().min_by_key(|(_, serves)| *serves);
+    }
+
+    /// What came of both.
+    pub(crate) fn merge(mut self, other: Report) -> Report {
         self.seeds += other.seeds;
         self.events += other.events;
         self.serves += other.serves;
+        self.note_serves(other.served_least);
         self.faults.add(&other.faults);
         self.failures.extend(other.failures);
         self
@@ -86,7 +96,11 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Report { seeds, events, serves, .. } = self;
-        writeln!(f, "{seeds} seeds, {events} events, {serves} values served without asking")?;
+        let least = self.served_least.map_or(0, |(_, serves)| serves);
+        writeln!(
+            f,
+            "{seeds} seeds, {events} events, {serves} values served without asking, {least} or more in each seed"
+        )?;
         let faults = self.faults.iter().filter(|(_, times)| *times > 0);
         let faults: Vec<String> = faults.map(|(fault, times)| format!("{fault:?} {times}")).collect();
         write!(f, "faults: {}", faults.join(", "))

@@ -48,7 +48,7 @@ pub(crate) struct Change {
 impl Change {
     /// A row, or now and then one that moves between lists, or a whole list of lists.
     pub(crate) fn any(random: &mut Random) -> Change {
-        let row = match random.chance(900) {
+        let row = match random.chance(800) {
             true => random.below(BUSY_ROWS),
             false => BUSY_ROWS + random.below(ROWS - BUSY_ROWS),
         };

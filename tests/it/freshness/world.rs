@@ -8,17 +8,21 @@ use tidings_protocol::{LogName, Position};
 use super::client::CacheClient;
 use super::closing::Closing;
 use super::judge::{Judge, Violation};
+use super::mishaps;
 use super::origin::{Body, Fetch, Origin, Read};
 use super::writers::{AUTHOR, Attempt, Mutated, Pending, Writers};
 use crate::history::{ClientId, Event};
 use crate::simulation::channels::ChannelSpec;
 use crate::simulation::cluster::Cluster;
-use crate::simulation::context::{CALM, Context, END, INSTANCES, Plan};
+use crate::simulation::context::{Context, END, INSTANCES, Plan};
 use crate::simulation::faults::{Fault, FaultCounts, Profile};
 use crate::simulation::random::Random;
 
 /// How many clients there are.
-const CLIENTS: usize = 10;
+pub(super) const CLIENTS: usize = 10;
+
+/// Values that a client wants to see at once.
+const VALUES_SHOWN: usize = 4;
 
 /// What can be planned, beside what instances and Redis do.
 #[derive(Clone, Debug)]
@@ -31,6 +35,12 @@ pub(crate) enum CachePlan {
     ReadOn(ClientId),
     /// Something goes wrong with a client.
     Fault(ClientId),
+    /// Something goes wrong with Redis.
+    OfRedis(Fault),
+    /// Only one instance reaches the primary.
+    Strand,
+    /// The primary dies.
+    StrandEnds(usize),
     /// A client mutates something.
     Mutate(ClientId),
     /// A client hears of its own mutation.
@@ -126,11 +136,11 @@ pub(crate) struct Setting {
     pub(crate) is_told: bool,
 }
 
-struct World {
-    lab: Lab,
+pub(super) struct World {
+    pub(super) lab: Lab,
     origin: Origin,
     writers: Writers,
-    clients: Vec<CacheClient>,
+    pub(super) clients: Vec<CacheClient>,
 }
 
 /// Runs the world of a seed to its end.
@@ -169,9 +179,9 @@ impl World {
             }
         }
         context.soon(0, 100, Plan::OfCaches(CachePlan::Write));
-        // Some worlds lose more than others.
-        let failovers = if is_calm { 0 } else { context.random.pick(&[0, 4, 12]) };
-        (0..failovers).for_each(|_| context.soon(1_000, 49_900, Plan::Failover));
+        if !is_calm {
+            mishaps::plan(&mut context);
+        }
         let lab = Lab { cluster: Cluster::new(context), judge: Judge::new(is_calm), off, is_told };
         let clients = (0..CLIENTS).map(|id| CacheClient::new(ClientId(id))).collect();
         World { lab, origin: Origin::default(), writers: Writers::default(), clients }
@@ -227,6 +237,9 @@ impl World {
             CachePlan::Acknowledged(attempt, at) => writers.acknowledged(&attempt, at, origin, lab),
             CachePlan::Refused(attempt) => writers.refused(&attempt, lab),
             CachePlan::TimedOut(number, attempt) => writers.timed_out(number, attempt, lab),
+            CachePlan::OfRedis(fault) => lab.cluster.redis.fail_as(fault, &mut lab.cluster.context),
+            CachePlan::Strand => self.strand(),
+            CachePlan::StrandEnds(slot) => self.strand_ends(slot),
         }
     }
 
@@ -239,7 +252,7 @@ impl World {
         }
         match plan {
             CachePlan::Turn(_) => {
-                client.look(lab);
+                (0..VALUES_SHOWN).for_each(|_| client.look(lab));
                 lab.soon(30, 100, CachePlan::Turn(id));
             }
             CachePlan::Ping(_, session) if client.session == Some(session) => {
@@ -318,68 +331,5 @@ impl World {
         let wire = client.session.and_then(|session| Some((session, wires.get_mut(&session)?)));
         let Some((session, wire)) = wire.filter(|(_, wire)| !wire.is_cut) else { return };
         out.into_iter().for_each(|up| wire.send_up(session, up, context));
-    }
-
-    fn cut(&mut self, id: ClientId) {
-        let World { lab, clients, .. } = self;
-        let client = &mut clients[id.0];
-        let Some(session) = client.session else { return };
-        lab.cluster.context.count(Fault::Cut, Some(id));
-        // What still arrives is read by nobody: a client that is cut off knows no more than before.
-        lab.cluster.cut(session, false, |_, _| {});
-        client.handle_gone(lab);
-    }
-
-    fn stop(&mut self) {
-        let slot = self.lab.some_slot();
-        if !self.lab.cluster.instances[slot].is_up {
-            return;
-        }
-        self.lab.cluster.context.count(Fault::Crash, None);
-        for id in 0..CLIENTS {
-            let session = self.clients[id].session;
-            if session.is_some_and(|session| self.lab.cluster.instances[slot].holds(session)) {
-                self.cut(ClientId(id));
-            }
-        }
-        self.lab.cluster.stop(slot);
-    }
-
-    fn client_fault(&mut self, id: ClientId) {
-        let World { lab, clients, .. } = self;
-        let (client, context) = (&mut clients[id.0], &mut lab.cluster.context);
-        let now = context.now();
-        if now >= context.profile.clients_calm {
-            return;
-        }
-        let pause = context.profile.client_pause.mul_f64(4.0 * context.random.fraction());
-        let again = Plan::OfCaches(CachePlan::Fault(id));
-        context.schedule.after(pause + Duration::from_millis(1), again);
-        let wire = client.session.and_then(|session| lab.cluster.wires.get_mut(&session));
-        match context.random.below(10) {
-            0..=2 => self.cut(id),
-            3..=4 => {
-                if let Some(wire) = wire.filter(|wire| !wire.is_cut) {
-                    context.count(Fault::HalfOpen, Some(id));
-                    wire.is_cut = true;
-                }
-            }
-            5..=6 => {
-                context.count(Fault::Asleep, Some(id));
-                let pause = context.random.between(500, 8_000).min(CALM.since(now));
-                client.sleep(pause, now);
-                context.schedule.at(client.asleep_until, Plan::OfCaches(CachePlan::ReadOn(id)));
-            }
-            7 => {
-                context.count(Fault::WallClockBack, Some(id));
-                let by = context.random.between(1_000, 60_000);
-                client.set_back(by, lab);
-            }
-            _ => {
-                context.count(Fault::Stall, Some(id));
-                client.stalled_until = now.after(context.random.between(100, 5_000)).min(CALM);
-                context.schedule.at(client.stalled_until, Plan::OfCaches(CachePlan::ReadOn(id)));
-            }
-        }
     }
 }

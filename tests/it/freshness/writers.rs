@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_millis(10);
 const CRASHES: usize = 50;
 
 /// Of a thousand mutations so many want no replica.
-const STORED: usize = 300;
+const STORED: usize = 500;
 
 /// A mutation that is not acknowledged yet.
 #[derive(Clone, Debug)]
@@ -79,7 +79,7 @@ impl Writers {
     pub(crate) fn turn(&mut self, origin: &mut Origin, lab: &mut Lab) {
         self.write(None, origin, lab);
         if lab.now().after(Duration::from_secs(1)) < END {
-            lab.soon(30, 400, CachePlan::Write);
+            lab.soon(20, 250, CachePlan::Write);
         }
     }
 

@@ -74,6 +74,10 @@ pub(crate) enum Fault {
     OldBody,
     /// A client forgets a value.
     CacheDropped,
+    /// The primary dies, and what it stored last only one instance has heard of.
+    Stranded,
+    /// That instance dies with it.
+    HostDies,
     /// Redis stands still for a while, and then does all that it was asked.
     RedisStall,
     /// The replica becomes the primary, and lacks what came last.
@@ -96,7 +100,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// Every kind.
-    pub(crate) const ALL: [Fault; 41] = [
+    pub(crate) const ALL: [Fault; 43] = [
         Fault::LossSilent,
         Fault::RunLost,
         Fault::Lag,
@@ -129,6 +133,8 @@ impl Fault {
         Fault::SlowFiller,
         Fault::OldBody,
         Fault::CacheDropped,
+        Fault::Stranded,
+        Fault::HostDies,
         Fault::RedisStall,
         Fault::FailoverLostTail,
         Fault::FailoverClean,

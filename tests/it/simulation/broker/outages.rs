@@ -132,10 +132,7 @@ impl Redis {
     /// Something goes wrong with Redis itself.
     pub(crate) fn fail(&mut self, context: &mut Context) {
         match context.random.below(9) {
-            0 => {
-                context.count(Fault::RedisStall, None);
-                self.outages.stalled = until(100, 4_000, context);
-            }
+            0 => self.stall(context),
             1 => self.outages.out_of_memory = until(200, 2_000, context),
             2 => self.restart_empty(context),
             3 => self.evict(context),
@@ -144,6 +141,32 @@ impl Redis {
             6 => self.change_id(context),
             7 => self.fall_behind(Promotion::Death, context),
             _ => self.fall_behind(Promotion::Split, context),
+        }
+    }
+
+    /// This goes wrong with Redis itself.
+    pub(crate) fn fail_as(&mut self, fault: Fault, context: &mut Context) {
+        match fault {
+            Fault::RedisStall => self.stall(context),
+            Fault::RestartEmpty => self.restart_empty(context),
+            Fault::Evicted | Fault::EventsEvicted => self.evict(context),
+            Fault::Flushed => self.flush(context),
+            Fault::IdChanged => self.change_id(context),
+            Fault::SplitBrain => self.fall_behind(Promotion::Split, context),
+            other => unreachable!("{other:?} is planned otherwise"),
+        }
+    }
+
+    /// Redis stands still for a while.
+    fn stall(&mut self, context: &mut Context) {
+        context.count(Fault::RedisStall, None);
+        self.outages.stalled = until(100, 4_000, context);
+    }
+
+    /// Up to then only this instance reaches Redis.
+    pub(crate) fn isolate_all_but(&mut self, slot: usize, until: Time) {
+        for other in (0..INSTANCES).filter(|other| *other != slot) {
+            self.outages.partitioned[other] = self.outages.partitioned[other].max(until);
         }
     }
 

@@ -48,6 +48,14 @@ mod switch {
     pub fn ablated(safeguard: Safeguard) -> bool {
         OFF.get() == Some(safeguard)
     }
+
+    /// The channel whose publications are a defect of the server: what then happens to everybody else is tested.
+    pub const DEFECT: &str = "test:defect";
+
+    /// Panics for the channel of that name.
+    pub fn defect(channel: &str) {
+        assert_ne!(channel, DEFECT, "a defect that a test asked for");
+    }
 }
 
 #[cfg(not(feature = "ablation"))]
@@ -57,6 +65,10 @@ mod switch {
     pub fn ablated(_: super::Safeguard) -> bool {
         false
     }
+
+    /// Nothing, outside of test builds.
+    #[inline(always)]
+    pub fn defect(_: &str) {}
 }
 
 pub use switch::*;

@@ -97,6 +97,12 @@ impl Server {
         self.instance.rules.clone()
     }
 
+    /// Its routes, without a socket. Test builds only.
+    #[cfg(feature = "ablation")]
+    pub fn router(&self) -> axum::Router {
+        api::router(self.instance.clone())
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address

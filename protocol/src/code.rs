@@ -133,7 +133,17 @@ pub struct Problem {
 impl Problem {
     /// A problem with its sentence.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Problem {
-        Problem { code, message: message.into(), position: None }
+        Problem { code, message: bounded(message.into()), position: None }
+    }
+}
+
+/// The most bytes of a sentence. What was seen is told, but nobody gets all that they sent sent back.
+const MESSAGE_BYTES_MAX: usize = 500;
+
+fn bounded(message: Cow<'static, str>) -> Cow<'static, str> {
+    match message.len() <= MESSAGE_BYTES_MAX {
+        true => message,
+        false => format!("{}…", &message[..message.floor_char_boundary(MESSAGE_BYTES_MAX)]).into(),
     }
 }
 
@@ -221,5 +231,18 @@ impl CloseCode {
                 | CloseCode::Unauthorized
                 | CloseCode::Disconnected
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_does_not_send_back_all_that_was_sent() {
+        let told = |sent: &str| Problem::new(Code::BadRequest, format!("not {sent}")).message.into_owned();
+        assert_eq!(told("this"), "not this");
+        let long = told(&"ü".repeat(100_000));
+        assert!(long.starts_with("not üü") && long.ends_with("ü…") && long.len() < 510, "{}", long.len());
     }
 }

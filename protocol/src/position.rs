@@ -13,7 +13,7 @@ use crate::INTEGER_MAX;
 pub struct Epoch(Arc<str>);
 
 /// A publication's place within an epoch: 1 for the first, never reused, below 2^53. 0 is the place before the first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Offset(pub u64);
 
 /// The last publication that a reader has: everything after it is still to come.
@@ -103,6 +103,15 @@ impl fmt::Display for PositionInvalid {
 
 impl std::error::Error for PositionInvalid {}
 
+impl<'de> Deserialize<'de> for Offset {
+    /// Offsets stay below 2^53 (R5): whoever says more must not make a reader count past the end of its numbers.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let offset = u64::deserialize(deserializer)?;
+        let legal = (offset <= INTEGER_MAX).then_some(Offset(offset));
+        legal.ok_or_else(|| serde::de::Error::custom("an offset is below 2^53"))
+    }
+}
+
 impl<'de> Deserialize<'de> for Epoch {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
@@ -161,5 +170,10 @@ mod tests {
         ] {
             assert!(serde_json::from_str::<Position>(form).is_err(), "{form}");
         }
+        assert_eq!(serde_json::from_str::<Offset>("9007199254740991").unwrap().0, INTEGER_MAX);
+        assert!(
+            serde_json::from_str::<Offset>("9007199254740992").is_err(),
+            "nor is what cannot be counted on"
+        );
     }
 }

@@ -94,10 +94,15 @@ impl Tag {
         if &*self.0 == "*" {
             return None;
         }
-        Some(Tag(match self.name().rsplit_once(':') {
-            Some((above, _)) => format!("{above}:*").into(),
-            None => "*".into(),
-        }))
+        match self.name().rsplit_once(':') {
+            // No name at all would be all tags under a second name.
+            Some((above, _)) if !above.is_empty() => {
+                let parent = Tag(format!("{above}:*").into());
+                // Of a name that ends in `:` the subtree around it may have a byte too many.
+                if parent.0.len() > Self::BYTES_MAX { parent.parent() } else { Some(parent) }
+            }
+            Some(_) | None => Some(Tag::all()),
+        }
     }
 }
 
@@ -294,6 +299,8 @@ mod tests {
         assert_eq!(parent("a:b:*").as_deref(), Some("a:*"));
         assert_eq!(parent("a").as_deref(), Some("*"));
         assert_eq!(parent("*"), None);
+        assert_eq!(parent(":a").as_deref(), Some("*"), "every parent is a tag that can be said");
+        assert_eq!(parent(&format!("{}:", "a".repeat(255))).as_deref(), Some("*"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Request bodies, within bounds of size and time.
 
 use axum::extract::Request;
-use axum::http::header::CONTENT_ENCODING;
+use axum::http::header::{CONTENT_ENCODING, TRANSFER_ENCODING};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tidings_protocol::{Code, Problem};
@@ -14,6 +14,17 @@ pub async fn read_body(instance: &Instance, request: Request, bytes_max: usize) 
         return Err(Problem::new(
             Code::UnsupportedMediaType,
             "a body is sent as it is, without Content-Encoding",
+        ));
+    }
+    if request
+        .headers()
+        .get_all(TRANSFER_ENCODING)
+        .iter()
+        .any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+    {
+        return Err(Problem::new(
+            Code::UnsupportedMediaType,
+            "a body is sent as it is, with no Transfer-Encoding but chunked",
         ));
     }
     let body = Limited::new(request.into_body(), bytes_max).collect();

@@ -1,5 +1,6 @@
 //! What every request passes: the origin is judged, pages of allowed origins may read the answer, and all is counted.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State};
@@ -11,7 +12,9 @@ use axum::http::header::{
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
 use tidings_protocol::Code;
+use tracing::error;
 
 use super::ApiError;
 use crate::instance::Instance;
@@ -26,7 +29,7 @@ pub(super) async fn guard(State(instance): State<Arc<Instance>>, request: Reques
     let mut response = match judged {
         Err(problem) => ApiError(problem).into_response(),
         Ok(()) if request.method() == Method::OPTIONS && origin.is_some() => preflight(),
-        Ok(()) => next.run(request).await,
+        Ok(()) => run(&instance, request, next).await,
     };
     if let Some(origin) = origin {
         let headers = response.headers_mut();
@@ -45,6 +48,15 @@ pub(super) async fn guard(State(instance): State<Arc<Instance>>, request: Reques
     let route = route.as_deref().unwrap_or("none");
     instance.metrics.answered(method, route, response.status().as_u16(), took);
     response
+}
+
+/// Answers the request. A defect is the answer to this request alone.
+async fn run(instance: &Instance, request: Request, next: Next) -> Response {
+    AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
+        error!("a request met a defect");
+        instance.metrics.panicked();
+        ApiError(Code::Internal.into()).into_response()
+    })
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {

@@ -27,6 +27,8 @@ pub use card::InstanceCard;
 pub use intake::{Intake, IntakeLimits, IntakeRead, Interest};
 pub use memory::MemoryBroker;
 pub use peers::{Heard, Peer, Peers};
+#[cfg(feature = "ablation")]
+pub use redis::read_redis_answers;
 pub use redis::{RedisBroker, RedisRefused};
 pub use retentions::Retentions;
 pub use roster::{Roster, Update};

@@ -10,22 +10,23 @@ const DEFAULT_NAME: &str = "message";
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Event {
+pub struct Event {
     /// `message` where the stream gives no name.
-    pub(super) name: String,
-    pub(super) data: String,
+    pub name: String,
+    /// Its lines, with a line feed between two.
+    pub data: String,
 }
 
 /// A line or an event's data above the bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TooLong {
+pub struct TooLong {
     /// The bound.
-    pub(super) bytes_max: usize,
+    pub bytes_max: usize,
 }
 
 /// A stream of events in the making.
 #[derive(Debug)]
-pub(super) struct EventStream {
+pub struct EventStream {
     bytes_max: usize,
     /// The line so far.
     line: Vec<u8>,
@@ -41,7 +42,7 @@ pub(super) struct EventStream {
 
 impl EventStream {
     /// A stream whose lines, and whose events, may have so many bytes.
-    pub(super) fn new(bytes_max: usize) -> Self {
+    pub fn new(bytes_max: usize) -> Self {
         EventStream {
             bytes_max,
             line: Vec::new(),
@@ -56,7 +57,7 @@ impl EventStream {
     }
 
     /// Reads on and gives the events that are complete now. What follows the last complete one stays for the next chunk.
-    pub(super) fn feed(&mut self, mut chunk: &[u8]) -> Result<Vec<Event>, TooLong> {
+    pub fn feed(&mut self, mut chunk: &[u8]) -> Result<Vec<Event>, TooLong> {
         let mut events = Vec::new();
         while !chunk.is_empty() {
             if std::mem::take(&mut self.after_return) && chunk[0] == b'\n' {
@@ -78,12 +79,12 @@ impl EventStream {
     }
 
     /// What to send as `Last-Event-ID` when the stream is opened again; empty if the stream gave none.
-    pub(super) fn last_event_id(&self) -> &str {
+    pub fn last_event_id(&self) -> &str {
         &self.last_event_id
     }
 
     /// How long the stream asks to wait before it is opened again, in milliseconds.
-    pub(super) fn retry(&self) -> Option<u64> {
+    pub fn retry(&self) -> Option<u64> {
         self.retry
     }
 

@@ -1,5 +1,6 @@
 //! The command line.
 
+pub mod event_stream;
 pub mod exit;
 pub mod target;
 
@@ -17,7 +18,6 @@ pub mod subscribe;
 pub mod token;
 
 mod backoff;
-mod event_stream;
 mod http;
 mod operator;
 mod post;

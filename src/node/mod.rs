@@ -31,6 +31,7 @@ use tidings_protocol::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
+use crate::ablation::defect;
 use crate::broker::{Broker, BrokerEvent, InstanceCard, Peer};
 use crate::clock::Clock;
 use crate::config::{BatchMode, Config, Limits, Namespace, Namespaces};
@@ -131,6 +132,7 @@ impl Node {
         if self.publishing.is_closed() {
             return Err(Code::Draining.into());
         }
+        defect(command.channel.as_str());
         let asked = command.ack;
         let published = self.broker.publish(command).await?;
         Ok(match asked {

@@ -15,6 +15,7 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 
+use super::contained::contained;
 use crate::instance::Instance;
 
 /// How long to wait when the process has no descriptors left: existing connections go on meanwhile.
@@ -35,7 +36,7 @@ pub async fn accept(listener: TcpListener, router: Router, instance: Arc<Instanc
         match accepted {
             Ok((stream, _)) => {
                 let serve = serve(stream, http.clone(), router.clone(), instance.clone());
-                instance.tasks.spawn(serve);
+                instance.tasks.spawn(contained(instance.metrics.clone(), serve));
             }
             Err(error) if is_exhausted(&error) => {
                 warn!(%error, "no descriptors left: not accepting for a moment");

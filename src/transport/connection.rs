@@ -117,7 +117,10 @@ impl<W: Wire> Connection<W> {
             driver.idle = None;
             driver.busy = None;
             metrics.closed(W::KIND, driver.settle(&ended));
-            if let Ok(Ended::Said) = ended {
+            if ended.is_err() {
+                driver.say_defect();
+            }
+            if let Ok(Ended::Said) | Err(_) = ended {
                 driver.wire.end().await;
             }
         }
@@ -138,6 +141,16 @@ impl<W: Wire> Driver<W> {
                 self.metrics.panicked();
                 Some(CloseCode::Internal)
             }
+        }
+    }
+
+    /// The last word of a connection that met a defect. The session is not asked: nobody knows its state. Nor can anything be said
+    /// behind a frame that is written in part.
+    fn say_defect(&mut self) {
+        if self.outbox.is_empty() {
+            let close = Close::new(CloseCode::Internal, "a defect of the server");
+            self.wire.encode(Transmit::Close(close), &mut self.outbox);
+            self.wire.write(&mut self.outbox).ok();
         }
     }
 

@@ -14,6 +14,7 @@ use tracing::debug;
 
 use super::admission::{admit, grant_of, subprotocols};
 use super::connection::Connection;
+use super::contained::contained;
 use super::performer::Performer;
 use super::websocket::WebSocketWire;
 use super::wire::Wire;
@@ -41,13 +42,13 @@ pub async fn websocket(
     if subprotocols(request.headers()).any(|offered| offered == SUBPROTOCOL_JSON) {
         response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL_JSON));
     }
-    let tasks = instance.tasks.clone();
-    tasks.spawn(async move {
+    let (tasks, metrics) = (instance.tasks.clone(), instance.metrics.clone());
+    tasks.spawn(contained(metrics, async move {
         match upgrade.await {
             Ok(upgraded) => take_over(instance, upgraded, grant),
             Err(error) => debug!(%error, "upgrade failed"),
         }
-    });
+    }));
     Ok(response)
 }
 

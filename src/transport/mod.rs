@@ -3,6 +3,7 @@
 mod accept;
 mod admission;
 mod connection;
+mod contained;
 mod endpoint;
 mod outbox;
 mod performer;

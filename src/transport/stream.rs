@@ -9,8 +9,8 @@ use axum::http::{Response, StatusCode};
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use tidings_protocol::{
-    Channel, Code, Position, PositionInvalid, Problem, SubscribeCommand, WatchCommand, WatchGroup, log_of,
-    tags_of,
+    Channel, Code, INTEGER_MAX, Position, PositionInvalid, Problem, SubscribeCommand, WatchCommand,
+    WatchGroup, log_of, tags_of,
 };
 
 use super::admission::{admit, grant_of};
@@ -87,6 +87,9 @@ pub async fn sse_post(
     let body = read_body(&instance, request, instance.config.limits.message_bytes_max).await?;
     let form: Form = serde_json::from_slice(&body)
         .map_err(|e| Problem::new(Code::BadRequest, format!("the body is no subscription: {e}")))?;
+    if form.c.is_some_and(|c| c > INTEGER_MAX) {
+        return Err(Problem::new(Code::BadRequest, "`c` is a clock in milliseconds, below 2^53").into());
+    }
     let mut wanted = StreamRequest { raw: form.raw, clock: form.c, ..StreamRequest::default() };
     for Subscribe { channel: name, since, presence } in form.subscribe {
         wanted.subscribes.push(SubscribeCommand { channel: channel(&name)?, since, presence });

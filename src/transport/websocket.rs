@@ -34,6 +34,9 @@ const FRAME_OVERHEAD_BYTES: usize = 4 * 1024;
 /// and tungstenite reads on for as long as there is something to read.
 const READS_PER_TURN: usize = 4;
 
+/// Messages after which others get a turn, though more are there: what asks for no answer, as a pong, is held back by nothing else.
+const MESSAGES_PER_TURN: usize = 64;
+
 /// How long the peer may take to answer our close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -46,8 +49,10 @@ pub(super) struct WebSocketWire {
     stream: TcpStream,
     decoder: WebSocketContext,
     replies: Vec<u8>,
-    /// The last message took all the reads that it may: whoever else waits comes first.
+    /// The last message took all the reads that it may, or was one of many: whoever else waits comes first.
     had_its_turn: bool,
+    /// Messages since others had a turn.
+    messages: usize,
     /// How large the messages of a peer may be once it has a credential; `None` when it has.
     trusts_with: Option<usize>,
 }
@@ -67,6 +72,7 @@ impl WebSocketWire {
             decoder,
             replies: Vec::new(),
             had_its_turn: false,
+            messages: 0,
             trusts_with: Some(limits.message_bytes_max + FRAME_OVERHEAD_BYTES),
         }
     }
@@ -93,6 +99,7 @@ impl Wire for WebSocketWire {
 
     fn poll_ready(&mut self, context: &mut Context<'_>, read: bool, write: bool) -> Poll<io::Result<Ready>> {
         if std::mem::take(&mut self.had_its_turn) {
+            self.messages = 0;
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -108,7 +115,8 @@ impl Wire for WebSocketWire {
     fn receive(&mut self, outbox: &mut Outbox) -> io::Result<Option<Received>> {
         let mut io = Bare { stream: &self.stream, replies: &mut self.replies, reads_left: READS_PER_TURN };
         let result = self.decoder.read(&mut io);
-        self.had_its_turn = io.reads_left == 0;
+        self.messages += 1;
+        self.had_its_turn |= io.reads_left == 0 || self.messages >= MESSAGES_PER_TURN;
         if !self.replies.is_empty() {
             outbox.push(Bytes::from(std::mem::take(&mut self.replies)));
         }

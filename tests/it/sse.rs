@@ -208,9 +208,12 @@ async fn a_stream_that_cannot_be_is_refused_with_its_reason() {
         ("{\"subscribe\":[]}", "bad_request"),
         ("{\"subscribe\":[{\"channel\":\"a\",\"since\":1}]}", "bad_request"),
         ("{\"subscribe\":[{\"channel\":\"$a\"}]}", "channel_invalid"),
+        ("{\"watch\":[{\"tags\":[\"t\"]}],\"c\":9007199254740992}", "bad_request"),
     ] {
         assert_eq!(server.post("/sse", body).send().await.code(), code, "{body}");
     }
+    let latest = "{\"watch\":[{\"tags\":[\"t\"]}],\"c\":9007199254740991}";
+    EventStream::open(server.post("/sse", latest)).await.expect("hello").await;
     let mut stream = server.sse("channel=a&channel=a&channel=a&channel=a").await;
     stream.expect("hello").await;
     server.publish("a", "1").await;

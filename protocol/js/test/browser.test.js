@@ -7,6 +7,7 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
+import { VECTORS, assertVectors, publishVectors } from './support/events.js';
 import { startBrowser, startServer } from './support/server.js';
 
 let server;
@@ -149,4 +150,27 @@ test('a native EventSource gets publications with their positions', async (t) =>
   const { position } = await publish(channel, { id: 7 });
   const event = await (await page.waitForFunction(() => window.received)).jsonValue();
   assert.deepEqual([event.channel, event.epoch, event.offset, event.data], [channel, position.epoch, position.offset, { id: 7 }]);
+});
+
+test('a native EventSource gives exactly what was published, and nothing that it looks like', async (t) => {
+  const channel = channelFor('vectors');
+  const page = await openPage(t, channelFor('beside'));
+  await page.evaluate((name) => {
+    window.streams = ['', '&raw=1'].map((query) => {
+      const stream = { messages: [], others: [] };
+      const source = new EventSource(`/sse?channel=${encodeURIComponent(name)}${query}`);
+      source.onmessage = ({ data, lastEventId }) => stream.messages.push({ data, id: lastEventId });
+      source.onerror = () => stream.others.push('error');
+      for (const event of ['hello', 'gap', 'forged', 'retry', 'id', 'data']) source.addEventListener(event, () => stream.others.push(event));
+      return stream;
+    });
+  }, channel);
+  await page.waitForFunction(() => window.streams.every(({ others }) => others.includes('hello')));
+  await publishVectors(server.url, channel);
+  await page.waitForFunction((count) => window.streams.every(({ messages }) => messages.length >= count), VECTORS.length);
+  const streams = await page.evaluate(() => window.streams);
+  for (const [index, { messages, others }] of streams.entries()) {
+    assert.deepEqual(others, ['hello']);
+    assertVectors(messages, { raw: index === 1 });
+  }
 });

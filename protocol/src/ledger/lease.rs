@@ -26,7 +26,7 @@ impl LeaseClock {
             self.seen.replace((monotonic, wall)).unwrap_or((monotonic, wall));
         let passed = monotonic.saturating_sub(monotonic_before);
         let ahead = wall.saturating_sub(wall_before).saturating_sub(passed);
-        self.now += if ahead > TICK { passed + ahead } else { passed };
+        self.now = self.now.saturating_add(if ahead > TICK { passed + ahead } else { passed });
         self.now
     }
 }
@@ -61,8 +61,8 @@ impl Lease {
     pub(super) fn echoed(&mut self, c: u64) -> bool {
         let is_known = self.pings.contains(&c);
         if is_known {
-            self.until = self.until.max(c + self.duration);
-            self.pings = self.pings.split_off(&(c + 1));
+            self.until = self.until.max(c.saturating_add(self.duration));
+            self.pings.retain(|ping| *ping > c);
         }
         is_known
     }
@@ -75,5 +75,24 @@ impl Lease {
     /// When it ends, on the client's clock; 0 where there is none.
     pub(super) fn until(&self) -> u64 {
         self.until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_and_leases_without_end_are_at_the_end_of_time() {
+        let mut clock = LeaseClock::default();
+        clock.read(0, 0);
+        clock.read(5, u64::MAX);
+        assert_eq!(clock.read(u64::MAX, 0), u64::MAX, "a wall clock may say anything");
+        let mut lease = Lease::new(u64::MAX);
+        lease.pinged(7);
+        lease.pinged(u64::MAX);
+        lease.echoed(7);
+        lease.echoed(u64::MAX);
+        assert_eq!(lease.until(), u64::MAX, "and so may a server");
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fred::error::{Error, ErrorKind};
 use fred::types::Value;
-use tidings_protocol::{Ack, Epoch, GapReason, Offset, Position, Publication, decode_stored};
+use tidings_protocol::{Ack, Epoch, GapReason, INTEGER_MAX, Offset, Position, Publication, decode_stored};
 use tracing::{debug, warn};
 
 use crate::broker::BrokerError;
@@ -131,7 +131,7 @@ fn entry_at(expected: Offset, pair: &[Value]) -> Result<Publication, Garbage> {
 }
 
 fn offset(value: &Value) -> Result<Offset, Garbage> {
-    value.as_u64().map(Offset).ok_or(Garbage)
+    value.as_u64().filter(|offset| *offset <= INTEGER_MAX).map(Offset).ok_or(Garbage)
 }
 
 /// What the snapshot script gave.
@@ -174,6 +174,20 @@ fn split_word(bytes: &[u8]) -> Result<(&str, &[u8]), Garbage> {
     Ok((word, &bytes[space + 1..]))
 }
 
+/// Takes an announcement, and an answer of these pieces, as each of the scripts might give it. Test builds only.
+#[cfg(feature = "ablation")]
+pub fn read_redis_answers(announced: &[u8], pieces: &[&[u8]]) {
+    announcement(announced).ok();
+    let value = |bytes: &&[u8]| match std::str::from_utf8(bytes) {
+        Ok(text) => text.parse::<i64>().map_or_else(|_| text.into(), Value::Integer),
+        Err(_) => Value::Bytes(bytes.to_vec().into()),
+    };
+    let answer = || Value::Array(pieces.iter().map(value).collect());
+    published(answer()).ok();
+    page(answer()).ok();
+    snapshot(answer()).ok();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,6 +227,7 @@ mod tests {
         for garbage in [
             array(&[b"1-a", b"9", b"7", b"other", b"8", &kept]),
             array(&[b"1-a", b"x", b"7", b""]),
+            array(&[b"1-a", b"18446744073709551615", b"18446744073709551615", b"", b"8", &kept]),
             array(&[]),
             Value::Null,
         ] {

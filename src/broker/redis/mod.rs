@@ -50,6 +50,8 @@ use crate::config::Config;
 use crate::freshness::Snapshot;
 use crate::hub::{BrokerState, Page, PageLimit, Published};
 use answer::Failed;
+#[cfg(feature = "ablation")]
+pub use answer::read_redis_answers;
 use beacon::{Advanced, Beacons};
 use keys::Keys;
 use monitor::{Monitor, Standing};

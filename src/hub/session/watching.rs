@@ -180,7 +180,7 @@ impl Session {
             None => self.config.heartbeat.interval,
         };
         self.watching.next_ping = Some(now.after(interval));
-        let c = self.watching.clock.map(|(c, at)| c + now.since(at).as_millis() as u64);
+        let c = self.watching.clock.map(|(c, at)| c.saturating_add(now.since(at).as_millis() as u64));
         self.note_ping(c);
     }
 }

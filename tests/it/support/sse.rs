@@ -105,6 +105,11 @@ impl EventStream {
         }
     }
 
+    /// The socket alone, for whoever reads it in a way of their own.
+    pub(crate) fn into_socket(self) -> TcpStream {
+        self.stream
+    }
+
     /// Sends further bytes.
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         within("room to send", self.stream.write_all(bytes)).await.ok();

@@ -1,11 +1,13 @@
 //! Tokens of clients: JSON Web Tokens signed with HS256, which a backend makes and the server only checks.
 
+use std::sync::Arc;
+
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use tidings_protocol::{Channel, Code, Problem, Tag};
 
 use super::{Now, refused};
-use crate::hub::{Expiry, Grant, Pattern};
+use crate::hub::{Credential, Expiry, Grant, Pattern};
 
 /// Checks tokens against one secret. The algorithm is fixed: what a token says of itself chooses nothing.
 pub struct JwtVerifier {
@@ -24,6 +26,15 @@ pub struct Claims {
     /// When it begins, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nbf: Option<u64>,
+    /// When it was issued, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iat: Option<u64>,
+    /// Its own name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jti: Option<String>,
+    /// Whom limits count it to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
     /// What it grants.
     #[serde(default)]
     pub tidings: Rights,
@@ -95,6 +106,8 @@ fn grant(claims: Claims, at: crate::hub::Time) -> Option<Grant> {
     };
     Some(Grant {
         user: claims.sub.into(),
+        tenant: claims.tenant.map(Arc::from),
+        credential: Credential::Token { id: claims.jti.map(Arc::from), issued: claims.iat },
         publish: patterns(&rights.publish)?,
         history: or_subscribe(&rights.history)?,
         presence: or_subscribe(&rights.presence)?,
@@ -126,7 +139,7 @@ mod tests {
             watch: vec!["ticket:*".to_owned()],
             ..Rights::default()
         };
-        Claims { sub: "ada".to_owned(), exp: 1_060, nbf: None, tidings: rights }
+        Claims { sub: "ada".to_owned(), exp: 1_060, tidings: rights, ..Claims::default() }
     }
 
     fn check(claims: &Claims, secret: &[u8]) -> Result<Grant, Code> {
@@ -143,6 +156,15 @@ mod tests {
         assert!(grant.may_see_presence(&room), "as it may subscribe");
         let ticket = Tag::parse("ticket:42").unwrap();
         assert!(grant.may_watch(&ticket) && !grant.may_mutate(&ticket));
+        let named = Claims {
+            iat: Some(900),
+            jti: Some("t-1".to_owned()),
+            tenant: Some("acme".to_owned()),
+            ..claims()
+        };
+        let named = check(&named, SECRET).unwrap();
+        assert_eq!(named.tenant.as_deref(), Some("acme"));
+        assert_eq!(named.credential, Credential::Token { id: Some("t-1".into()), issued: Some(900) });
         let at = Time(std::time::Duration::from_secs(60));
         assert_eq!(grant.expires, Some(Expiry { at, exp: 1_060 }));
     }

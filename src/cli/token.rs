@@ -106,7 +106,6 @@ impl TokenArgs {
         Claims {
             sub: user,
             exp: now.saturating_add(ttl).as_secs(),
-            nbf: None,
             tidings: Rights {
                 subscribe,
                 publish,
@@ -116,6 +115,7 @@ impl TokenArgs {
                 mutate,
                 channels: channel,
             },
+            ..Claims::default()
         }
     }
 

@@ -24,6 +24,10 @@ pub struct PatternInvalid(pub String);
 pub struct Grant {
     /// The user; empty for an anonymous one.
     pub user: Arc<str>,
+    /// Whom limits count it to. What it may see is said by the patterns alone.
+    pub tenant: Option<Arc<str>>,
+    /// What was presented for it.
+    pub credential: Credential,
     /// Channels it may subscribe to, and resume.
     pub subscribe: Vec<Pattern>,
     /// Channels it may publish to.
@@ -42,6 +46,23 @@ pub struct Grant {
     pub admin: bool,
     /// When all of this ends; `None` for never.
     pub expires: Option<Expiry>,
+}
+
+/// What a grant was given for, as far as it tells one credential from another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Credential {
+    /// Nothing: whoever comes without one is let in.
+    #[default]
+    None,
+    /// The API key of this name.
+    ApiKey(Arc<str>),
+    /// A token.
+    Token {
+        /// Its `jti`, by which it can be revoked alone.
+        id: Option<Arc<str>>,
+        /// Its `iat`, in seconds since 1970.
+        issued: Option<u64>,
+    },
 }
 
 /// When a grant ends.

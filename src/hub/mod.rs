@@ -22,7 +22,7 @@ pub use action::{Action, Answer, Close, Published, Transmit, Watched, come_back_
 pub use batch::{Batch, Format, Span};
 pub use batcher::{BatchRules, Batcher, Sealed, Urgency};
 pub use broker_state::BrokerState;
-pub use grant::{Expiry, Grant, Pattern, PatternInvalid};
+pub use grant::{Credential, Expiry, Grant, Pattern, PatternInvalid};
 pub use lineage::Lineage;
 pub use liveness::{Due, Heartbeat, Liveness};
 pub use mailbox::{Batches, Mail, Mailbox, Wake};

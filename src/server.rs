@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tidings_protocol::CloseCode;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -22,6 +23,7 @@ use crate::config::Config;
 use crate::freshness::Rules;
 use crate::hub::Close;
 use crate::instance::{Instance, sse_sessions, websocket_sessions};
+use crate::limits::{Memory, Rates};
 use crate::node::{EVENTS_MAX, Node};
 use crate::observe::{Health, Metrics, Phase};
 use crate::transport;
@@ -185,15 +187,20 @@ async fn build(
     let allowed = config.server.allowed_origins.iter().map(|origin| origin.as_str().to_owned());
     Ok(Instance {
         node,
-        authenticator: Arc::new(Authenticator::new(&config, dev).map_err(StartError::Pattern)?),
-        origins: Origins::new(allowed.collect(), dev),
+        dev,
+        limits: ArcSwap::from_pointee(config.limits.clone()),
+        rates: ArcSwap::from_pointee(Rates::new(&config.limits)),
+        seats: Arc::default(),
+        memory: Memory::new(usize::MAX),
+        bodies: AtomicUsize::new(0),
+        authenticator: ArcSwap::from_pointee(Authenticator::new(&config, dev).map_err(StartError::Pattern)?),
+        origins: ArcSwap::from_pointee(Origins::new(allowed.collect(), dev)),
         clock,
         metrics,
         health: Health::default(),
-        arrivals: (!dev).then(|| transport::arrivals(&config.limits)),
         rules: watch::Sender::new(Arc::new(Rules::new(config.rules.clone()))),
-        websocket: Arc::new(websocket_sessions(&config, broker_name)),
-        sse: Arc::new(sse_sessions(&config, broker_name)),
+        websocket: ArcSwap::from_pointee(websocket_sessions(&config, broker_name)),
+        sse: ArcSwap::from_pointee(sse_sessions(&config, broker_name)),
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),
         dice: AtomicU64::new(1),

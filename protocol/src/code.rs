@@ -202,6 +202,8 @@ close_codes! {
     SlowConsumer = 4408, "slow_consumer";
     /// Nothing was heard for too long.
     TimedOut = 4409, "timed_out";
+    /// More came than is allowed, and went on coming.
+    RateLimited = 4429, "rate_limited";
     /// No credential in time, or one that does not hold.
     Unauthorized = 4501, "unauthorized";
     /// An operator ended the connection.

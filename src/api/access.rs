@@ -3,17 +3,22 @@
 use axum::http::HeaderMap;
 use tidings_protocol::{Code, Problem};
 
+use super::quota;
 use crate::auth::refused;
 use crate::hub::Grant;
-use crate::instance::Instance;
+use crate::instance::{Instance, caller_of};
+use crate::limits::Count;
 use crate::transport::bearer;
 
-/// What the caller of the API may do.
+/// What the caller of the API may do. Its request is counted.
 pub(super) fn authenticate(instance: &Instance, headers: &HeaderMap) -> Result<Grant, Problem> {
-    match bearer(headers) {
-        Some(token) => instance.authenticator.authenticate(token, instance.now()),
-        None => instance.authenticator.anonymous().ok_or_else(refused),
-    }
+    let authenticator = instance.authenticator.load();
+    let grant = match bearer(headers) {
+        Some(token) => authenticator.authenticate(token, instance.now())?,
+        None => authenticator.anonymous().ok_or_else(refused)?,
+    };
+    quota::note(instance.admit(&caller_of(&grant), Count::Commands, 1))?;
+    Ok(grant)
 }
 
 /// Refuses whoever may not look at the server itself, or touch its connections.

@@ -84,7 +84,7 @@ pub(super) async fn history(
     }
     let since = query.since.as_deref().map(str::parse::<Position>).transpose();
     let since = since.map_err(|e| Problem::new(Code::BadRequest, format!("`since`: {e}")))?;
-    let most = instance.websocket.page;
+    let most = instance.websocket.load().page;
     let limit =
         PageLimit { publications: query.limit.unwrap_or(most.publications).min(most.publications), ..most };
     let page = instance.node.history(channel, since, limit).await?;
@@ -116,7 +116,7 @@ pub(super) async fn presence(
         let message = format!("the credential does not allow to see the presence of {channel}");
         return Err(Problem::new(Code::ChannelNotAllowed, message).into());
     }
-    let most = instance.config.limits.presence_members_max;
+    let most = instance.limits.load().presence_members_max;
     let members = instance.node.members(&channel, query.limit.unwrap_or(most).min(most)).await?;
     Ok(Json(members))
 }

@@ -13,7 +13,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tidings_protocol::Code;
 
-use super::ApiError;
+use super::{ApiError, quota};
 use crate::instance::Instance;
 
 /// Runs around every request.
@@ -22,11 +22,12 @@ pub(super) async fn guard(State(instance): State<Arc<Instance>>, request: Reques
     let method = known_method(request.method());
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let origin = request.headers().get(ORIGIN).cloned();
-    let judged = instance.origins.check(text(request.headers(), ORIGIN), text(request.headers(), HOST));
+    let judged =
+        instance.origins.load().check(text(request.headers(), ORIGIN), text(request.headers(), HOST));
     let mut response = match judged {
         Err(problem) => ApiError(problem).into_response(),
         Ok(()) if request.method() == Method::OPTIONS && origin.is_some() => preflight(),
-        Ok(()) => next.run(request).await,
+        Ok(()) => quota::told(next.run(request), || instance.jitter()).await,
     };
     if let Some(origin) = origin {
         let headers = response.headers_mut();

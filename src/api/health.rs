@@ -23,7 +23,7 @@ pub(super) async fn livez() -> &'static str {
 /// A lost broker does not count: connections are kept and told, and all instances lose it together. Taking all of them out
 /// of service, or restarting them, would turn its blip into an outage of everything, and bring nothing back.
 pub(super) async fn readyz(State(instance): State<Arc<Instance>>) -> Result<&'static str, ApiError> {
-    let full = instance.node.connections() >= instance.config.limits.connections_max;
+    let full = instance.node.connections() >= instance.limits.load().connections_max;
     match instance.health.phase() {
         Phase::Ready if full => Err(Code::Overloaded.into()),
         Phase::Ready => Ok("ok\n"),
@@ -33,7 +33,7 @@ pub(super) async fn readyz(State(instance): State<Arc<Instance>>) -> Result<&'st
 
 /// `GET /health`: every component; 503 if any of them is degraded.
 pub(super) async fn health(State(instance): State<Arc<Instance>>) -> Response {
-    let connections_max = instance.config.limits.connections_max;
+    let connections_max = instance.limits.load().connections_max;
     let (connections, unix_ms) = (instance.node.connections(), instance.clock.unix_ms());
     let report = instance.health.report(broker(&instance), connections, connections_max, unix_ms);
     let status = if report.status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -13,9 +13,11 @@ mod mutate;
 mod options;
 mod problem;
 mod publish;
+mod quota;
 
 pub use body::read_body;
 pub use problem::ApiError;
+pub use quota::note;
 
 use std::sync::Arc;
 

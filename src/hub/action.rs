@@ -188,6 +188,19 @@ impl Close {
         Close { after: Some(come_back_after(jitter)), ..Close::new(CloseCode::Overloaded, message) }
     }
 
+    /// A close of a connection that is as old as any may become.
+    pub fn for_age(jitter: f64) -> Close {
+        // The client has a place already: only those who came together must not come back together.
+        let after = Duration::from_millis((jitter.clamp(0.0, 1.0) * 1_000.0) as u64);
+        let message = "the connection is as old as it may become: come back by a new one";
+        Close { after: Some(after), ..Close::new(CloseCode::Reconnect, message) }
+    }
+
+    /// A close of a peer that goes on though it is refused.
+    pub fn for_flood(message: impl Into<String>, jitter: f64) -> Close {
+        Close { after: Some(come_back_after(jitter)), ..Close::new(CloseCode::RateLimited, message) }
+    }
+
     /// What the close frame carries: the slug first, at most 123 bytes as RFC 6455 allows.
     pub fn reason(&self) -> String {
         let mut reason = match self.message.is_empty() {

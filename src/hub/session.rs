@@ -52,6 +52,8 @@ pub struct SessionConfig {
     pub heartbeat: Heartbeat,
     /// How long a connection may stay without a credential where one is demanded.
     pub hello_timeout: Duration,
+    /// How old a connection becomes, give or take a tenth; `None` for any age.
+    pub age_max: Option<Duration>,
     /// How long to wait before history is asked again after it failed.
     pub retry_after: Duration,
     /// The most subscriptions.
@@ -102,6 +104,8 @@ pub struct Session {
     grant: Grant,
     subscriptions: IndexMap<Channel, Subscription>,
     liveness: Liveness,
+    /// When it is old enough to be made anew.
+    ends_at: Option<Time>,
     commands: VecDeque<(Option<u64>, Result<Command, Problem>)>,
     /// Subscriptions whose history must be read.
     behind: VecDeque<Channel>,
@@ -254,7 +258,8 @@ impl Session {
             State::Open => self.grant.expires.map(|expiry| expiry.at),
             State::Closed => return None,
         };
-        let moments = [waiting, Some(self.liveness.due_at()), self.retry_at, self.next_own_ping()];
+        let due = self.liveness.due_at();
+        let moments = [waiting, Some(due), self.ends_at, self.retry_at, self.next_own_ping()];
         moments.into_iter().flatten().min()
     }
 
@@ -272,6 +277,9 @@ impl Session {
         }
         if self.grant.expires.is_some_and(|expiry| expiry.at <= now) {
             return self.turn_away(None, Code::TokenExpired.into());
+        }
+        if self.ends_at.is_some_and(|at| at <= now) {
+            return self.close(Close::for_age(self.jitter));
         }
         self.ping_by_itself(now);
         match self.liveness.check(now) {

@@ -13,6 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tidings_protocol::{CloseCode, Code, GapReason, Transport};
 
 use crate::hub::Batch;
+use crate::limits::Scope;
 
 /// How a subscriber is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -48,6 +49,11 @@ struct Cause {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Level {
+    scope: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Via {
     transport: TransportKind,
 }
@@ -74,6 +80,8 @@ pub struct Metrics {
     sse: PerTransport,
     closed: Family<Slug, Counter>,
     refused: Family<Slug, Counter>,
+    rate_limited: Family<Level, Counter>,
+    shed: Counter,
     resumes: Family<Outcome, Counter>,
     slow: Family<Outcome, Counter>,
     gaps: Family<Outcome, Counter>,
@@ -101,6 +109,8 @@ impl Metrics {
             sse: PerTransport::default(),
             closed: Family::default(),
             refused: Family::default(),
+            rate_limited: Family::default(),
+            shed: Counter::default(),
             resumes: Family::default(),
             slow: Family::default(),
             gaps: Family::default(),
@@ -152,6 +162,12 @@ impl Metrics {
             self.closed.clone(),
         );
         registry.register("errors", "Requests and commands refused, by code", self.refused.clone());
+        registry.register(
+            "rate_limited",
+            "Connections, requests and commands refused because of a rate or a number, by level",
+            self.rate_limited.clone(),
+        );
+        registry.register("shed", "Slow readers given up for want of memory", self.shed.clone());
         registry.register("resume", "Resumed subscriptions, by result", self.resumes.clone());
         registry.register(
             "slow_consumers",
@@ -236,6 +252,16 @@ impl Metrics {
     /// A request or a command was refused.
     pub fn refused(&self, code: Code) {
         self.refused.get_or_create(&Slug { code: code.slug() }).inc();
+    }
+
+    /// A rate, or a number of connections, of this level was reached.
+    pub fn rate_limited(&self, scope: Scope) {
+        self.rate_limited.get_or_create(&Level { scope: scope.as_str() }).inc();
+    }
+
+    /// A slow reader was given up for want of memory.
+    pub fn shed(&self) {
+        self.shed.inc();
     }
 
     /// A subscription with a position was answered.

@@ -3,12 +3,14 @@
 //! axum's own `serve` waits for ever for a request's head and forgets upgraded sockets; this loop does neither.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use socket2::SockRef;
@@ -24,6 +26,10 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// not fit waits in the mailbox, where it is counted.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
 
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) IpAddr);
+
 /// Accepts until the instance stops.
 pub async fn accept(listener: TcpListener, router: Router, instance: Arc<Instance>) {
     let http = http(&instance);
@@ -33,8 +39,9 @@ pub async fn accept(listener: TcpListener, router: Router, instance: Arc<Instanc
             () = instance.stopping.cancelled() => return,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let serve = serve(stream, http.clone(), router.clone(), instance.clone());
+            Ok((stream, peer)) => {
+                let peer = Peer(peer.ip());
+                let serve = serve(stream, peer, http.clone(), router.clone(), instance.clone());
                 instance.tasks.spawn(serve);
             }
             Err(error) if is_exhausted(&error) => {
@@ -56,12 +63,16 @@ fn http(instance: &Instance) -> http1::Builder {
     http
 }
 
-async fn serve(stream: TcpStream, http: http1::Builder, router: Router, instance: Arc<Instance>) {
+async fn serve(stream: TcpStream, peer: Peer, http: http1::Builder, router: Router, instance: Arc<Instance>) {
     stream.set_nodelay(true).ok();
     SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES).ok();
     #[cfg(target_os = "linux")]
     give_up_silent(&stream, instance.config.server.timeout);
     let service = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(peer);
+        service.call(request)
+    });
     let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut connection = pin!(connection);
     let served = tokio::select! {

@@ -19,10 +19,11 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tidings_protocol::{CloseCode, Envelope, Frame};
+use tidings_protocol::{CloseCode, CommandRefused, Envelope, Frame};
 use tokio::time::Sleep;
 use tracing::{debug, error, trace};
 
+use super::inbound::{Inbound, Verdict};
 use super::outbox::Outbox;
 use super::performer::Performer;
 use super::wire::{Ready, Received, Wire};
@@ -40,6 +41,7 @@ pub(super) struct Connection<W> {
     pub(super) wire: W,
     pub(super) mailbox: Arc<SharedMailbox>,
     pub(super) performer: Performer,
+    pub(super) inbound: Inbound,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
     /// No byte accepted for this long ends the connection.
@@ -51,6 +53,7 @@ struct Driver<W> {
     session: Session,
     wire: W,
     mailbox: Arc<SharedMailbox>,
+    inbound: Inbound,
     outbox: Outbox,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -100,6 +103,7 @@ impl<W: Wire> Connection<W> {
             session: self.session,
             wire: self.wire,
             mailbox: self.mailbox,
+            inbound: self.inbound,
             outbox: Outbox::default(),
             clock: self.clock,
             metrics: self.metrics,
@@ -166,7 +170,7 @@ impl<W: Wire> Driver<W> {
                     self.closed_with = Some(CloseCode::SlowConsumer);
                     return Ended::Gone;
                 }
-                Event::Timeout => self.session.handle_timeout(self.clock.now()),
+                Event::Timeout => self.handle_timeout(),
                 Event::Broken(error) => return Ended::Broken(error),
             }
             if let Err(error) = self.pump() {
@@ -180,6 +184,15 @@ impl<W: Wire> Driver<W> {
         }
     }
 
+    fn handle_timeout(&mut self) {
+        let now = self.clock.now();
+        if self.inbound.handle_timeout(now) {
+            // What it sent meanwhile was not looked at.
+            self.session.handle_received(now);
+        }
+        self.session.handle_timeout(now);
+    }
+
     /// Whether the peer has accepted nothing for too long.
     fn is_stuck(&self) -> bool {
         self.stuck_at.is_some_and(|at| at <= self.clock.now())
@@ -187,7 +200,8 @@ impl<W: Wire> Driver<W> {
 
     /// Sets the timer to the next moment at which something is due.
     fn set(&self, timer: Pin<&mut Sleep>) {
-        let due = [self.stuck_at, self.session.poll_timeout()].into_iter().flatten().min();
+        let due = [self.stuck_at, self.inbound.paused_until(), self.session.poll_timeout()];
+        let due = due.into_iter().flatten().min();
         // Without anything due the session is closed, and only the peer's pace counts; then `stuck_at` is set.
         let Some(due) = due.map(|due| self.clock.instant(due)) else { return };
         if due != timer.deadline() {
@@ -201,7 +215,8 @@ impl<W: Wire> Driver<W> {
         if !writing && self.mailbox.poll_called(context).is_ready() {
             return Poll::Ready(Event::Called);
         }
-        let reading = !writing && !self.session.is_full();
+        let is_paused = self.inbound.paused_until().is_some();
+        let reading = !writing && !is_paused && !self.session.is_full();
         if let Poll::Ready(ready) = self.wire.poll_ready(context, reading, writing) {
             return Poll::Ready(match ready {
                 Ok(Ready::Read) => Event::Received,
@@ -319,12 +334,19 @@ impl<W: Wire> Driver<W> {
         // Any byte is life, also one of a message that is not complete yet.
         self.session.handle_received(self.clock.now());
         for _ in 0..RECEIVED_PER_ROUND {
-            if self.session.is_full() || self.session.is_closed() {
+            let is_paused = self.inbound.paused_until().is_some();
+            if is_paused || self.session.is_full() || self.session.is_closed() {
                 return Ok(true);
             }
-            let Some(received) = self.wire.receive(&mut self.outbox)? else { return Ok(true) };
+            let received = self.wire.receive(&mut self.outbox)?;
+            self.inbound.count_bytes(self.wire.take_read_bytes(), self.clock.now());
+            let Some(received) = received else { return Ok(true) };
             match received {
-                Received::Command(id, command) => self.session.handle_command(id, command),
+                Received::Command(id, command) => match self.inbound.judge(self.session.grant()) {
+                    Verdict::Take => self.session.handle_command(id, command),
+                    Verdict::Refuse(problem) => self.session.handle_refused(CommandRefused { id, problem }),
+                    Verdict::End(close) => self.session.close(close),
+                },
                 Received::Refused(refused) => self.session.handle_refused(refused),
                 Received::Heard => {}
                 Received::Gone => return Ok(false),

@@ -4,6 +4,7 @@ mod accept;
 mod admission;
 mod connection;
 mod endpoint;
+mod inbound;
 mod outbox;
 mod performer;
 mod pipe;
@@ -13,6 +14,6 @@ mod websocket;
 mod wire;
 
 pub use accept::accept;
-pub use admission::{arrivals, bearer};
+pub use admission::bearer;
 pub use endpoint::websocket;
 pub use stream::{sse_get, sse_post};

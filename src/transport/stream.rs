@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use axum::http::{Response, StatusCode};
+use axum::http::{Extensions, Response, StatusCode};
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use tidings_protocol::{
@@ -13,15 +13,16 @@ use tidings_protocol::{
     tags_of,
 };
 
-use super::admission::{admit, grant_of};
+use super::admission::{admit, grant_of, seat};
 use super::endpoint::open;
+use super::performer::Places;
 use super::sse::{self, SseWire};
 use crate::api::{ApiError, read_body};
 use crate::auth::refused;
 use crate::dialect;
 use crate::dialect::cursor::{self, Cursor};
 use crate::hub::{CursorState, Grant, come_back_after};
-use crate::instance::Instance;
+use crate::instance::{Instance, caller_of};
 
 /// What a stream is asked for.
 #[derive(Debug, Default)]
@@ -58,7 +59,7 @@ pub async fn sse_get(
     if !watch.tags.is_empty() {
         wanted.watches.push(watch.command()?);
     }
-    stream(&instance, request.headers(), wanted)
+    stream(&instance, request.headers(), request.extensions(), wanted)
 }
 
 /// `POST /sse`: for clients that use fetch, and for many channels.
@@ -83,8 +84,9 @@ pub async fn sse_post(
         #[serde(default)]
         presence: bool,
     }
-    let headers = request.headers().clone();
-    let body = read_body(&instance, request, instance.config.limits.message_bytes_max).await?;
+    let (headers, extensions) = (request.headers().clone(), request.extensions().clone());
+    let bytes_max = instance.limits.load().message_bytes_max;
+    let body = read_body(&instance, request, bytes_max).await?;
     let form: Form = serde_json::from_slice(&body)
         .map_err(|e| Problem::new(Code::BadRequest, format!("the body is no subscription: {e}")))?;
     let mut wanted = StreamRequest { raw: form.raw, clock: form.c, ..StreamRequest::default() };
@@ -94,7 +96,7 @@ pub async fn sse_post(
     for watch in form.watch {
         wanted.watches.push(watch.command()?);
     }
-    stream(&instance, &headers, wanted)
+    stream(&instance, &headers, &extensions, wanted)
 }
 
 /// Tags as a stream is asked for them.
@@ -128,15 +130,16 @@ fn at_the_head(channel: Channel) -> SubscribeCommand {
 fn stream(
     instance: &Arc<Instance>,
     headers: &HeaderMap,
+    extensions: &Extensions,
     wanted: StreamRequest,
 ) -> Result<Response<Body>, ApiError> {
     let grant = grant_of(instance, headers)?.ok_or_else(refused)?;
     let StreamRequest { subscribes, watches, clock, raw, cursor } = wanted;
     let mut subscribes = with_granted(&grant, subscribes);
     check(instance, &grant, &subscribes, !watches.is_empty())?;
-    if admit(instance).is_err() {
-        return Ok(come_back_later(instance));
-    }
+    let places = admit(instance, extensions)
+        .and_then(|address| Ok(Places { address, identity: Some(seat(instance, &caller_of(&grant))?) }));
+    let Ok(places) = places else { return Ok(come_back_later(instance)) };
     const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
     let header = headers.get(LAST_EVENT_ID).map(|value| value.to_str().unwrap_or("?").to_owned());
     let cursor = header.or(cursor).filter(|cursor| !cursor.is_empty());
@@ -153,8 +156,8 @@ fn stream(
     }
 
     let (wire, body): (SseWire, Body) = sse::stream(raw);
-    let config = instance.sse.clone();
-    open(instance, config, Some(grant), wire, |session| {
+    let config = instance.sse.load_full();
+    open(instance, config, (Some(grant), places), wire, |session| {
         let session = session.with_channels(subscribes, watches, cursor_state);
         match clock {
             Some(c) => session.with_clock(c, instance.clock.now()),
@@ -182,7 +185,7 @@ fn check(
     subscribes: &[SubscribeCommand],
     watches: bool,
 ) -> Result<(), Problem> {
-    let most = instance.config.limits.channels_per_connection.min(cursor::CHANNELS_MAX);
+    let most = instance.limits.load().channels_per_connection.min(cursor::CHANNELS_MAX);
     if subscribes.is_empty() && !watches {
         let message = "a stream needs a channel or a tag: /sse?channel=tickets&watch=ticket:42";
         return Err(Problem::new(Code::BadRequest, message));

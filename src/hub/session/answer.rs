@@ -186,13 +186,15 @@ impl Session {
 
     /// Refuses a credential and ends the session.
     pub(super) fn turn_away(&mut self, id: Option<u64>, problem: Problem) {
-        let code = match problem.code {
-            Code::TokenExpired => CloseCode::TokenExpired,
-            _ => CloseCode::Unauthorized,
-        };
         let message = problem.message.to_string();
+        let close = match problem.code {
+            Code::TokenExpired => Close::new(CloseCode::TokenExpired, message),
+            // The credential is good, but there are too many of it.
+            Code::RateLimited | Code::LimitReached => Close::for_flood(message, self.jitter),
+            _ => Close::new(CloseCode::Unauthorized, message),
+        };
         self.refuse(id, problem);
-        self.close(Close::new(code, message));
+        self.close(close);
     }
 
     pub(super) fn refuse(&mut self, id: Option<u64>, problem: Problem) {

@@ -23,6 +23,8 @@ impl Session {
         let mut session = Session {
             state: State::Waiting { until: now.after(config.hello_timeout) },
             liveness: Liveness::new(config.heartbeat, jitter, now),
+            // From 0.9 to 1.1: those who came together do not go together.
+            ends_at: config.age_max.map(|age| now.after(age.mul_f64(0.9 + jitter.clamp(0.0, 1.0) / 5.0))),
             config,
             name,
             grant: Grant::default(),

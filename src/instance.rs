@@ -1,5 +1,9 @@
 //! What all requests and connections of one running instance share.
 
+mod reload;
+
+pub use reload::{ReloadError, Reloaded};
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -29,6 +33,8 @@ const PAGE_OVERHEAD_BYTES: usize = 2_048;
 pub struct Instance {
     /// The configuration that it was started with.
     pub config: Config,
+    /// The same with what was reloaded.
+    pub effective: ArcSwap<Config>,
     /// Let in whoever comes, from this machine.
     pub dev: bool,
     /// The limits in effect; others take their place when the configuration is read again, as with all that is swapped.

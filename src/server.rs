@@ -1,5 +1,7 @@
 //! A server: the parts of an instance, built and joined; then the socket; then the orderly end.
 
+mod steward;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -19,13 +21,13 @@ use crate::broker::{
     Broker, BrokerEvent, InstanceCard, MemoryBroker, RedisBroker, RedisRefused, Retentions, StoreLimits,
 };
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::freshness::Rules;
 use crate::hub::Close;
 use crate::instance::{Instance, sse_sessions, websocket_sessions};
 use crate::limits::{Memory, Rates};
 use crate::node::{EVENTS_MAX, Node};
-use crate::observe::{Health, Metrics, Phase};
+use crate::observe::{Health, Metrics, Phase, memory_budget};
 use crate::transport;
 
 /// Connections are closed at least this far apart, so that a short list does not take the whole spread.
@@ -84,6 +86,7 @@ impl Server {
         let instance = Arc::new(build(config, address, dev, broker).await?);
         let accept = transport::accept(listener, api::router(instance.clone()), instance.clone());
         tokio::spawn(accept);
+        tokio::spawn(steward::look_after(instance.clone()));
         instance.health.set(Phase::Ready);
         info!(%address, broker = instance.node.broker_name(), "ready");
         Ok(Server { instance, address })
@@ -94,9 +97,9 @@ impl Server {
         self.instance.node.broker_name()
     }
 
-    /// Which tags mutations touch: what is sent here holds for those that come after.
-    pub fn rules(&self) -> watch::Sender<Arc<Rules>> {
-        self.instance.rules.clone()
+    /// What runs, to be reloaded.
+    pub fn instance(&self) -> Arc<Instance> {
+        self.instance.clone()
     }
 
     /// Where it listens.
@@ -171,11 +174,13 @@ async fn configured_broker(config: &Config, parts: BrokerParts) -> Result<Arc<dy
 }
 
 async fn build(
-    config: Config,
+    mut config: Config,
     address: SocketAddr,
     dev: bool,
     broker: impl AsyncFnOnce(&Config, BrokerParts) -> Result<Arc<dyn Broker>, StartError>,
 ) -> Result<Instance, StartError> {
+    let memory_bytes = memory_budget(config.limits.memory_bytes);
+    keep_history_within(memory_bytes, &mut config.limits);
     let clock = Clock::start();
     let address = config.server.advertise.clone().unwrap_or_else(|| address.to_string());
     let card = Arc::new(InstanceCard::new(&seed()?, address, clock.unix_ms()));
@@ -188,10 +193,11 @@ async fn build(
     Ok(Instance {
         node,
         dev,
+        effective: ArcSwap::from_pointee(config.clone()),
         limits: ArcSwap::from_pointee(config.limits.clone()),
         rates: ArcSwap::from_pointee(Rates::new(&config.limits)),
         seats: Arc::default(),
-        memory: Memory::new(usize::MAX),
+        memory: Memory::new(memory_bytes),
         bodies: AtomicUsize::new(0),
         authenticator: ArcSwap::from_pointee(Authenticator::new(&config, dev).map_err(StartError::Pattern)?),
         origins: ArcSwap::from_pointee(Origins::new(allowed.collect(), dev)),
@@ -206,6 +212,15 @@ async fn build(
         dice: AtomicU64::new(1),
         config,
     })
+}
+
+/// History, which nobody waits for, leaves half of the memory to those who are connected.
+fn keep_history_within(memory_bytes: usize, limits: &mut Limits) {
+    let most = memory_bytes / 2;
+    if limits.history_total_bytes > most {
+        info!(configured = limits.history_total_bytes, most, "history is kept within half of the memory");
+        limits.history_total_bytes = most;
+    }
 }
 
 /// Eight characters that tell this start of this instance from any other of any: 40 bits.

@@ -143,10 +143,15 @@ impl Walk<'_> {
     /// The content of the file that `raw` names, without the newline at its end.
     fn secret_in_file(&mut self, name: &str, raw: Raw) -> Option<Raw> {
         let problem = match &raw.value {
-            Value::Text(path) => match files::read_secret(&self.layer.folder().join(path)) {
-                Ok(secret) => return Some(Raw { value: Value::Text(secret), span: raw.span }),
-                Err(message) => format!("{name}: {message}"),
-            },
+            Value::Text(path) => {
+                let path = self.layer.folder().join(path);
+                let secret = files::read_secret(&path);
+                self.raw.files.push(path);
+                match secret {
+                    Ok(secret) => return Some(Raw { value: Value::Text(secret), span: raw.span }),
+                    Err(message) => format!("{name}: {message}"),
+                }
+            }
             _ => format!("{name}: expected the path of a file, saw {}", raw.describe()),
         };
         self.problems.push(Problem::new(self.layer.origin(raw.span), problem));

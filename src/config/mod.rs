@@ -9,6 +9,8 @@
 //! Every key is one line in a `section!`: see `section.rs`. Nothing here reads the process's environment or keeps global state,
 //! and nobody below this module reads configuration: each part is handed its own section.
 
+use std::path::PathBuf;
+
 mod section;
 
 mod auth;
@@ -32,6 +34,7 @@ mod problem;
 mod raw;
 mod raw_config;
 mod reader;
+mod reload;
 mod render;
 mod sources;
 mod suggest;
@@ -89,6 +92,8 @@ pub struct Loaded {
     pub config: Config,
     /// By the values' full names.
     pub origins: Origins,
+    /// Files beside the configuration's own that values were read from.
+    pub files: Vec<PathBuf>,
 }
 
 impl Config {
@@ -97,13 +102,13 @@ impl Config {
         let mut loading = Loading { dev: sources.dev, ..Loading::default() };
         loading.raw = RawConfig::gather(sources, &mut loading.problems);
         let config = loading.read_config();
-        let Loading { mut problems, origins, .. } = loading;
+        let Loading { raw, mut problems, origins, .. } = loading;
         if let Some(config) = &config {
             config.check_across(&origins, &mut problems);
         }
         problems.sort();
         match config {
-            Some(config) if problems.is_empty() => Ok(Loaded { config, origins }),
+            Some(config) if problems.is_empty() => Ok(Loaded { config, origins, files: raw.files }),
             _ => Err(problems),
         }
     }

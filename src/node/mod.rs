@@ -24,6 +24,7 @@ pub use profile::Profile;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tidings_protocol::{
     Ack, Channel, CloseCode, ClusterAsk, Code, Position, PresenceMembers, Problem, PublishCommand,
@@ -48,6 +49,9 @@ const COMMANDS_MAX: usize = 4_096;
 
 /// Announcements that wait for the event loop; a broker that finds no room waits or says that it lost one.
 pub const EVENTS_MAX: usize = 65_536;
+
+/// What has waited for so long waits for a slow reader. Others take their mail within a few milliseconds of the call.
+const SLOW_AFTER: Duration = Duration::from_millis(250);
 
 /// One instance.
 pub struct Node {
@@ -182,6 +186,16 @@ impl Node {
     /// The number of connections.
     pub fn connections(&self) -> usize {
         self.connections.len()
+    }
+
+    /// Ends the connections that hold most because their peers are slow, until they held `bytes` together; how many.
+    pub fn shed(&self, bytes: usize) -> usize {
+        self.connections.shed(bytes, SLOW_AFTER, self.clock.now())
+    }
+
+    /// Tells the connections that came by an API key of such a name to end; returns their mailboxes.
+    pub fn close_those_by_key(&self, named: impl Fn(&str) -> bool, close: &Close) -> Vec<Arc<SharedMailbox>> {
+        self.connections.close_those_by_key(named, close)
     }
 
     /// The instances of the cluster: this one as it is now, the others as they were heard of last.

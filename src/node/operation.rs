@@ -58,7 +58,7 @@ impl Connections {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::{BrokerState, Mail};
+    use crate::hub::{BrokerState, Credential, Mail};
     use crate::node::Profile;
     use tidings_protocol::Transport;
 
@@ -67,7 +67,7 @@ mod tests {
         let connections = Connections::new(BrokerState::Up);
         let enter = |(session, user): (u64, Option<&str>)| {
             let profile = Profile::new(Transport::WebSocket, 7);
-            user.into_iter().for_each(|user| profile.identify(&user.into()));
+            user.into_iter().for_each(|user| profile.identify(&user.into(), &Credential::None));
             let mailbox = Arc::new(SharedMailbox::new(1_000, profile));
             connections.insert(SessionId(session), &mailbox);
             mailbox
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn a_connection_stays_its_first_users() {
         let (connections, mailboxes) = connections();
-        mailboxes[0].profile().identify(&"eve".into());
+        mailboxes[0].profile().identify(&"eve".into(), &Credential::None);
         let list = |which| connections.perform("x", &ClusterAsk::List { which, limit: 9 }).count;
         assert_eq!((list(user("ada")), list(user("eve"))), (1, 0));
     }

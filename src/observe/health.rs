@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use serde::Serialize;
 
 use crate::hub::BrokerState;
+use crate::limits::{Memory, Pressure};
 
 /// Where the server is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -69,7 +70,7 @@ pub struct HealthReport {
 /// One part.
 #[derive(Debug, Serialize)]
 pub struct Component {
-    /// What it is: the broker by its name, as clients are told of its outages, or `connections`.
+    /// What it is: the broker by its name, as clients are told of its outages, `connections` or `memory`.
     pub component: &'static str,
     /// `ok` or `degraded`.
     pub status: &'static str,
@@ -98,13 +99,15 @@ impl Health {
         broker: BrokerHealth,
         connections: usize,
         connections_max: usize,
+        memory: &Memory,
         unix_ms: u64,
     ) -> HealthReport {
         let phase = self.phase();
         let full = connections >= connections_max;
+        let short = memory.pressure() >= Pressure::Refusing;
         let status = |good| if good { "ok" } else { "degraded" };
         HealthReport {
-            status: status(phase == Phase::Ready && broker.is_up() && !full),
+            status: status(phase == Phase::Ready && broker.is_up() && !full && !short),
             phase,
             version: env!("CARGO_PKG_VERSION"),
             components: vec![
@@ -117,6 +120,11 @@ impl Health {
                     component: "connections",
                     status: status(!full),
                     detail: format!("{connections} of {connections_max}"),
+                },
+                Component {
+                    component: "memory",
+                    status: status(!short),
+                    detail: format!("{} of {} MiB", memory.used() >> 20, memory.budget() >> 20),
                 },
             ],
         }
@@ -132,10 +140,13 @@ mod tests {
     #[test]
     fn the_whole_is_degraded_where_a_part_is() {
         let health = Health::default();
-        let status = |connections| health.report(UP, connections, 10, 0).status;
+        let memory = Memory::new(100);
+        let status = |connections| health.report(UP, connections, 10, &memory, 0).status;
         assert_eq!(status(0), "degraded", "it only starts");
         health.set(Phase::Ready);
         assert_eq!((status(9), status(10)), ("ok", "degraded"));
+        memory.measured(85);
+        assert_eq!(status(9), "degraded", "memory is short");
     }
 
     #[test]
@@ -149,7 +160,7 @@ mod tests {
             (down, "degraded", "unreachable for 12 s"),
             (stuck, "degraded", "its announcements are not delivered"),
         ] {
-            let report = health.report(broker, 0, 10, 17_900);
+            let report = health.report(broker, 0, 10, &Memory::new(100), 17_900);
             let Component { component, status: of_broker, detail: seen } = &report.components[0];
             assert_eq!((report.status, *of_broker, seen.as_str()), (status, status, detail));
             assert_eq!(*component, "redis");

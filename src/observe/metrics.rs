@@ -96,6 +96,8 @@ pub struct Metrics {
     panics: Counter,
     requests: Family<Request, Histogram>,
     broker_up: Gauge<u64, AtomicU64>,
+    memory_used: Gauge<u64, AtomicU64>,
+    memory_budget: Gauge<u64, AtomicU64>,
     cluster_instances: Gauge<u64, AtomicU64>,
     cluster_silent: Gauge<u64, AtomicU64>,
 }
@@ -125,6 +127,8 @@ impl Metrics {
             panics: Counter::default(),
             requests: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_1, 4.0, 9))),
             broker_up: Gauge::default(),
+            memory_used: Gauge::default(),
+            memory_budget: Gauge::default(),
             cluster_instances: Gauge::default(),
             cluster_silent: Gauge::default(),
         };
@@ -201,6 +205,8 @@ impl Metrics {
             "1 while the broker can be reached and what it announces is delivered",
             self.broker_up.clone(),
         );
+        registry.register("memory_used_bytes", "What this process has in memory", self.memory_used.clone());
+        registry.register("memory_budget_bytes", "What it may use", self.memory_budget.clone());
         registry.register(
             "cluster_instances",
             "Instances that were heard of lately, this one among them",
@@ -321,6 +327,12 @@ impl Metrics {
     pub fn answered(&self, method: &'static str, route: &str, status: u16, took: Duration) {
         let request = Request { method, route: route.to_owned(), status };
         self.requests.get_or_create(&request).observe(took.as_secs_f64());
+    }
+
+    /// Memory is used, of so much.
+    pub fn memory(&self, used: usize, budget: usize) {
+        self.memory_used.set(used as u64);
+        self.memory_budget.set(budget as u64);
     }
 
     /// Instances are in the cluster.

@@ -2,8 +2,10 @@
 //!
 //! axum's own `serve` waits for ever for a request's head and forgets upgraded sockets; this loop does neither.
 
+use std::fs::File;
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::AsRawFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 
 use crate::instance::Instance;
+use crate::observe::descriptors_max;
 
 /// How long to wait when the process has no descriptors left: existing connections go on meanwhile.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -26,6 +29,9 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// not fit waits in the mailbox, where it is counted.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
 
+/// One descriptor of so many is kept from connections: for files, for Redis, for whatever those who are here need.
+const DESCRIPTORS_KEPT: u64 = 10;
+
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) IpAddr);
@@ -33,6 +39,7 @@ pub(super) struct Peer(pub(super) IpAddr);
 /// Accepts until the instance stops.
 pub async fn accept(listener: TcpListener, router: Router, instance: Arc<Instance>) {
     let http = http(&instance);
+    let descriptors = Descriptors::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -41,14 +48,45 @@ pub async fn accept(listener: TcpListener, router: Router, instance: Arc<Instanc
         match accepted {
             Ok((stream, peer)) => {
                 let peer = Peer(peer.ip());
+                let was_last = descriptors.are_scarce_at(&stream);
                 let serve = serve(stream, peer, http.clone(), router.clone(), instance.clone());
                 instance.tasks.spawn(serve);
+                if was_last {
+                    descriptors.wait_for_more(&instance).await;
+                }
             }
             Err(error) if is_exhausted(&error) => {
                 warn!(%error, "no descriptors left: not accepting for a moment");
                 tokio::time::sleep(EXHAUSTED_PAUSE).await;
             }
             Err(error) => debug!(%error, "a peer left before it was accepted"),
+        }
+    }
+}
+
+/// How many descriptors connections may take.
+struct Descriptors {
+    most: u64,
+}
+
+impl Descriptors {
+    fn new() -> Descriptors {
+        let all = descriptors_max().unwrap_or(u64::MAX);
+        Descriptors { most: all - all / DESCRIPTORS_KEPT }
+    }
+
+    /// Whether this one, which was just opened, is among the last. The kernel gives out the lowest number that is free, so as
+    /// many are open.
+    fn are_scarce_at(&self, opened: &impl AsRawFd) -> bool {
+        u64::try_from(opened.as_raw_fd()).is_ok_and(|number| number >= self.most)
+    }
+
+    /// Returns when connections may take more again. Meanwhile those who come are in the kernel's queue, and take none.
+    async fn wait_for_more(&self, instance: &Instance) {
+        warn!(most = self.most, "connections have all the descriptors that they may: not accepting");
+        let is_scarce = || File::open("/dev/null").map_or(true, |file| self.are_scarce_at(&file));
+        while !instance.stopping.is_cancelled() && is_scarce() {
+            tokio::time::sleep(EXHAUSTED_PAUSE).await;
         }
     }
 }

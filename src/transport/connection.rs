@@ -54,6 +54,8 @@ struct Driver<W> {
     wire: W,
     mailbox: Arc<SharedMailbox>,
     inbound: Inbound,
+    /// Bytes of a message that is not complete yet.
+    receiving: usize,
     outbox: Outbox,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -81,6 +83,8 @@ enum Event {
     Answered(Performer, Box<Answer>),
     /// Something is due.
     Timeout,
+    /// There is no memory left for a peer so slow.
+    GivenUp,
     /// The transport failed.
     Broken(io::Error),
 }
@@ -104,6 +108,7 @@ impl<W: Wire> Connection<W> {
             wire: self.wire,
             mailbox: self.mailbox,
             inbound: self.inbound,
+            receiving: 0,
             outbox: Outbox::default(),
             clock: self.clock,
             metrics: self.metrics,
@@ -165,6 +170,11 @@ impl<W: Wire> Driver<W> {
                     self.session.handle_answer(*answer, self.clock.now());
                 }
                 Event::Room | Event::Called => {}
+                Event::GivenUp => {
+                    self.metrics.shed();
+                    self.closed_with = Some(CloseCode::SlowConsumer);
+                    return Ended::Gone;
+                }
                 Event::Timeout if self.is_stuck() => {
                     // A close frame would only join what the peer does not read.
                     self.closed_with = Some(CloseCode::SlowConsumer);
@@ -212,7 +222,12 @@ impl<W: Wire> Driver<W> {
     /// What happens next. While the outbox waits for the peer, nothing else is taken in.
     fn poll_event(&mut self, timer: Pin<&mut Sleep>, context: &mut Context<'_>) -> Poll<Event> {
         let writing = !self.outbox.is_empty();
-        if !writing && self.mailbox.poll_called(context).is_ready() {
+        // Asked for by all: whoever waits for the peer may be given up meanwhile.
+        let called = self.mailbox.poll_called(context);
+        if self.mailbox.is_given_up() {
+            return Poll::Ready(Event::GivenUp);
+        }
+        if !writing && called.is_ready() {
             return Poll::Ready(Event::Called);
         }
         let is_paused = self.inbound.paused_until().is_some();
@@ -339,7 +354,10 @@ impl<W: Wire> Driver<W> {
                 return Ok(true);
             }
             let received = self.wire.receive(&mut self.outbox)?;
-            self.inbound.count_bytes(self.wire.take_read_bytes(), self.clock.now());
+            let bytes = self.wire.take_read_bytes();
+            self.inbound.count_bytes(bytes, self.clock.now());
+            self.receiving = if received.is_some() { 0 } else { self.receiving + bytes };
+            self.mailbox.set_receiving(self.receiving);
             let Some(received) = received else { return Ok(true) };
             match received {
                 Received::Command(id, command) => match self.inbound.judge(self.session.grant()) {

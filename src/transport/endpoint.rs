@@ -82,7 +82,7 @@ pub(super) fn open<W: Wire>(
     let profile = Profile::new(W::KIND.into(), instance.clock.unix_ms());
     let mailbox = Arc::new(SharedMailbox::new(instance.limits.load().mailbox_bytes, profile));
     let member: Member = instance.node.enter(mailbox.clone());
-    grant.iter().for_each(|grant| member.identify(&grant.user));
+    grant.iter().for_each(|grant| member.identify(grant));
     let session = Session::new(
         config,
         member.name().to_string(),

@@ -75,7 +75,7 @@ impl Performer {
             self.caller = caller_of(&grant);
             self.places.identity = Some(seat(&self.instance, &self.caller)?);
         }
-        self.member.identify(&grant.user);
+        self.member.identify(&grant);
         Ok(grant)
     }
 

@@ -38,6 +38,7 @@ pub(super) fn session(catch_up: CatchUp) -> Session {
         broker: "redis",
         catch_up,
         heartbeat: Heartbeat { interval: Duration::from_secs(25), timeout: None },
+        age_max: Some(Duration::from_secs(1_000)),
         hello_timeout: Duration::from_secs(5),
         retry_after: Duration::from_secs(1),
         channels_max: 8,
@@ -112,6 +113,22 @@ fn a_stream_that_cannot_join_is_told_when_to_come_back() {
     let spread =
         [0.0, 0.5, 1.0].map(|jitter| Close::for_now("", jitter).after.expect("it is set").as_millis());
     assert_eq!(spread, [1_000, 3_000, 5_000]);
+}
+
+#[test]
+fn a_connection_that_is_old_enough_is_asked_to_come_back() {
+    let mut session = session(CatchUp::ByClient);
+    let at = |seconds| Time(Duration::from_secs(seconds));
+    session.handle_timeout(at(899));
+    assert!(session.is_open(), "with the least jitter it lives nine tenths of what it may");
+    while session.poll_timeout() < Some(at(900)) {
+        session.handle_timeout(session.poll_timeout().unwrap());
+        while session.poll_transmit().is_some() {}
+    }
+    assert_eq!(session.poll_timeout(), Some(at(900)));
+    session.handle_timeout(at(900));
+    let Some(Transmit::Close(close)) = session.poll_transmit() else { panic!("it is closed") };
+    assert_eq!((close.code, close.after.is_some()), (CloseCode::Reconnect, true));
 }
 
 #[test]

@@ -357,6 +357,7 @@ fn session(catch_up: CatchUp, since: Option<Position>, now: Time) -> Session {
         broker: "model",
         catch_up,
         heartbeat: Heartbeat { interval: Duration::from_secs(1 << 30), timeout: None },
+        age_max: None,
         hello_timeout: Duration::from_secs(5),
         retry_after: RETRY_AFTER,
         channels_max: 2,

@@ -38,6 +38,7 @@ impl SessionRules {
             broker: "model",
             catch_up: CatchUp::ByClient,
             heartbeat: Heartbeat { interval: seconds(2), timeout: Some(seconds(7)) },
+            age_max: None,
             hello_timeout: seconds(5),
             retry_after: Duration::from_millis(200),
             channels_max: 16,

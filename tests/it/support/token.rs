@@ -47,6 +47,12 @@ impl Token {
         self
     }
 
+    /// Of this tenant.
+    pub(crate) fn tenant(mut self, name: &str) -> Token {
+        self.0.tenant = Some(name.to_owned());
+        self
+    }
+
     /// May read no history but that of these patterns.
     pub(crate) fn history(mut self, patterns: &[&str]) -> Token {
         self.rights().history = Some(patterns.iter().map(|pattern| (*pattern).to_owned()).collect());

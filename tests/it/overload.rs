@@ -1,0 +1,1 @@
+//! A server that is asked for more than it has.

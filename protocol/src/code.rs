@@ -194,7 +194,7 @@ close_codes! {
     Restart = 1012, "draining";
     /// The server takes no more connections at the moment.
     Overloaded = 1013, "overloaded";
-    /// An operator asks to come back by a new connection.
+    /// Come back by a new connection: this one is old, or an operator asks for it.
     Reconnect = 4001, "reconnect";
     /// The token expired: reconnect with a new one.
     TokenExpired = 4401, "token_expired";

@@ -16,7 +16,7 @@ mod wait;
 mod websocket;
 
 pub(crate) use fault_proxy::{FaultProxy, Way};
-pub(crate) use faults::faults_asked;
+pub(crate) use faults::{faults_asked, is_soak, sized};
 pub(crate) use fleet::{Fleet, Instance, Link};
 pub(crate) use http::{Answer, Request, read_head};
 pub(crate) use port::free_port;

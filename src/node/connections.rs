@@ -1,24 +1,32 @@
 //! Everybody who is connected, and what all of them must know: the state of the broker.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 
 use dashmap::DashMap;
 
 use super::SharedMailbox;
 use super::wakes::Wakes;
-use crate::hub::{BrokerState, SessionId, Wake};
+use crate::hub::{BrokerState, Revocations, SessionId, Wake};
 
 /// The mailboxes of all connections.
 pub(super) struct Connections {
     mailboxes: DashMap<SessionId, Arc<SharedMailbox>>,
     /// What everybody was told, or is about to be.
     broker: Mutex<BrokerState>,
+    /// What is revoked.
+    pub(super) revocations: RwLock<Revocations>,
 }
 
 impl Connections {
     /// Nobody, with a broker in this state.
     pub(super) fn new(broker: BrokerState) -> Self {
-        Connections { mailboxes: DashMap::new(), broker: Mutex::new(broker) }
+        let revocations = RwLock::new(Revocations::new(usize::MAX, u64::MAX));
+        Connections { mailboxes: DashMap::new(), broker: Mutex::new(broker), revocations }
+    }
+
+    /// With room for `most` revocations, each remembered for `life` seconds.
+    pub(super) fn remembering(self, most: usize, life: u64) -> Self {
+        Connections { revocations: RwLock::new(Revocations::new(most, life)), ..self }
     }
 
     /// Adds a connection, and tells it of an outage that is not over.

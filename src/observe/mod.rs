@@ -3,5 +3,5 @@
 mod health;
 mod metrics;
 
-pub use health::{BrokerHealth, Health, HealthReport, Phase};
+pub use health::{BrokerHealth, Health, HealthReport, IssuersHealth, Phase};
 pub use metrics::{Metrics, TransportKind};

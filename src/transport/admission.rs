@@ -43,11 +43,11 @@ pub fn arrivals(limits: &Limits) -> DefaultDirectRateLimiter {
 }
 
 /// What the peer may do by the credential that came with its request; `None` if none came and one is demanded.
-pub(super) fn grant_of(instance: &Instance, headers: &HeaderMap) -> Result<Option<Grant>, Problem> {
+pub(super) async fn grant_of(instance: &Instance, headers: &HeaderMap) -> Result<Option<Grant>, Problem> {
     let token = bearer(headers).or_else(|| subprotocol_token(headers)).or_else(|| cookie(instance, headers));
     match token {
-        Some(token) => instance.authenticator.authenticate(token, instance.now()).map(Some),
-        None => Ok(instance.authenticator.anonymous()),
+        Some(token) => instance.authenticate(token).await.map(Some),
+        None => Ok(instance.authenticator.load().anonymous()),
     }
 }
 

@@ -35,7 +35,7 @@ pub async fn websocket(
         |why: String| Problem::new(Code::BadRequest, format!("no WebSocket handshake: {why}"));
     let response = create_response(&request).map_err(|error| not_websocket(error.to_string()))?;
     let upgrade = upgrade.ok_or_else(|| not_websocket("the connection cannot be upgraded".to_owned()))?;
-    let grant = grant_of(&instance, request.headers())?;
+    let grant = grant_of(&instance, request.headers()).await?;
 
     let mut response = response.map(|()| Body::empty());
     if subprotocols(request.headers()).any(|offered| offered == SUBPROTOCOL_JSON) {
@@ -61,34 +61,37 @@ fn take_over(instance: Arc<Instance>, upgraded: hyper::upgrade::Upgraded, grant:
     let limits = &instance.config.limits;
     let wire = WebSocketWire::new(parts.io.into_inner(), &parts.read_buf, limits);
     let config = instance.websocket.clone();
-    open(&instance, config, grant, wire, |session| session);
+    open(&instance, config, (grant, false), wire, |session| session);
 }
 
 /// Starts the task of a connection.
 pub(super) fn open<W: Wire>(
     instance: &Arc<Instance>,
     config: Arc<SessionConfig>,
-    grant: Option<Grant>,
+    (grant, has_passes): (Option<Grant>, bool),
     wire: W,
     prepare: impl FnOnce(Session) -> Session,
 ) {
     let profile = Profile::new(W::KIND.into(), instance.clock.unix_ms());
     let mailbox = Arc::new(SharedMailbox::new(instance.config.limits.mailbox_bytes, profile));
     let member: Member = instance.node.enter(mailbox.clone());
-    grant.iter().for_each(|grant| member.identify(&grant.user));
+    grant.iter().for_each(|grant| member.identify(grant));
+    if has_passes {
+        member.add_pass();
+    }
+    // What was revoked before it could be found with the connection, it looks at by itself.
+    let is_revoked = |grant: &Grant| instance.node.is_revoked(&grant.user, &grant.credential);
+    if has_passes || grant.as_ref().is_some_and(is_revoked) {
+        mailbox.recheck();
+    }
     let session =
         Session::new(config, member.name().to_string(), grant, instance.jitter(), instance.clock.now());
     let connection = Connection {
         session: prepare(session),
         wire,
         mailbox,
-        performer: Performer {
-            node: instance.node.clone(),
-            member,
-            authenticator: instance.authenticator.clone(),
-            metrics: instance.metrics.clone(),
-            clock: instance.clock,
-        },
+        performer: Performer { instance: instance.clone(), member },
+        node: instance.node.clone(),
         clock: instance.clock,
         metrics: instance.metrics.clone(),
         write_timeout: instance.config.server.write_timeout,

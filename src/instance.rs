@@ -9,16 +9,16 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tidings_protocol::HelloFrame;
+use tidings_protocol::{Code, HelloFrame, Problem};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::{Authenticator, Now, Origins};
+use crate::auth::{Authenticator, Denied, Now, Origins, refused};
 use crate::clock::Clock;
 use crate::config::{Config, Limits};
 use crate::freshness::Rules;
-use crate::hub::{CatchUp, Credential, Grant, Heartbeat, PageLimit, SessionConfig};
+use crate::hub::{CatchUp, ChannelGrant, Credential, Grant, Heartbeat, PageLimit, SessionConfig};
 use crate::limits::{Caller, Count, Limited, Memory, Rates, Seats, Standings};
 use crate::node::Node;
 use crate::observe::{Health, Metrics};
@@ -95,6 +95,48 @@ impl Instance {
         Ok(standings)
     }
 
+    /// What the holder of a credential may do. One that names a key which nobody knows yet may wait for it, two seconds.
+    pub async fn authenticate(&self, token: &str) -> Result<Grant, Problem> {
+        let grant = self.checked(|authenticator, now| authenticator.authenticate(token, now)).await?;
+        match self.node.is_revoked(&grant.user, &grant.credential) {
+            true => Err(refused()),
+            false => Ok(grant),
+        }
+    }
+
+    /// The one channel that a token grants which came with a `subscribe`.
+    pub async fn admit_to_channel(&self, token: &str) -> Result<ChannelGrant, Problem> {
+        let pass = self.checked(|authenticator, now| authenticator.admit(token, now)).await?;
+        match self.node.is_revoked(&pass.user, &pass.credential) {
+            true => Err(refused()),
+            false => Ok(pass),
+        }
+    }
+
+    /// Whether what was granted a while ago still holds: a request's body may take its time.
+    pub fn recheck(&self, grant: &Grant) -> Result<(), Problem> {
+        if grant.expires.is_some_and(|expiry| expiry.at <= self.clock.now()) {
+            return Err(Code::TokenExpired.into());
+        }
+        match self.node.is_revoked(&grant.user, &grant.credential) {
+            true => Err(refused()),
+            false => Ok(()),
+        }
+    }
+
+    async fn checked<T>(
+        &self,
+        check: impl Fn(&Authenticator, Now) -> Result<T, Denied>,
+    ) -> Result<T, Problem> {
+        let authenticator = self.authenticator.load_full();
+        match check(&authenticator, self.now()) {
+            Err(Denied::UnknownKey) if authenticator.fetched(self.now()).await => {
+                Ok(check(&authenticator, self.now())?)
+            }
+            checked => Ok(checked?),
+        }
+    }
+
     /// A number from 0 to 1, evenly spread over successive calls: for pauses that must not coincide. It is no secret.
     pub fn jitter(&self) -> f64 {
         // The golden ratio's multiples fill the unit interval evenly (Weyl's equidistribution).
@@ -106,7 +148,7 @@ impl Instance {
 pub fn caller_of(grant: &Grant) -> Caller {
     let key = match &grant.credential {
         Credential::ApiKey(name) => Some(name.clone()),
-        Credential::Token { .. } | Credential::None => None,
+        Credential::Token { .. } | Credential::Anonymous | Credential::None => None,
     };
     // A key's user is the key; an anonymous user is many.
     let user = (key.is_none() && !grant.user.is_empty()).then(|| grant.user.clone());

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tidings_protocol::CloseCode;
+use tidings_protocol::{CloseCode, Problem};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::api;
-use crate::auth::{Authenticator, Origins};
+use crate::auth::{Authenticator, Origins, keep_fetching};
 use crate::broker::{
     Broker, BrokerEvent, InstanceCard, MemoryBroker, RedisBroker, RedisRefused, Retentions, StoreLimits,
 };
@@ -26,7 +26,7 @@ use crate::freshness::Rules;
 use crate::hub::Close;
 use crate::instance::{Instance, sse_sessions, websocket_sessions};
 use crate::limits::{Memory, Rates};
-use crate::node::{EVENTS_MAX, Node};
+use crate::node::{EVENTS_MAX, Node, keep_revocations};
 use crate::observe::{Health, Metrics, Phase, memory_budget};
 use crate::transport;
 
@@ -56,6 +56,9 @@ pub enum StartError {
     /// The configured Redis cannot be used.
     #[error(transparent)]
     Redis(#[from] RedisRefused),
+    /// The broker does not say what is revoked: nobody can be let in.
+    #[error("the broker does not say which tokens are revoked: {0}")]
+    Revocations(Problem),
     /// An API key has a pattern outside the grammar.
     #[error("[[api_key]]: {0:?}")]
     Pattern(crate::hub::PatternInvalid),
@@ -86,6 +89,7 @@ impl Server {
         let instance = Arc::new(build(config, address, dev, broker).await?);
         let accept = transport::accept(listener, api::router(instance.clone()), instance.clone());
         tokio::spawn(accept);
+        keep_credentials(&instance).await.map_err(StartError::Revocations)?;
         tokio::spawn(steward::look_after(instance.clone()));
         instance.health.set(Phase::Ready);
         info!(%address, broker = instance.node.broker_name(), "ready");
@@ -131,6 +135,19 @@ impl Server {
             Err(_) => warn!(left = instance.tasks.len(), "ended with connections still open"),
         }
     }
+}
+
+/// Learns what was revoked before this instance was there, and goes on learning it, and the keys of issuers of tokens.
+async fn keep_credentials(instance: &Arc<Instance>) -> Result<(), Problem> {
+    let known = instance.node.learn_revocations(None).await?;
+    if known.is_some() {
+        tokio::spawn(keep_revocations(Arc::downgrade(&instance.node), known));
+    }
+    let (keeper, clock) = (instance.clone(), instance.clock);
+    let fetching = keep_fetching(move || keeper.authenticator.load_full(), clock);
+    let stopping = instance.stopping.clone();
+    tokio::spawn(async move { stopping.run_until_cancelled(fetching).await });
+    Ok(())
 }
 
 /// Closes evenly over the configured time, so that those who come back elsewhere do not come together.

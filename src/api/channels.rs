@@ -45,7 +45,7 @@ pub(super) async fn list(
     State(instance): State<Arc<Instance>>,
     headers: HeaderMap,
 ) -> Result<Json<ChannelList>, ApiError> {
-    demand_admin(&instance, &headers)?;
+    demand_admin(&instance, &headers).await?;
     let (held, subscribed) = instance.node.channels(CHANNELS_LISTED_MAX).await?;
     let mut channels: Vec<ChannelState> = held
         .into_iter()
@@ -75,7 +75,7 @@ pub(super) async fn history(
     query: Result<Query<HistoryQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Json<HistoryFrame>, ApiError> {
-    let grant = authenticate(&instance, &headers)?;
+    let grant = authenticate(&instance, &headers).await?;
     let channel = channel_of(channel)?;
     let Query(query) = query.map_err(|rejection| Problem::new(Code::BadRequest, rejection.body_text()))?;
     if !grant.may_read_history(&channel) {
@@ -109,7 +109,7 @@ pub(super) async fn presence(
     query: Result<Query<PresenceQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Json<PresenceMembers>, ApiError> {
-    let grant = authenticate(&instance, &headers)?;
+    let grant = authenticate(&instance, &headers).await?;
     let channel = channel_of(channel)?;
     let Query(query) = query.map_err(|rejection| Problem::new(Code::BadRequest, rejection.body_text()))?;
     if !grant.may_see_presence(&channel) {

@@ -41,8 +41,10 @@ pub(super) async fn check(
     State(instance): State<Arc<Instance>>,
     request: Request,
 ) -> Result<Json<Checked>, ApiError> {
-    let grant = authenticate(&instance, request.headers())?;
-    let body = read_body(&instance, request, instance.limits.load().request_bytes_max).await?;
+    let grant = authenticate(&instance, request.headers()).await?;
+    let bytes_max = instance.limits.load().request_bytes_max;
+    let body = read_body(&instance, request, bytes_max).await?;
+    instance.recheck(&grant)?;
     let body: CheckBody = serde_json::from_str(utf8(&body)?).map_err(|error| {
         let code = if error.is_data() { Code::BadRequest } else { Code::InvalidJson };
         Problem::new(code, format!("the question cannot be read: {error}"))
@@ -86,7 +88,7 @@ pub(super) async fn position(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Json<LogPosition>, ApiError> {
-    authenticate(&instance, &headers)?;
+    authenticate(&instance, &headers).await?;
     let ns = Options::read(uri.query(), &headers)?.ns;
     let log = log_of(ns.as_deref(), Code::BadRequest)?;
     Ok(Json(LogPosition { position: instance.node.position(&log).await? }))

@@ -37,8 +37,15 @@ pub(super) async fn readyz(State(instance): State<Arc<Instance>>) -> Result<&'st
 pub(super) async fn health(State(instance): State<Arc<Instance>>) -> Response {
     let connections_max = instance.limits.load().connections_max;
     let (connections, unix_ms) = (instance.node.connections(), instance.clock.unix_ms());
-    let report =
-        instance.health.report(broker(&instance), connections, connections_max, &instance.memory, unix_ms);
+    let issuers = instance.authenticator.load().issuers(instance.now());
+    let report = instance.health.report(
+        broker(&instance),
+        connections,
+        connections_max,
+        &instance.memory,
+        issuers,
+        unix_ms,
+    );
     let status = if report.status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(report)).into_response()
 }

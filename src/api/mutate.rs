@@ -28,7 +28,7 @@ pub(super) async fn mutations(
     State(instance): State<Arc<Instance>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let grant = authenticate(&instance, request.headers())?;
+    let grant = authenticate(&instance, request.headers()).await?;
     let options = Options::read(request.uri().query(), request.headers())?;
     let envelope = Envelope::of(request.headers())?;
     let body = read_body(&instance, request, instance.limits.load().request_bytes_max).await?;
@@ -51,7 +51,7 @@ pub(super) async fn invalidate(
     State(instance): State<Arc<Instance>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let grant = authenticate(&instance, request.headers())?;
+    let grant = authenticate(&instance, request.headers()).await?;
     let options = Options::read(request.uri().query(), request.headers())?;
     let body = read_body(&instance, request, instance.limits.load().request_bytes_max).await?;
     let invalidation = decode_invalidation(utf8(&body)?)?;
@@ -64,7 +64,7 @@ pub(super) async fn invalidate_one(
     tag: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let grant = authenticate(&instance, request.headers())?;
+    let grant = authenticate(&instance, request.headers()).await?;
     let options = Options::read(request.uri().query(), request.headers())?;
     let Path(tag) = tag.map_err(|rejection| Problem::new(Code::TagInvalid, rejection.body_text()))?;
     let log = log_of(options.ns.as_deref(), Code::BadRequest)?;
@@ -156,6 +156,8 @@ async fn mutate(
     grant: &Grant,
     command: MutateCommand,
 ) -> Result<PublishedFrame, Problem> {
+    // The body, or the items before this one, may have taken their time.
+    instance.recheck(grant)?;
     if let Some(tag) = command.tags.iter().find(|tag| !grant.may_mutate(tag)) {
         let message = format!("the credential does not allow to mutate the tag {tag}");
         return Err(Problem::new(Code::TagNotAllowed, message));

@@ -34,7 +34,7 @@ pub(super) async fn publish_body(
     channel: ChannelPath,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let grant = authenticate(&instance, request.headers())?;
+    let grant = authenticate(&instance, request.headers()).await?;
     let channel = channel_of(channel)?;
     let options = Options::read(request.uri().query(), request.headers())?;
     let kind = BodyKind::of(request.headers())?;
@@ -50,7 +50,7 @@ pub(super) async fn publish_json(
     State(instance): State<Arc<Instance>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let grant = authenticate(&instance, request.headers())?;
+    let grant = authenticate(&instance, request.headers()).await?;
     let options = Options::read(request.uri().query(), request.headers())?;
     if let Some(envelope) = Envelope::of(request.headers())? {
         return publish_events(&instance, &grant, envelope, options, request).await;
@@ -66,7 +66,7 @@ pub(super) async fn publish_batch(
     State(instance): State<Arc<Instance>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let grant = authenticate(&instance, request.headers())?;
+    let grant = authenticate(&instance, request.headers()).await?;
     let options = Options::read(request.uri().query(), request.headers())?;
     let body = read_body(&instance, request, instance.limits.load().request_bytes_max).await?;
     let items = split(utf8(&body)?, instance.limits.load().request_items_max)?;
@@ -189,6 +189,8 @@ async fn publish(
     grant: &Grant,
     command: PublishCommand,
 ) -> Result<PublishedFrame, Problem> {
+    // The body, or the items before this one, may have taken their time.
+    instance.recheck(grant)?;
     if !grant.may_publish(&command.channel) {
         let message = format!("the credential does not allow to publish to {}", command.channel);
         return Err(Problem::new(Code::ChannelNotAllowed, message));

@@ -22,20 +22,27 @@ impl ApiKeys {
     /// The configured keys with what they grant.
     pub fn new(keys: &[ApiKey]) -> Result<Self, PatternInvalid> {
         let grant = |key: &ApiKey| {
-            let publish: Vec<Pattern> =
-                key.publish.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>()?;
+            let publish = patterns(&key.publish)?;
             let user: Arc<str> = key.name.as_str().into();
             let credential = Credential::ApiKey(user.clone());
             let tenant = key.tenant.as_deref().map(Arc::from);
+            let subscribe = patterns(&key.subscribe)?;
             // A backend may read back what it may write, and know for whom it writes.
-            let (history, presence) = (publish.clone(), publish.clone());
+            let read_back = || publish.iter().chain(&subscribe).cloned().collect();
+            let or_read_back = |texts: &Option<Vec<String>>| match texts {
+                Some(texts) => patterns(texts),
+                None => Ok(read_back()),
+            };
+            let (history, presence) = (or_read_back(&key.history)?, or_read_back(&key.presence)?);
             // Backends keep caches too, and the names of tags are their own.
-            let (watch, mutate) = (vec![Tag::all()], key.mutate.clone());
+            let watch = key.watch.clone().unwrap_or_else(|| vec![Tag::all()]);
+            let mutate = key.mutate.clone();
             let admin = key.admin;
             let grant = Grant {
                 user,
                 tenant,
                 credential,
+                subscribe,
                 publish,
                 history,
                 presence,
@@ -63,6 +70,10 @@ impl ApiKeys {
     }
 }
 
+fn patterns(texts: &[String]) -> Result<Vec<Pattern>, PatternInvalid> {
+    texts.iter().map(|text| Pattern::parse(text)).collect()
+}
+
 /// What the configuration holds of a key.
 pub fn hash_of(key: &str) -> [u8; 32] {
     Sha256::digest(key.as_bytes()).into()
@@ -86,6 +97,10 @@ mod tests {
             hash: hash_of(&key),
             tenant: Some("acme".to_owned()),
             publish: vec!["tickets".to_owned()],
+            subscribe: vec!["news:*".to_owned()],
+            history: None,
+            presence: Some(Vec::new()),
+            watch: None,
             mutate: vec![Tag::parse("ticket:*").unwrap()],
             admin: false,
         };
@@ -93,6 +108,9 @@ mod tests {
         let grant = keys.authenticate(&key).unwrap();
         let channel = |name| Channel::parse(name).unwrap();
         assert!(grant.may_publish(&channel("tickets")) && !grant.may_publish(&channel("other")));
+        assert!(grant.may_subscribe(&channel("news:1")) && !grant.may_publish(&channel("news:1")));
+        assert!(grant.may_read_history(&channel("news:1")) && grant.may_read_history(&channel("tickets")));
+        assert!(!grant.may_see_presence(&channel("tickets")), "it says that it sees none");
         assert!(!grant.may_subscribe(&channel("tickets")) && !grant.admin);
         assert_eq!(grant.tenant.as_deref(), Some("acme"));
         assert_eq!(grant.credential, Credential::ApiKey("backend".into()));

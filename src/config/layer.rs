@@ -31,7 +31,9 @@ impl Layer {
     /// How somebody who writes this layer names a key.
     fn spelled(&self, place: &Place, key: &str) -> String {
         match (self, &place.instance) {
-            (Layer::Env(_), Instance::Single) => format!("TIDINGS__{}__{key}", place.section).to_uppercase(),
+            (Layer::Env(_), Instance::Single) => {
+                format!("TIDINGS__{}__{key}", place.section.replace('.', "__")).to_uppercase()
+            }
             (Layer::Env(_), Instance::Named(name)) => {
                 format!("TIDINGS__{}__{name}__{key}", place.section).to_uppercase()
             }
@@ -82,6 +84,12 @@ impl Walk<'_> {
     fn single(&mut self, section: &'static Section, span: Span, items: Vec<Item>) {
         let mut keys = Vec::with_capacity(items.len());
         for item in items {
+            if let (Some(below), Value::Table(_) | Value::List(_)) =
+                (section.below(&item.name), &item.raw.value)
+            {
+                self.section(below, item.raw);
+                continue;
+            }
             match (Section::of_many(section.name, &item.name), &item.raw.value) {
                 (Some(many), Value::Table(_)) => self.named(many, item),
                 _ => keys.push(item),

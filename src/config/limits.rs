@@ -157,6 +157,12 @@ section! {
         /// Bytes of one token or API key.
         /// More: 401 unauthorized, and it is not looked into. A socket without a credential sends messages of so much and 4 KiB.
         token_bytes_max: usize as Size = "8KiB" in 1 to "64KiB";
+        /// Revocations that are remembered at once; each is, for auth.token_life_max.
+        /// A further one fails with limit_reached: none is forgotten before its time.
+        revocations_max: usize as Count = 100_000 in 1 to 1_000_000;
+        /// Bytes of one set of keys that is fetched from an issuer of tokens; at most 64 of its keys count.
+        /// More: the keys that were known stay, and /health says so.
+        jwks_bytes_max: usize as Size = "256KiB" in "1KiB" to "4MiB";
     }
 }
 

@@ -15,6 +15,7 @@ mod section;
 
 mod auth;
 mod fresh;
+mod jwks;
 mod limits;
 mod log;
 mod mutation_log;
@@ -23,6 +24,7 @@ mod redis;
 mod rule;
 mod server;
 mod template;
+mod token_key;
 
 mod checks;
 mod files;
@@ -44,10 +46,11 @@ mod tests;
 
 pub use auth::{ApiKey, AuthConfig, Secret};
 pub use fresh::FreshConfig;
+pub use jwks::{JwksConfig, JwksUrl};
 pub use limits::{LimitRow, Limits};
 pub use log::{LogConfig, LogFormat};
 pub use mutation_log::{Logs, MutationLog};
-pub use namespace::{BatchMode, Namespace, Namespaces};
+pub use namespace::{BatchMode, Namespace, Namespaces, Right};
 pub use origin::{Origin, Origins, SourceFile};
 pub use problem::{Problem, Problems};
 pub use redis::{RedisConfig, RedisUrl};
@@ -55,6 +58,7 @@ pub use rule::{Each, Rule};
 pub use server::{AllowedOrigin, ServerConfig};
 pub use sources::{ENV_PREFIX, FlagValue, Sources};
 pub use template::{Part, Template};
+pub use token_key::{KeyText, TokenAlgorithm, TokenKey, check_key, is_kid};
 
 use raw_config::{Place, RawConfig, Table};
 use reader::Reader;
@@ -67,6 +71,10 @@ pub struct Config {
     pub server: ServerConfig,
     /// `[auth]`
     pub auth: AuthConfig,
+    /// `[[auth.key]]`, in the order of the file.
+    pub token_keys: Vec<TokenKey>,
+    /// `[auth.jwks]`
+    pub jwks: JwksConfig,
     /// `[[api_key]]`, in the order of the file.
     pub api_keys: Vec<ApiKey>,
     /// `[redis]`
@@ -135,6 +143,8 @@ impl Loading {
     fn read_config(&mut self) -> Option<Config> {
         let server = self.single(&ServerConfig::SECTION, ServerConfig::read);
         let auth = self.single(&AuthConfig::SECTION, AuthConfig::read);
+        let token_keys = self.every(&TokenKey::SECTION, TokenKey::read);
+        let jwks = self.single(&JwksConfig::SECTION, JwksConfig::read);
         let api_keys = self.every(&ApiKey::SECTION, ApiKey::read);
         let redis = self.single(&RedisConfig::SECTION, RedisConfig::read);
         let namespaces = self.named(&Namespace::SECTION, Namespace::read);
@@ -146,6 +156,8 @@ impl Loading {
         Some(Config {
             server: server?,
             auth: auth?,
+            token_keys: token_keys?,
+            jwks: jwks?,
             api_keys: api_keys?,
             redis: redis?,
             namespaces: namespaces.map(|(default, named)| Namespaces::new(default, named))?,

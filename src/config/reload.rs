@@ -15,6 +15,8 @@ impl Config {
                 ..self.server.clone()
             },
             auth: new.auth.clone(),
+            token_keys: new.token_keys.clone(),
+            jwks: new.jwks.clone(),
             api_keys: new.api_keys.clone(),
             rules: new.rules.clone(),
             limits: reloaded(&self.limits, &new.limits),
@@ -29,7 +31,11 @@ impl Config {
         let names = ours.keys().chain(theirs.keys());
         let mut differing: Vec<String> =
             names.filter(|name| ours.get(*name) != theirs.get(*name)).cloned().collect();
-        let hidden = [("auth", self.auth != other.auth), ("redis", self.redis != other.redis)];
+        let hidden = [
+            ("auth", self.auth != other.auth),
+            ("auth.key", self.token_keys != other.token_keys),
+            ("redis", self.redis != other.redis),
+        ];
         for (section, differs) in hidden {
             let is_named = || differing.iter().any(|name| name.starts_with(&format!("{section}.")));
             if differs && !is_named() {

@@ -3,8 +3,8 @@
 use super::raw_config::Place;
 use super::section::{Key, SECTIONS, Section, Shape};
 use super::{
-    ApiKey, AuthConfig, Config, FreshConfig, Limits, Loaded, LogConfig, MutationLog, Namespace, RedisConfig,
-    Rule, ServerConfig,
+    ApiKey, AuthConfig, Config, FreshConfig, JwksConfig, Limits, Loaded, LogConfig, MutationLog, Namespace,
+    RedisConfig, Rule, ServerConfig, TokenKey,
 };
 
 const HEADING: &str = "\
@@ -24,11 +24,28 @@ impl Config {
 
     /// Every table with its keys and values.
     pub(super) fn tables(&self) -> Vec<(Place, Vec<ShownKey>)> {
-        let Config { server, auth, api_keys, redis, namespaces, fresh, rules, limits, log, logs } = self;
+        let Config {
+            server,
+            auth,
+            token_keys,
+            jwks,
+            api_keys,
+            redis,
+            namespaces,
+            fresh,
+            rules,
+            limits,
+            log,
+            logs,
+        } = self;
         let mut tables = vec![
             (Place::single(&ServerConfig::SECTION), server.shown()),
             (Place::single(&AuthConfig::SECTION), auth.shown()),
         ];
+        tables.extend(
+            token_keys.iter().enumerate().map(|(i, key)| (Place::nth(&TokenKey::SECTION, i), key.shown())),
+        );
+        tables.push((Place::single(&JwksConfig::SECTION), jwks.shown()));
         tables.extend(
             api_keys.iter().enumerate().map(|(i, key)| (Place::nth(&ApiKey::SECTION, i), key.shown())),
         );

@@ -8,7 +8,7 @@ use tidings_protocol::{
     Tag, WatchGroup,
 };
 
-use super::{Batch, Grant, Page, PageLimit};
+use super::{Batch, ChannelGrant, Grant, Page, PageLimit};
 
 /// What must be done outside; each is answered once.
 #[derive(Clone, Debug)]
@@ -16,6 +16,11 @@ pub enum Action {
     /// Check a credential.
     Authenticate {
         /// A JWT or an API key.
+        token: String,
+    },
+    /// Check a token that is for one channel.
+    Admit {
+        /// A JWT.
         token: String,
     },
     /// Attach to the channel, then read what follows `since` (or where it stands).
@@ -100,6 +105,8 @@ pub enum Action {
 pub enum Answer {
     /// Of `Authenticate`.
     Authenticated(Result<Grant, Problem>),
+    /// Of `Admit`.
+    Admitted(Result<ChannelGrant, Problem>),
     /// Of `Join`; `None` for a volatile channel.
     Joined(Result<Option<Page>, Problem>),
     /// Of `Leave`.

@@ -33,6 +33,8 @@ pub struct Mailbox {
     /// since is told to nobody who knew nothing of it, and its end to whoever did; the session keeps apart which.
     broker: Option<BrokerState>,
     close: Option<Close>,
+    /// Credentials were revoked since the connection looked at its own.
+    revoked: bool,
     /// The connection had its leading write of the window that ends here.
     leading_until: Time,
     /// Held leading batches will be called for at this moment.
@@ -54,6 +56,8 @@ pub struct Mail {
     pub broker: Option<BrokerState>,
     /// The connection is to end, after all of the above.
     pub close: Option<Close>,
+    /// Credentials were revoked, its own perhaps: to be looked at before all of the above.
+    pub revoked: bool,
 }
 
 /// What the one who put something in has to do.
@@ -79,6 +83,7 @@ impl Mailbox {
             news: IndexMap::new(),
             broker: None,
             close: None,
+            revoked: false,
             leading_until: Time::ZERO,
             owed_at: None,
             called: false,
@@ -149,6 +154,12 @@ impl Mailbox {
         self.call()
     }
 
+    /// Credentials were revoked: the connection is to look at its own.
+    pub fn recheck(&mut self) -> Wake {
+        self.revoked = true;
+        self.call()
+    }
+
     /// The moment of a `Wake::At` has come.
     pub fn call(&mut self) -> Wake {
         match std::mem::replace(&mut self.called, true) {
@@ -184,7 +195,7 @@ impl Mailbox {
 
     /// Whether something waits, called for or not.
     pub fn is_empty(&self) -> bool {
-        let is_nothing_said = self.broker.is_none() && self.close.is_none();
+        let is_nothing_said = self.broker.is_none() && self.close.is_none() && !self.revoked;
         self.waiting.is_empty() && self.forgotten.is_empty() && self.news.is_empty() && is_nothing_said
     }
 
@@ -201,6 +212,7 @@ impl Mailbox {
         std::mem::swap(&mut self.news, &mut mail.news);
         mail.broker = self.broker.take();
         mail.close = self.close.take();
+        mail.revoked = std::mem::take(&mut self.revoked);
         true
     }
 }

@@ -45,6 +45,7 @@ impl Instance {
         }
         let config = Arc::new(self.config.reloaded(new));
         let authenticator = Authenticator::new(&config, self.dev).map_err(ReloadError::Pattern)?;
+        authenticator.succeed(&self.authenticator.load());
         self.authenticator.store(Arc::new(authenticator));
         let before = self.effective.swap(config.clone());
         let gone: Vec<&ApiKey> = before.api_keys.iter().filter(|key| is_gone(key, &config)).collect();

@@ -1,7 +1,7 @@
 //! Everybody who is connected, and what all of them must know: the state of the broker.
 
 use std::cmp::Reverse;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -9,19 +9,27 @@ use dashmap::mapref::multiple::RefMulti;
 
 use super::SharedMailbox;
 use super::wakes::Wakes;
-use crate::hub::{BrokerState, Close, SessionId, Time, Wake};
+use crate::hub::{BrokerState, Close, Revocations, SessionId, Time, Wake};
 
 /// The mailboxes of all connections.
 pub(super) struct Connections {
     mailboxes: DashMap<SessionId, Arc<SharedMailbox>>,
     /// What everybody was told, or is about to be.
     broker: Mutex<BrokerState>,
+    /// What is revoked.
+    pub(super) revocations: RwLock<Revocations>,
 }
 
 impl Connections {
     /// Nobody, with a broker in this state.
     pub(super) fn new(broker: BrokerState) -> Self {
-        Connections { mailboxes: DashMap::new(), broker: Mutex::new(broker) }
+        let revocations = RwLock::new(Revocations::new(usize::MAX, u64::MAX));
+        Connections { mailboxes: DashMap::new(), broker: Mutex::new(broker), revocations }
+    }
+
+    /// With room for `most` revocations, each remembered for `life` seconds.
+    pub(super) fn remembering(self, most: usize, life: u64) -> Self {
+        Connections { revocations: RwLock::new(Revocations::new(most, life)), ..self }
     }
 
     /// Adds a connection, and tells it of an outage that is not over.
@@ -79,7 +87,7 @@ impl Connections {
         named: impl Fn(&str) -> bool,
         close: &Close,
     ) -> Vec<Arc<SharedMailbox>> {
-        let came_by = |mailbox: &Arc<SharedMailbox>| mailbox.profile().key().is_some_and(&named);
+        let came_by = |mailbox: &Arc<SharedMailbox>| mailbox.profile().came_by_key(&named);
         // Listed first: closing takes the lock of a mailbox, and no lock is taken under that of the list.
         let all = self.mailboxes.iter().map(|entry| entry.value().clone());
         let theirs: Vec<_> = all.filter(came_by).collect();

@@ -76,6 +76,13 @@ impl SharedMailbox {
         self.is_given_up.load(Ordering::Acquire)
     }
 
+    /// Tells the connection to look at its own credentials.
+    pub fn recheck(&self) {
+        if self.with(|inside| inside.recheck()) == Wake::Now {
+            self.wake();
+        }
+    }
+
     /// Tells the connection to look.
     pub fn wake(&self) {
         self.locked(|inner| {

@@ -40,6 +40,11 @@ impl Member {
         self.mailbox.profile().identify(&grant.user, &grant.credential);
     }
 
+    /// A token for a single channel was accepted.
+    pub fn add_pass(&self) {
+        self.mailbox.profile().add_pass();
+    }
+
     /// Attaches to a channel, then reads what it holds after `since`; `None` for a volatile channel. From then on `user` is
     /// present there. With `presence` it is attached to the channel's companion before.
     pub async fn join(

@@ -13,6 +13,7 @@ mod member;
 mod mutating;
 mod operation;
 mod profile;
+mod revoking;
 mod wakes;
 mod watching;
 
@@ -20,6 +21,7 @@ pub use inquiry::Findings;
 pub use mailbox::SharedMailbox;
 pub use member::Member;
 pub use profile::Profile;
+pub use revoking::{Revoking, keep_revocations};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -81,7 +83,9 @@ impl Node {
         metrics: Arc<Metrics>,
     ) -> Arc<Node> {
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
-        let connections = Arc::new(Connections::new(broker.state()));
+        let life = config.auth.token_life_max.as_secs();
+        let connections = Connections::new(broker.state()).remembering(config.limits.revocations_max, life);
+        let connections = Arc::new(connections);
         let cluster = Arc::new(Cluster::new(card, broker.clone(), connections.clone(), clock));
         let log_rules = LogRules::new(config);
         let log_names = Arc::new(LogNames::new(&log_rules));

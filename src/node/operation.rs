@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use tidings_protocol::{CloseCode, ClusterAnswer, ClusterAsk, Which};
+use tidings_protocol::{CloseCode, ClusterAnswer, ClusterAsk, Revocation, Which};
+use tracing::warn;
 
 use super::SharedMailbox;
 use super::connections::Connections;
-use crate::hub::{Close, SessionId};
+use crate::hub::{Close, RevocationsFull, SessionId};
 
 /// What `hello` calls a session of the instance `id`: no session of any other start is called so.
 pub(super) fn name_of(id: &str, session: SessionId) -> String {
@@ -41,7 +42,19 @@ impl Connections {
                 let closed = self.which(id, which).map(|(_, mailbox)| mailbox.close(close.clone()));
                 ClusterAnswer { count: closed.count() as u64, connections: Vec::new() }
             }
+            ClusterAsk::Revoke(revocation) => self.carry_out(revocation.clone()),
         }
+    }
+
+    /// Refuses credentials from now on, and ends what they were given here.
+    fn carry_out(&self, revocation: Revocation) -> ClusterAnswer {
+        let now = revocation.at;
+        let count = self.revoke([revocation], now).unwrap_or_else(|RevocationsFull| {
+            // Whoever asked had room, and the broker keeps it.
+            warn!("a revocation of another instance finds no room: raise limits.revocations_max");
+            0
+        });
+        ClusterAnswer { count, connections: Vec::new() }
     }
 
     /// A scan: operators are few, and an index of users would cost memory for each connection.

@@ -1,6 +1,7 @@
 //! The phase that the server is in, and what its parts report.
 
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -44,6 +45,29 @@ impl BrokerHealth {
             }
             BrokerState::Up if !self.is_delivering => "its announcements are not delivered".to_owned(),
             BrokerState::Up => "reachable".to_owned(),
+        }
+    }
+}
+
+/// What is known of issuers of tokens, whose keys are fetched.
+#[derive(Clone, Copy, Debug)]
+pub struct IssuersHealth {
+    /// The addresses.
+    pub sources: usize,
+    /// Those that did not answer as they should when they were asked last.
+    pub failing: usize,
+    /// For how long the first of them.
+    pub failing_for: Duration,
+    /// The keys that are known.
+    pub keys: usize,
+}
+
+impl IssuersHealth {
+    fn detail(&self) -> String {
+        let IssuersHealth { sources, failing, failing_for, keys } = self;
+        match failing {
+            0 => format!("{keys} keys"),
+            _ => format!("{failing} of {sources} failing for {} s, {keys} keys known", failing_for.as_secs()),
         }
     }
 }
@@ -100,17 +124,24 @@ impl Health {
         connections: usize,
         connections_max: usize,
         memory: &Memory,
+        issuers: Option<IssuersHealth>,
         unix_ms: u64,
     ) -> HealthReport {
         let phase = self.phase();
         let full = connections >= connections_max;
         let short = memory.pressure() >= Pressure::Refusing;
         let status = |good| if good { "ok" } else { "degraded" };
+        let known = issuers.is_none_or(|issuers| issuers.failing == 0);
+        let issuers = issuers.map(|issuers| Component {
+            component: "jwks",
+            status: status(issuers.failing == 0),
+            detail: issuers.detail(),
+        });
         HealthReport {
-            status: status(phase == Phase::Ready && broker.is_up() && !full && !short),
+            status: status(phase == Phase::Ready && broker.is_up() && !full && !short && known),
             phase,
             version: env!("CARGO_PKG_VERSION"),
-            components: vec![
+            components: [
                 Component {
                     component: broker.name,
                     status: status(broker.is_up()),
@@ -126,7 +157,10 @@ impl Health {
                     status: status(!short),
                     detail: format!("{} of {} MiB", memory.used() >> 20, memory.budget() >> 20),
                 },
-            ],
+            ]
+            .into_iter()
+            .chain(issuers)
+            .collect(),
         }
     }
 }
@@ -141,12 +175,28 @@ mod tests {
     fn the_whole_is_degraded_where_a_part_is() {
         let health = Health::default();
         let memory = Memory::new(100);
-        let status = |connections| health.report(UP, connections, 10, &memory, 0).status;
+        let status = |connections| health.report(UP, connections, 10, &memory, None, 0).status;
         assert_eq!(status(0), "degraded", "it only starts");
         health.set(Phase::Ready);
         assert_eq!((status(9), status(10)), ("ok", "degraded"));
         memory.measured(85);
         assert_eq!(status(9), "degraded", "memory is short");
+    }
+
+    #[test]
+    fn issuers_whose_keys_cannot_be_fetched_are_told() {
+        let health = Health::default();
+        health.set(Phase::Ready);
+        let good = IssuersHealth { sources: 2, failing: 0, failing_for: Duration::ZERO, keys: 5 };
+        let bad = IssuersHealth { failing: 1, failing_for: Duration::from_secs(7), ..good };
+        for (issuers, status, detail) in
+            [(good, "ok", "5 keys"), (bad, "degraded", "1 of 2 failing for 7 s, 5 keys known")]
+        {
+            let report = health.report(UP, 0, 10, &Memory::new(100), Some(issuers), 0);
+            let component = &report.components[3];
+            assert_eq!((report.status, component.component), (status, "jwks"));
+            assert_eq!((component.status, component.detail.as_str()), (status, detail));
+        }
     }
 
     #[test]
@@ -160,7 +210,7 @@ mod tests {
             (down, "degraded", "unreachable for 12 s"),
             (stuck, "degraded", "its announcements are not delivered"),
         ] {
-            let report = health.report(broker, 0, 10, &Memory::new(100), 17_900);
+            let report = health.report(broker, 0, 10, &Memory::new(100), None, 17_900);
             let Component { component, status: of_broker, detail: seen } = &report.components[0];
             assert_eq!((report.status, *of_broker, seen.as_str()), (status, status, detail));
             assert_eq!(*component, "redis");

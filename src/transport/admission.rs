@@ -49,10 +49,10 @@ pub(super) fn seat(instance: &Instance, caller: &Caller) -> Result<Seat, Problem
 }
 
 /// What the peer may do by the credential that came with its request; `None` if none came and one is demanded.
-pub(super) fn grant_of(instance: &Instance, headers: &HeaderMap) -> Result<Option<Grant>, Problem> {
+pub(super) async fn grant_of(instance: &Instance, headers: &HeaderMap) -> Result<Option<Grant>, Problem> {
     let token = bearer(headers).or_else(|| subprotocol_token(headers)).or_else(|| cookie(instance, headers));
     match token {
-        Some(token) => instance.authenticator.load().authenticate(token, instance.now()).map(Some),
+        Some(token) => instance.authenticate(token).await.map(Some),
         None => Ok(instance.authenticator.load().anonymous()),
     }
 }

@@ -29,7 +29,7 @@ use super::performer::Performer;
 use super::wire::{Ready, Received, Wire};
 use crate::clock::Clock;
 use crate::hub::{Answer, Close, Mail, Session, Time, Transmit};
-use crate::node::SharedMailbox;
+use crate::node::{Node, SharedMailbox};
 use crate::observe::Metrics;
 
 /// Messages handled before other things get a turn.
@@ -41,6 +41,7 @@ pub(super) struct Connection<W> {
     pub(super) wire: W,
     pub(super) mailbox: Arc<SharedMailbox>,
     pub(super) performer: Performer,
+    pub(super) node: Arc<Node>,
     pub(super) inbound: Inbound,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
@@ -57,6 +58,7 @@ struct Driver<W> {
     /// Bytes of a message that is not complete yet.
     receiving: usize,
     outbox: Outbox,
+    node: Arc<Node>,
     clock: Clock,
     metrics: Arc<Metrics>,
     write_timeout: Duration,
@@ -110,6 +112,7 @@ impl<W: Wire> Connection<W> {
             inbound: self.inbound,
             receiving: 0,
             outbox: Outbox::default(),
+            node: self.node,
             clock: self.clock,
             metrics: self.metrics,
             write_timeout: self.write_timeout,
@@ -158,6 +161,8 @@ impl<W: Wire> Driver<W> {
         // An outage that everybody else knows of is told with the greeting.
         self.collect_mail();
         loop {
+            // What comes now is for whoever may still have it.
+            self.session.end_expired(self.clock.now());
             match event {
                 Event::Received => match self.receive() {
                     Ok(true) => {}
@@ -307,6 +312,9 @@ impl<W: Wire> Driver<W> {
     fn collect_mail(&mut self) -> bool {
         if !self.mailbox.take(&mut self.mail) {
             return false;
+        }
+        if std::mem::take(&mut self.mail.revoked) {
+            self.node.with_revocations(|revocations| self.session.handle_revocations(revocations));
         }
         for batch in std::mem::take(&mut self.mail.batches) {
             self.session.handle_batch(&batch);

@@ -36,7 +36,7 @@ pub async fn websocket(
         |why: String| Problem::new(Code::BadRequest, format!("no WebSocket handshake: {why}"));
     let response = create_response(&request).map_err(|error| not_websocket(error.to_string()))?;
     let upgrade = upgrade.ok_or_else(|| not_websocket("the connection cannot be upgraded".to_owned()))?;
-    let grant = grant_of(&instance, request.headers())?;
+    let grant = grant_of(&instance, request.headers()).await?;
     let identity = grant.as_ref().map(|grant| seat(&instance, &caller_of(grant))).transpose()?;
     let places = Places { address: place, identity };
 
@@ -68,14 +68,14 @@ fn take_over(
     };
     let wire = WebSocketWire::new(parts.io.into_inner(), &parts.read_buf, &instance.limits.load());
     let config = instance.websocket.load_full();
-    open(&instance, config, (grant, places), wire, |session| session);
+    open(&instance, config, (grant, false, places), wire, |session| session);
 }
 
 /// Starts the task of a connection.
 pub(super) fn open<W: Wire>(
     instance: &Arc<Instance>,
     config: Arc<SessionConfig>,
-    (grant, places): (Option<Grant>, Places),
+    (grant, has_passes, places): (Option<Grant>, bool, Places),
     wire: W,
     prepare: impl FnOnce(Session) -> Session,
 ) {
@@ -83,24 +83,24 @@ pub(super) fn open<W: Wire>(
     let mailbox = Arc::new(SharedMailbox::new(instance.limits.load().mailbox_bytes, profile));
     let member: Member = instance.node.enter(mailbox.clone());
     grant.iter().for_each(|grant| member.identify(grant));
-    let session = Session::new(
-        config,
-        member.name().to_string(),
-        grant.clone(),
-        instance.jitter(),
-        instance.clock.now(),
-    );
+    let caller = grant.as_ref().map(caller_of).unwrap_or_default();
+    if has_passes {
+        member.add_pass();
+    }
+    // What was revoked before it could be found with the connection, it looks at by itself.
+    let is_revoked = |grant: &Grant| instance.node.is_revoked(&grant.user, &grant.credential);
+    if has_passes || grant.as_ref().is_some_and(is_revoked) {
+        mailbox.recheck();
+    }
+    let session =
+        Session::new(config, member.name().to_string(), grant, instance.jitter(), instance.clock.now());
     let connection = Connection {
         session: prepare(session),
         wire,
         mailbox,
-        performer: Performer {
-            instance: instance.clone(),
-            member,
-            caller: grant.as_ref().map(caller_of).unwrap_or_default(),
-            places,
-        },
+        performer: Performer { instance: instance.clone(), member, caller, places },
         inbound: Inbound::new(instance.clone()),
+        node: instance.node.clone(),
         clock: instance.clock,
         metrics: instance.metrics.clone(),
         write_timeout: instance.config.server.write_timeout,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidings_protocol::{Problem, PublishCommand};
 
 use super::admission::seat;
-use crate::hub::{Action, Answer, Grant};
+use crate::hub::{Action, Answer, ChannelGrant, Grant};
 use crate::instance::{Instance, caller_of};
 use crate::limits::{Caller, Seat};
 use crate::node::Member;
@@ -31,7 +31,8 @@ impl Performer {
     /// Does one thing.
     pub(super) async fn perform(&mut self, action: Action) -> Answer {
         match action {
-            Action::Authenticate { token } => Answer::Authenticated(self.authenticate(&token)),
+            Action::Authenticate { token } => Answer::Authenticated(self.authenticate(&token).await),
+            Action::Admit { token } => Answer::Admitted(self.admit(&token).await),
             Action::Join { channel, since, limit, user, presence } => {
                 let resumes = since.is_some();
                 let page = self.member.join(channel, since, limit, user, presence).await;
@@ -69,14 +70,21 @@ impl Performer {
         }
     }
 
-    fn authenticate(&mut self, token: &str) -> Result<Grant, Problem> {
-        let grant = self.instance.authenticator.load().authenticate(token, self.instance.now())?;
-        if self.places.identity.is_none() {
-            self.caller = caller_of(&grant);
-            self.places.identity = Some(seat(&self.instance, &self.caller)?);
+    async fn authenticate(&mut self, token: &str) -> Result<Grant, Problem> {
+        let grant = self.instance.authenticate(token).await?;
+        let caller = caller_of(&grant);
+        if self.places.identity.is_none() || self.caller != caller {
+            self.places.identity = Some(seat(&self.instance, &caller)?);
+            self.caller = caller;
         }
         self.member.identify(&grant);
-        Ok(grant)
+        // Whoever revokes it from here on finds it with the connection; what was revoked before is known by now.
+        self.instance.recheck(&grant).map(|()| grant)
+    }
+
+    async fn admit(&self, token: &str) -> Result<ChannelGrant, Problem> {
+        self.member.add_pass();
+        self.instance.admit_to_channel(token).await
     }
 
     async fn publish(&self, publish: PublishCommand) -> Answer {

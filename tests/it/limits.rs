@@ -38,7 +38,8 @@ async fn of_a_hundred_thousand_channels_128_are_subscribed_to() {
     let count = sized(100_000, 5_000);
     let server = TestServer::dev("").await;
     let (mut socket, mut reader) = (RawWebSocket::connect(server.address).await, server.websocket().await);
-    let subscribe = |n: usize| RawFrame::text(&format!("{{\"id\":{n},\"subscribe\":{{\"channel\":\"c{n}\"}}}}"));
+    let subscribe =
+        |n: usize| RawFrame::text(&format!("{{\"id\":{n},\"subscribe\":{{\"channel\":\"c{n}\"}}}}"));
     let (mut subscribed, mut refused) = (0, 0);
     for from in (0..count).step_by(500) {
         let some: Vec<u8> = (from..from + 500).flat_map(|n| subscribe(n).bytes()).collect();

@@ -93,8 +93,8 @@ async fn when_descriptors_run_out_those_who_are_here_go_on_and_others_wait() {
     eventually("the end of descriptors", async || process.stderr().contains("not accepting").then_some(()))
         .await;
     for n in 0..20 {
-        let reply = here.ask(json!({"publish": {"channel": "c", "data": n}})).await;
-        assert!(reply.get("published").is_some() || reply.get("batch").is_some(), "{reply}");
+        here.send(json!({"publish": {"channel": "c", "data": n}})).await;
+        assert_eq!(here.data("c", 1).await, [json!(n)]);
     }
     let open = std::fs::read_dir(format!("/proc/{}/fd", process.id())).expect("it runs").count();
     assert!(open <= 56, "{open} of 60 descriptors");
@@ -118,7 +118,8 @@ async fn publish_times(address: SocketAddr, token: &str, count: usize) -> Vec<Du
         let answer = Request::new(address, "POST", "/v1/publish/quiet").bearer(token).body("1").send().await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         times.push(begun.elapsed());
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        // Within its own limit.
+        tokio::time::sleep(Duration::from_millis(25)).await;
     }
     times
 }
@@ -128,7 +129,7 @@ async fn flood(address: SocketAddr, token: String, per_second: u32) -> (usize, u
     let (mut accepted, mut refused) = (0, 0);
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / per_second);
     let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(2) {
+    while begun.elapsed() < Duration::from_secs(3) {
         ticks.tick().await;
         let answer = Request::new(address, "POST", "/v1/publish/loud").bearer(&token).body("1").send().await;
         match answer.status {
@@ -156,7 +157,7 @@ async fn a_tenant_at_ten_times_its_limit_is_refused_and_its_neighbour_is_as_fast
         let flood = tokio::spawn(flood(address, loud.clone(), 500));
         let during = p99(publish_times(address, &quiet, 90).await);
         let (accepted, refused) = flood.await.expect("it ends");
-        assert!((90..=170).contains(&accepted), "{accepted} of a tenant that may 50 a second");
+        assert!((100..=220).contains(&accepted), "{accepted} of a tenant that may 50 a second");
         assert!(refused >= 3 * accepted, "{refused} refused, {accepted} accepted");
         ratios.push(during.as_secs_f64() / before.as_secs_f64());
         if ratios.last() <= Some(&2.0) {

@@ -28,6 +28,7 @@ impl Session {
             config,
             name,
             grant: Grant::default(),
+            passes: Vec::new(),
             subscriptions: IndexMap::new(),
             commands: VecDeque::new(),
             behind: VecDeque::new(),
@@ -68,20 +69,33 @@ impl Session {
         self
     }
 
+    /// Goes on, or begins, with this grant: greets, and subscribes to what it names.
     pub(super) fn open(&mut self, grant: Grant) {
-        self.state = State::Open;
-        self.grant = grant;
-        self.greet();
+        match self.state {
+            // It was let in without a credential, and may have subscribed already.
+            State::Open => {
+                self.narrow(grant);
+                self.say(None, Frame::Hello(self.hello()));
+            }
+            State::Waiting { .. } | State::Closed => {
+                self.state = State::Open;
+                self.grant = grant;
+                self.greet();
+            }
+        }
         for channel in self.grant.channels.clone() {
-            let subscribe = SubscribeCommand { channel, since: None, presence: false };
+            let subscribe = SubscribeCommand::new(channel, None);
             self.commands.push_back((None, Ok(Command::Subscribe(subscribe))));
         }
     }
 
     pub(super) fn greet(&mut self) {
         self.say_outage_first();
-        let hello = HelloFrame { session: self.name.clone(), ..self.config.hello.clone() };
-        let hello = Transmit::Frame(Box::new(Envelope { id: None, frame: Frame::Hello(hello) }));
-        self.transmits.push_front(hello);
+        let hello = Envelope { id: None, frame: Frame::Hello(self.hello()) };
+        self.transmits.push_front(Transmit::Frame(Box::new(hello)));
+    }
+
+    fn hello(&self) -> HelloFrame {
+        HelloFrame { session: self.name.clone(), ..self.config.hello.clone() }
     }
 }

@@ -59,6 +59,7 @@ fn stream() -> Session {
         channel: channel(name),
         since: Some(since.parse().unwrap()),
         presence: false,
+        token: None,
     };
     let subscribes = vec![subscribe("a", "a.3"), subscribe("b", "a.5")];
     session(CatchUp::ByServer).with_channels(subscribes, Vec::new(), CursorState::Read)
@@ -250,7 +251,7 @@ fn command(session: &mut Session, command: Command) -> Option<Action> {
 }
 
 fn subscribe(name: &str, presence: bool) -> Command {
-    Command::Subscribe(SubscribeCommand { channel: channel(name), since: None, presence })
+    Command::Subscribe(SubscribeCommand { presence, ..SubscribeCommand::new(channel(name), None) })
 }
 
 /// A session that hears who comes and goes on `a`, and on `b` does not.

@@ -273,9 +273,7 @@ impl World {
     fn ask(&mut self) {
         let (channel, since) = (channel(CHANNEL), self.continuity.position().cloned());
         let command = match self.continuity.outstanding() {
-            Some(Outstanding::Subscribe) => {
-                Command::Subscribe(SubscribeCommand { channel, since, presence: false })
-            }
+            Some(Outstanding::Subscribe) => Command::Subscribe(SubscribeCommand::new(channel, since)),
             Some(Outstanding::History) => Command::History(HistoryCommand { channel, since, limit: None }),
             None => return,
         };
@@ -373,7 +371,7 @@ fn session(catch_up: CatchUp, since: Option<Position>, now: Time) -> Session {
     match catch_up {
         CatchUp::ByClient => session,
         CatchUp::ByServer => {
-            let subscribe = SubscribeCommand { channel: channel(CHANNEL), since, presence: false };
+            let subscribe = SubscribeCommand::new(channel(CHANNEL), since);
             session.with_channels(vec![subscribe], Vec::new(), CursorState::Read)
         }
     }

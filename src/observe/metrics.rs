@@ -134,6 +134,7 @@ impl Metrics {
         };
         metrics.register_transports();
         metrics.register_all();
+        metrics.register_limits();
         metrics
     }
 
@@ -166,12 +167,6 @@ impl Metrics {
             self.closed.clone(),
         );
         registry.register("errors", "Requests and commands refused, by code", self.refused.clone());
-        registry.register(
-            "rate_limited",
-            "Connections, requests and commands refused because of a rate or a number, by level",
-            self.rate_limited.clone(),
-        );
-        registry.register("shed", "Slow readers given up for want of memory", self.shed.clone());
         registry.register("resume", "Resumed subscriptions, by result", self.resumes.clone());
         registry.register(
             "slow_consumers",
@@ -205,8 +200,6 @@ impl Metrics {
             "1 while the broker can be reached and what it announces is delivered",
             self.broker_up.clone(),
         );
-        registry.register("memory_used_bytes", "What this process has in memory", self.memory_used.clone());
-        registry.register("memory_budget_bytes", "What it may use", self.memory_budget.clone());
         registry.register(
             "cluster_instances",
             "Instances that were heard of lately, this one among them",
@@ -219,6 +212,18 @@ impl Metrics {
         );
         let help = "Time from a request's head to its answer's head";
         registry.register_with_unit("http_request_duration", help, Unit::Seconds, self.requests.clone());
+    }
+
+    fn register_limits(&mut self) {
+        let Metrics { registry, .. } = self;
+        registry.register(
+            "rate_limited",
+            "Connections, requests and commands refused because of a rate or a number, by level",
+            self.rate_limited.clone(),
+        );
+        registry.register("shed", "Slow readers given up for want of memory", self.shed.clone());
+        registry.register("memory_used_bytes", "What this process has in memory", self.memory_used.clone());
+        registry.register("memory_budget_bytes", "What it may use", self.memory_budget.clone());
     }
 
     fn of(&self, kind: TransportKind) -> &PerTransport {
@@ -370,6 +375,8 @@ mod tests {
         metrics.interrupted("lag");
         metrics.answered("POST", "/v1/publish/{channel}", 200, Duration::from_millis(1));
         metrics.clustered(3, 1);
+        metrics.rate_limited(Scope::Tenant);
+        metrics.memory(7, 9);
         let text = metrics.encode(true);
         for line in [
             "tidings_connections{transport=\"Sse\"} 1",
@@ -380,6 +387,9 @@ mod tests {
             "tidings_broker_up 1",
             "tidings_cluster_instances 3",
             "tidings_cluster_silent 1",
+            "tidings_rate_limited_total{scope=\"tenant\"} 1",
+            "tidings_memory_used_bytes 7",
+            "tidings_memory_budget_bytes 9",
         ] {
             assert!(text.contains(line), "{line} in\n{text}");
         }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use smallvec::SmallVec;
 use tidings_protocol::{Code, Problem};
 
 use super::{Caller, Name, Scope};
@@ -40,13 +39,14 @@ pub struct Seats {
 #[derive(Debug)]
 pub struct Seat {
     seats: Arc<Seats>,
-    places: SmallVec<[(Scope, Name); 2]>,
+    /// Most have none or one: no room is kept for more, in each of thousands of connections.
+    places: Vec<(Scope, Name)>,
 }
 
 impl Seats {
     /// A place at each level at which the caller is known, or none at all.
     pub fn take(self: &Arc<Self>, caller: &Caller, limits: SeatLimits) -> Result<Seat, (Scope, Problem)> {
-        let mut seat = Seat { seats: self.clone(), places: SmallVec::new() };
+        let mut seat = Seat { seats: self.clone(), places: Vec::new() };
         let levels =
             [(Scope::Address, limits.address), (Scope::User, limits.user), (Scope::Tenant, limits.tenant)];
         for (scope, most) in levels.into_iter().filter(|(_, most)| *most > 0) {

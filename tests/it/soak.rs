@@ -1,5 +1,5 @@
 //! What the server goes through on a bad day, in little; `TIDINGS_SOAK=1` does it in full, one test at a time:
-//! `TIDINGS_SOAK=1 cargo test --release --test it -- soak --nocapture --test-threads=1`.
+//! `TIDINGS_SOAK=1 TIDINGS_PROGRAM=target/release/tidings cargo test --test it -- soak leaks:: of_a_hundred --nocapture --test-threads=1`.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -13,13 +13,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::support::{
-    API_KEY, Process, RawFrame, RawWebSocket, Request, Token, auth_config, eventually, is_soak, sized,
+    API_KEY, Process, RawFrame, RawWebSocket, Request, Token, auth_config, eventually, is_soak, program,
+    sized,
 };
 
 /// Honest clients in a process of their own; its report.
 async fn honest(address: SocketAddr, more: &[&str]) -> Value {
     let url = format!("http://{address}");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
+    let mut command = Command::new(program());
     command.args(["bench", "fanout", "--json", "--url", &url]).args(more);
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.expect("the generator runs");
     let said = String::from_utf8_lossy(&output.stdout);
@@ -279,11 +280,8 @@ async fn everybody_drops_at_once_and_is_back_and_others_do_not_notice() {
     let mut clients = JoinSet::new();
     (0..count).for_each(|n| drop(clients.spawn(one(storm.clone(), n))));
     reaches("all to be here", Duration::from_secs(60), || storm.here.load(Ordering::Relaxed) == count).await;
-    let publisher = tokio::spawn(publisher(
-        address,
-        sized(Duration::from_millis(500), Duration::from_millis(50)),
-        is_over,
-    ));
+    let publisher =
+        tokio::spawn(publisher(address, sized(Duration::from_secs(2), Duration::from_millis(50)), is_over));
     let quiet = honest(address, &[&honest_load[..], &[sized("10", "3")], &who].concat()).await;
 
     let others = tokio::spawn({

@@ -11,6 +11,11 @@ use tokio::task::JoinHandle;
 
 use super::{eventually, within};
 
+/// The program that is tested: what was built with the tests, or what `TIDINGS_PROGRAM` names.
+pub(crate) fn program() -> std::ffi::OsString {
+    std::env::var_os("TIDINGS_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_tidings").into())
+}
+
 /// What its configuration is called.
 const CONFIG_FILE: &str = "tidings.toml";
 
@@ -25,13 +30,13 @@ pub(crate) struct Process {
 impl Process {
     /// Starts the binary with these arguments; `toml` becomes its `--config`, if there is any.
     pub(crate) fn start(arguments: &[&str], toml: &str) -> Process {
-        Process::run(Command::new(env!("CARGO_BIN_EXE_tidings")), arguments, toml)
+        Process::run(Command::new(program()), arguments, toml)
     }
 
     /// As [`Process::start`], once a shell has run `prelude`: for limits that a process is born with.
     pub(crate) fn start_after(prelude: &str, arguments: &[&str], toml: &str) -> Process {
         let mut shell = Command::new("sh");
-        shell.arg("-c").arg(format!("{prelude} && exec \"$0\" \"$@\"")).arg(env!("CARGO_BIN_EXE_tidings"));
+        shell.arg("-c").arg(format!("{prelude} && exec \"$0\" \"$@\"")).arg(program());
         Process::run(shell, arguments, toml)
     }
 

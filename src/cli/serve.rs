@@ -128,12 +128,16 @@ impl Signals {
 }
 
 fn start_log(config: &LogConfig) {
-    let filter = EnvFilter::new(&config.filter);
+    // What peers send is logged by this library as it comes, byte for byte: tokens, and lines that look like others.
+    let silent = "tungstenite=info".parse().expect("it is a directive");
+    let filter = EnvFilter::new(&config.filter).add_directive(silent);
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     // Nobody can be told that standard error is gone, as it is with its terminal; trying to would end the program.
     let log = log.log_internal_errors(false);
+    let is_terminal = io::stderr().is_terminal();
+    let log = log.with_ansi(is_terminal);
     let text = match config.format {
-        LogFormat::Auto => io::stderr().is_terminal(),
+        LogFormat::Auto => is_terminal,
         LogFormat::Text => true,
         LogFormat::Json => false,
     };

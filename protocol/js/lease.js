@@ -32,6 +32,8 @@ export class LeaseClock {
 export class Lease {
   /** When it ends; 0 where there is none. */
   until = 0;
+  /** The `c` of the last ping; -1 before the first. */
+  last = -1;
   #duration;
   /** The `c` of pings that were not echoed yet, ascending. */
   #pings = [];
@@ -41,14 +43,16 @@ export class Lease {
   }
 
   pinged(c) {
+    this.last = c;
     this.#pings.push(c);
     if (this.#pings.length > PINGS_MAX) this.#pings.shift();
   }
 
-  /** The server confirmed where the log stands after this ping arrived. What was never sent renews nothing. */
+  /** The server confirmed where the log stands after this ping arrived. What was never sent renews nothing: false. */
   echoed(c) {
-    if (!this.#pings.includes(c)) return;
+    if (!this.#pings.includes(c)) return false;
     this.until = Math.max(this.until, c + this.#duration);
     this.#pings = this.#pings.filter((ping) => ping > c);
+    return true;
   }
 }

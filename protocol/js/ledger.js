@@ -40,7 +40,7 @@ export class Ledger {
   /** key → {key, tags, basis, stale, unproven, provenAt} */
   #entries = new Map();
   #held = new Held();
-  /** [position, tag] that were touched without the log saying so: by own mutations and resets. */
+  /** [position, tag, c of the last ping before] that were touched without the log saying so: by own mutations and resets. */
   #recent = [];
   /** Subtrees that the server names in place of the tags in them. */
   #escalated = new Set();
@@ -269,18 +269,24 @@ export class Ledger {
   #turnTo({ epoch, offset }, renumber) {
     if (this.#floor) this.#floor = renumber(this.#floor);
     for (const known of this.#held.values()) if (known.version) known.version = renumber(known.version);
-    this.#recent = this.#recent.map(([position, tag]) => {
+    for (const recent of this.#recent) {
+      const [position] = recent;
       // What nobody has said how to compare may be of an epoch that is yet to come.
       const before = position.epoch === epoch ? undefined : this.#numbering.offsetOf(position);
-      return [before === undefined ? position : { epoch, offset: renumber(before) }, tag];
-    });
+      if (before !== undefined) recent[0] = { epoch, offset: renumber(before) };
+    }
     this.#numbering.epoch = epoch;
     this.#horizon = offset;
     this.#doubt(({ basis }) => this.#numbering.offsetOf(basis) === undefined);
   }
 
   #echoed(c) {
-    if (c !== undefined && this.#connected) this.#lease.echoed(c);
+    if (c === undefined || !this.#connected || !this.#lease.echoed(c)) return;
+    // The log was looked at after the ping: what was touched before the ping is not yet to come, whatever it is called now.
+    for (const recent of this.#recent) {
+      const [position, , pinged] = recent;
+      if (pinged < c && this.#numbering.offsetOf(position) === undefined) recent[0] = this.horizon;
+    }
   }
 
   /**
@@ -355,7 +361,7 @@ export class Ledger {
   }
 
   #remember(position, tag) {
-    this.#recent.push([position, tag]);
+    this.#recent.push([position, tag, this.#lease.last]);
     if (this.#recent.length <= RECENT_MAX) return;
     const [[gone]] = this.#recent.splice(0, 1);
     this.#floor = Math.max(this.#floor, this.#numbering.offsetOf(gone) ?? 0);

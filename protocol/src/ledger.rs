@@ -56,13 +56,22 @@ pub struct Ledger<K> {
     entries: BTreeMap<K, Entry>,
     held: Held<K>,
     /// Tags that were touched without the log saying so: by own mutations and resets.
-    recent: VecDeque<(Position, Tag)>,
+    recent: VecDeque<Recent>,
     /// Subtrees that the server names in place of the tags in them.
     escalated: BTreeSet<Tag>,
     /// Watches without an answer.
     asked: BTreeMap<u64, Vec<WatchGroup>>,
     watches: u64,
     effects: Vec<Effect<K>>,
+}
+
+/// A tag that was touched.
+#[derive(Clone, Debug)]
+struct Recent {
+    position: Position,
+    tag: Tag,
+    /// The `c` of the last ping that was sent before this was known.
+    last_ping: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -166,7 +175,7 @@ impl<K: Ord + Clone> Ledger<K> {
         let numbering = &self.numbering;
         let means =
             |position: &Position| numbering.epoch().is_none() || numbering.offset_of(position).is_some();
-        self.recent.retain(|(position, _)| means(position));
+        self.recent.retain(|recent| means(&recent.position));
         self.doubt(|_| true);
         if self.asked.is_empty() {
             // Whoever has nothing yet learns where the log stands: the basis of its first read.
@@ -225,8 +234,8 @@ impl<K: Ord + Clone> Ledger<K> {
         let is_before = |version: Offset| offset.is_none_or(|offset| offset < version);
         let by_others =
             |tag| self.held.get(tag).and_then(|knowledge| knowledge.version).is_some_and(is_before);
-        let by_recent = |(position, touched): &(Position, Tag)| {
-            tags.iter().any(|tag| overlap(tag, touched)) && self.precedes(basis, position)
+        let by_recent = |recent: &Recent| {
+            tags.iter().any(|tag| overlap(tag, &recent.tag)) && self.precedes(basis, &recent.position)
         };
         (self.floor > Offset(0) && is_before(self.floor))
             || tags.iter().any(by_others)
@@ -270,9 +279,10 @@ impl<K: Ord + Clone> Ledger<K> {
     }
 
     fn remember(&mut self, position: &Position, tag: Tag) {
-        self.recent.push_back((position.clone(), tag));
+        let last_ping = self.lease.last_ping();
+        self.recent.push_back(Recent { position: position.clone(), tag, last_ping });
         if self.recent.len() > RECENT_MAX {
-            let gone = self.recent.pop_front().and_then(|(position, _)| self.numbering.offset_of(&position));
+            let gone = self.recent.pop_front().and_then(|recent| self.numbering.offset_of(&recent.position));
             self.floor = self.floor.max(gone.unwrap_or_default());
         }
     }

@@ -36,6 +36,8 @@ impl LeaseClock {
 pub(super) struct Lease {
     duration: u64,
     until: u64,
+    /// The `c` of the last ping of this connection.
+    last_ping: Option<u64>,
     /// The `c` of pings of this connection that were not echoed yet.
     pings: BTreeSet<u64>,
 }
@@ -48,18 +50,26 @@ impl Lease {
 
     /// A ping was sent.
     pub(super) fn pinged(&mut self, c: u64) {
+        self.last_ping = Some(c);
         self.pings.insert(c);
         if self.pings.len() > PINGS_MAX {
             self.pings.pop_first();
         }
     }
 
-    /// The server confirmed where the log stands after this ping arrived. What was never sent renews nothing.
-    pub(super) fn echoed(&mut self, c: u64) {
-        if self.pings.contains(&c) {
+    /// The server confirmed where the log stands after this ping arrived. What was never sent renews nothing: false.
+    pub(super) fn echoed(&mut self, c: u64) -> bool {
+        let is_known = self.pings.contains(&c);
+        if is_known {
             self.until = self.until.max(c + self.duration);
             self.pings = self.pings.split_off(&(c + 1));
         }
+        is_known
+    }
+
+    /// The `c` of the last ping; `None` before the first.
+    pub(super) fn last_ping(&self) -> Option<u64> {
+        self.last_ping
     }
 
     /// When it ends, on the client's clock; 0 where there is none.

@@ -131,7 +131,8 @@ impl<K: Ord + Clone> Ledger<K> {
         for knowledge in self.held.values_mut() {
             knowledge.version = knowledge.version.map(&renumber);
         }
-        for (touched, _) in self.recent.iter_mut().filter(|(touched, _)| touched.epoch != position.epoch) {
+        let others = self.recent.iter_mut().map(|recent| &mut recent.position);
+        for touched in others.filter(|touched| touched.epoch != position.epoch) {
             // What nobody has said how to compare may be of an epoch that is yet to come.
             if let Some(before) = self.numbering.offset_of(touched) {
                 *touched = position.epoch.at(renumber(before));
@@ -144,8 +145,13 @@ impl<K: Ord + Clone> Ledger<K> {
     }
 
     fn echoed(&mut self, c: Option<u64>) {
-        if let Some(c) = c.filter(|_| self.connected) {
-            self.lease.echoed(c);
+        let Some(c) = c.filter(|_| self.connected) else { return };
+        let Some(horizon) = self.horizon().filter(|_| self.lease.echoed(c)) else { return };
+        // The log was looked at after the ping: what was touched before the ping is not yet to come, whatever it is called now.
+        for recent in self.recent.iter_mut().filter(|recent| recent.last_ping < Some(c)) {
+            if self.numbering.offset_of(&recent.position).is_none() {
+                recent.position = horizon.clone();
+            }
         }
     }
 

@@ -123,11 +123,14 @@ impl Node {
         let (count, now) = (all.len(), self.clock.unix_ms() / 1_000);
         let lacking = self.connections.lacking(&all, now);
         match self.connections.note(all, now) {
-            Ok(true) => debug!(count, ended = self.connections.recheck(), "revocations read"),
             Ok(false) => {}
+            Ok(true) => {
+                let ended = self.connections.recheck();
+                debug!(count, ended, "revocations read");
+            }
             Err(RevocationsFull) => {
-                self.connections.recheck();
-                warn!(count, "more is revoked than limits.revocations_max: raise it");
+                let ended = self.connections.recheck();
+                warn!(count, ended, "more is revoked than limits.revocations_max: raise it");
             }
         }
         self.connections.is_unread.store(!lacking.is_empty(), Ordering::Release);

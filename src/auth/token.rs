@@ -133,7 +133,7 @@ impl Tokens {
         match claims.tidings.channel {
             // It was given for one subscription, and says nothing of all else.
             Some(_) => Err(refused()),
-            None => grant(claims, expires).ok_or_else(|| refused()),
+            None => grant(claims, expires).ok_or_else(refused),
         }
     }
 

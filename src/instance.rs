@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::{Authenticator, Denied, Now, Origins, refused};
+use crate::auth::{Authenticator, Now, Origins, refused};
 use crate::clock::Clock;
 use crate::config::{Config, Limits};
 use crate::freshness::Rules;
@@ -95,9 +95,9 @@ impl Instance {
         Ok(standings)
     }
 
-    /// What the holder of a credential may do. One that names a key which nobody knows yet may wait for it, two seconds.
+    /// What the holder of a credential may do now.
     pub async fn authenticate(&self, token: &str) -> Result<Grant, Problem> {
-        let grant = self.checked(|authenticator, now| authenticator.authenticate(token, now)).await?;
+        let grant = self.checked(token, |authenticator, now| authenticator.authenticate(token, now)).await?;
         match self.node.is_revoked(&grant.user, &grant.credential) {
             true => Err(refused()),
             false => Ok(grant),
@@ -106,7 +106,7 @@ impl Instance {
 
     /// The one channel that a token grants which came with a `subscribe`.
     pub async fn admit_to_channel(&self, token: &str) -> Result<ChannelGrant, Problem> {
-        let pass = self.checked(|authenticator, now| authenticator.admit(token, now)).await?;
+        let pass = self.checked(token, |authenticator, now| authenticator.admit(token, now)).await?;
         match self.node.is_revoked(&pass.user, &pass.credential) {
             true => Err(refused()),
             false => Ok(pass),
@@ -124,16 +124,18 @@ impl Instance {
         }
     }
 
+    /// Has the token checked; one that names a key which nobody knows yet is checked again once keys were fetched.
     async fn checked<T>(
         &self,
-        check: impl Fn(&Authenticator, Now) -> Result<T, Denied>,
+        token: &str,
+        check: impl Fn(&Authenticator, Now) -> Result<T, Problem>,
     ) -> Result<T, Problem> {
         let authenticator = self.authenticator.load_full();
-        match check(&authenticator, self.now()) {
-            Err(Denied::UnknownKey) if authenticator.fetched(self.now()).await => {
-                Ok(check(&authenticator, self.now())?)
-            }
-            checked => Ok(checked?),
+        let checked = check(&authenticator, self.now());
+        let is_refused = matches!(&checked, Err(problem) if problem.code == Code::Unauthorized);
+        match is_refused && authenticator.may_know_more_of(token, self.now()).await {
+            true => check(&authenticator, self.now()),
+            false => checked,
         }
     }
 

@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::hub::{ChannelGrant, Grant, PatternInvalid, Time};
 use crate::observe::IssuersHealth;
 use jwks::Jwks;
+use jws::Signed;
 use token::Tokens;
 
 /// The moment at which a credential is looked at.
@@ -41,30 +42,6 @@ pub struct Authenticator {
     tokens: Option<Tokens>,
     jwks: Arc<Jwks>,
     token_bytes_max: usize,
-}
-
-/// Why a credential is not taken.
-#[derive(Clone, Debug)]
-pub enum Denied {
-    /// It does not hold.
-    Problem(Problem),
-    /// It names a key that is not known, and may be once keys were fetched again.
-    UnknownKey,
-}
-
-impl From<Problem> for Denied {
-    fn from(problem: Problem) -> Denied {
-        Denied::Problem(problem)
-    }
-}
-
-impl From<Denied> for Problem {
-    fn from(denied: Denied) -> Problem {
-        match denied {
-            Denied::Problem(problem) => problem,
-            Denied::UnknownKey => refused(),
-        }
-    }
 }
 
 impl Authenticator {
@@ -91,12 +68,14 @@ impl Authenticator {
     }
 
     /// What the holder of a credential may do: an API key starts with `td_`, anything else is a JWT.
-    pub fn authenticate(&self, token: &str, now: Now) -> Result<Grant, Denied> {
+    pub fn authenticate(&self, token: &str, now: Now) -> Result<Grant, Problem> {
         let checked = match (token.strip_prefix(api_key::PREFIX), &self.tokens) {
-            _ if token.len() > self.token_bytes_max => return Err(refused().into()),
-            (Some(_), _) => self.keys.authenticate(token).map_err(Denied::from),
-            (None, Some(tokens)) => tokens.authenticate(token, |kid| self.jwks.keys(kid), now),
-            (None, None) => Err(refused().into()),
+            _ if token.len() > self.token_bytes_max => return Err(refused()),
+            (Some(_), _) => self.keys.authenticate(token),
+            (None, Some(tokens)) => {
+                tokens.authenticate(token, |kid| self.jwks.keys(kid).unwrap_or_default(), now)
+            }
+            (None, None) => Err(refused()),
         };
         // Development needs no credential, so one that nothing here can check is as good as none.
         checked.or_else(
@@ -105,18 +84,21 @@ impl Authenticator {
     }
 
     /// The one channel that a token grants which came with a `subscribe`.
-    pub fn admit(&self, token: &str, now: Now) -> Result<ChannelGrant, Denied> {
+    pub fn admit(&self, token: &str, now: Now) -> Result<ChannelGrant, Problem> {
         match &self.tokens {
             Some(tokens) if token.len() <= self.token_bytes_max => {
-                tokens.admit(token, |kid| self.jwks.keys(kid), now)
+                tokens.admit(token, |kid| self.jwks.keys(kid).unwrap_or_default(), now)
             }
-            Some(_) | None => Err(refused().into()),
+            Some(_) | None => Err(refused()),
         }
     }
 
-    /// Returns once keys were fetched again; false where that is not to be waited for.
-    pub async fn fetched(&self, now: Now) -> bool {
-        self.jwks.fetched(now.time).await
+    /// Whether a token that was refused names a key which nobody knows. Returns once keys were fetched again; at once, and with
+    /// false, where that is not to be waited for.
+    pub async fn may_know_more_of(&self, token: &str, now: Now) -> bool {
+        let is_unknown = || Signed::parse(token)?.kid().map(|kid| self.jwks.keys(kid).is_none());
+        let is_short = token.len() <= self.token_bytes_max;
+        is_short && is_unknown().unwrap_or(false) && self.jwks.fetched(now.time).await
     }
 
     /// How the fetching of keys stands; `None` where there is none.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tidings_protocol::{Channel, Code, Problem, Tag};
 
 use super::jws::{Signed, VerificationKey};
-use super::{Denied, Now, refused};
+use super::{Now, refused};
 use crate::config::Config;
 use crate::hub::{ChannelGrant, Credential, Expiry, Grant, Pattern};
 
@@ -126,14 +126,14 @@ impl Tokens {
     pub(super) fn authenticate(
         &self,
         token: &str,
-        fetched: impl FnOnce(&str) -> Option<Vec<VerificationKey>>,
+        fetched: impl FnOnce(&str) -> Vec<VerificationKey>,
         now: Now,
-    ) -> Result<Grant, Denied> {
+    ) -> Result<Grant, Problem> {
         let (claims, expires) = self.claims(token, fetched, now)?;
         match claims.tidings.channel {
             // It was given for one subscription, and says nothing of all else.
-            Some(_) => Err(refused().into()),
-            None => grant(claims, expires).ok_or_else(|| refused().into()),
+            Some(_) => Err(refused()),
+            None => grant(claims, expires).ok_or_else(refused),
         }
     }
 
@@ -141,9 +141,9 @@ impl Tokens {
     pub(super) fn admit(
         &self,
         token: &str,
-        fetched: impl FnOnce(&str) -> Option<Vec<VerificationKey>>,
+        fetched: impl FnOnce(&str) -> Vec<VerificationKey>,
         now: Now,
-    ) -> Result<ChannelGrant, Denied> {
+    ) -> Result<ChannelGrant, Problem> {
         let (claims, expires) = self.claims(token, fetched, now)?;
         let channel = claims.tidings.channel.as_deref().and_then(|name| Channel::parse(name).ok());
         let credential = claims.credential();
@@ -154,27 +154,27 @@ impl Tokens {
     fn claims(
         &self,
         token: &str,
-        fetched: impl FnOnce(&str) -> Option<Vec<VerificationKey>>,
+        fetched: impl FnOnce(&str) -> Vec<VerificationKey>,
         now: Now,
-    ) -> Result<(Claims, Expiry), Denied> {
+    ) -> Result<(Claims, Expiry), Problem> {
         let signed = Signed::parse(token).ok_or_else(refused)?;
         let words = match signed.verified(self.keys.iter()) {
             Some(words) => words,
             None => {
                 let kid = signed.kid().ok_or_else(refused)?;
-                let keys = fetched(kid).ok_or(Denied::UnknownKey)?;
+                let keys = fetched(kid);
                 signed.verified(keys.iter()).ok_or_else(refused)?
             }
         };
         let claims: Claims = serde_json::from_slice(&words).map_err(|_| refused())?;
         if !self.is_meant(&claims) || claims.is_early(now.unix) {
-            return Err(refused().into());
+            return Err(refused());
         }
         // Without leeway: a permission ends when it says.
         let left = claims.exp.checked_sub(now.unix).filter(|left| *left > 0);
         let left = left.ok_or_else(|| Problem::from(Code::TokenExpired))?;
         if left > self.life_max {
-            return Err(refused().into());
+            return Err(refused());
         }
         let expires = Expiry { at: now.time.after(Duration::from_secs(left)), exp: claims.exp };
         Ok((claims, expires))

@@ -129,13 +129,22 @@ impl Signals {
     }
 }
 
+/// How much is logged.
+fn filter_of(directives: &str) -> EnvFilter {
+    // What peers send is logged by this library as it comes, byte for byte: tokens, and lines that look like others.
+    let silent = "tungstenite=info".parse().expect("it is a directive");
+    EnvFilter::new(directives).add_directive(silent)
+}
+
 /// Returns what changes the filter.
 fn start_log(config: &LogConfig) -> SetFilter {
-    let (filter, handle) = reload::Layer::new(EnvFilter::new(&config.filter));
+    let (filter, handle) = reload::Layer::new(filter_of(&config.filter));
     // Nobody can be told that standard error is gone, as it is with its terminal; trying to would end the program.
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).log_internal_errors(false);
+    let is_terminal = io::stderr().is_terminal();
+    let lines = lines.with_ansi(is_terminal);
     let text = match config.format {
-        LogFormat::Auto => io::stderr().is_terminal(),
+        LogFormat::Auto => is_terminal,
         LogFormat::Text => true,
         LogFormat::Json => false,
     };
@@ -144,7 +153,7 @@ fn start_log(config: &LogConfig) -> SetFilter {
     tracing_subscriber::registry().with(filter).with(lines).try_init().ok();
     Box::new(move |filter| {
         // The log is gone only with the process.
-        handle.reload(EnvFilter::new(filter)).ok();
+        handle.reload(filter_of(filter)).ok();
     })
 }
 

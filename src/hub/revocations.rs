@@ -64,9 +64,10 @@ impl Revocations {
         by_name || of_user().is_some_and(|at| issued.is_none_or(|issued| issued <= *at))
     }
 
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = Revocation> {
-        self.at.iter().map(|(revoked, at)| Revocation { revoked: revoked.clone(), at: *at })
+    /// Those whose time is not over at `now`, in seconds since 1970.
+    pub fn standing(&self, now: u64) -> impl Iterator<Item = Revocation> {
+        let standing = self.at.iter().filter(move |(_, at)| at.saturating_add(self.life) > now);
+        standing.map(|(revoked, at)| Revocation { revoked: revoked.clone(), at: *at })
     }
 }
 
@@ -122,7 +123,7 @@ mod tests {
         assert_eq!(revocations.note(user("c", 999), 999), Err(RevocationsFull));
         assert_eq!(revocations.note(user("a", 500), 999), Ok(true), "it has its place");
         assert_eq!(revocations.note(user("c", 1_010), 1_010), Ok(true), "b's time is over");
-        assert_eq!(revocations.iter().count(), 2);
+        assert_eq!((revocations.standing(1_010).count(), revocations.standing(1_500).count()), (2, 1));
         assert!(revocations.cover(&"a".into(), &token(None, Some(500))));
     }
 }

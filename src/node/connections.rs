@@ -1,6 +1,7 @@
 //! Everybody who is connected, and what all of them must know: the state of the broker.
 
 use std::cmp::Reverse;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -18,13 +19,16 @@ pub(super) struct Connections {
     broker: Mutex<BrokerState>,
     /// What is revoked.
     pub(super) revocations: RwLock<Revocations>,
+    /// Something was revoked since all was compared with what the broker keeps.
+    pub(super) is_unread: AtomicBool,
 }
 
 impl Connections {
     /// Nobody, with a broker in this state.
     pub(super) fn new(broker: BrokerState) -> Self {
         let revocations = RwLock::new(Revocations::new(usize::MAX, u64::MAX));
-        Connections { mailboxes: DashMap::new(), broker: Mutex::new(broker), revocations }
+        let (mailboxes, broker) = (DashMap::new(), Mutex::new(broker));
+        Connections { mailboxes, broker, revocations, is_unread: AtomicBool::new(false) }
     }
 
     /// With room for `most` revocations, each remembered for `life` seconds.

@@ -3,6 +3,8 @@
 //! Telling is what makes it quick, and what was kept makes it sure: every instance compares what it knows with what the
 //! broker keeps, twice a second, and writes again what the broker has lost.
 
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, RwLockReadGuard, Weak};
 use std::time::Duration;
 
@@ -41,18 +43,37 @@ impl Connections {
         revocations: impl IntoIterator<Item = Revocation>,
         now: u64,
     ) -> Result<u64, RevocationsFull> {
-        let mut noted = Ok(false);
-        {
-            let mut known = self.revocations.write().expect("nothing panics while it holds the revocations");
-            for revocation in revocations {
-                noted = match (noted, known.note(revocation, now)) {
-                    (Ok(before), Ok(new)) => Ok(before || new),
-                    (Err(full), _) | (_, Err(full)) => Err(full),
-                };
-            }
-        }
         // Noted first, looked for then: whoever comes in between looks by itself.
-        noted.map(|_| self.recheck())
+        let noted = self.note(revocations, now);
+        let covered = self.recheck();
+        noted.map(|_| covered)
+    }
+
+    /// Notes revocations. Whether one of them refuses something that was not refused before.
+    fn note(
+        &self,
+        revocations: impl IntoIterator<Item = Revocation>,
+        now: u64,
+    ) -> Result<bool, RevocationsFull> {
+        let mut noted = Ok(false);
+        let mut known = self.revocations.write().expect("nothing panics while it holds the revocations");
+        for revocation in revocations {
+            noted = match (noted, known.note(revocation, now)) {
+                (Ok(before), Ok(new)) => Ok(before || new),
+                (Err(full), _) | (_, Err(full)) => Err(full),
+            };
+        }
+        // What the broker keeps now, it may have lost again before anybody looks.
+        self.is_unread.store(true, Ordering::Release);
+        noted
+    }
+
+    /// What is known here, counts still at `now`, and is not among these.
+    fn lacking(&self, kept: &[Revocation], now: u64) -> Vec<Revocation> {
+        let kept: HashMap<&Revoked, u64> =
+            kept.iter().map(|revocation| (&revocation.revoked, revocation.at)).collect();
+        let is_lacking = |own: &Revocation| kept.get(&own.revoked).is_none_or(|at| *at < own.at);
+        self.revocations().standing(now).filter(is_lacking).collect()
     }
 
     fn recheck(&self) -> u64 {
@@ -85,7 +106,7 @@ impl Node {
         let at = self.clock.unix_ms() / 1_000;
         let revocation = Revocation { revoked, at };
         // The connections of this instance are counted when it is asked, like those of all others.
-        let noted = self.note_alone(revocation.clone(), at);
+        let noted = self.connections.note([revocation.clone()], at);
         noted.map_err(|RevocationsFull| Problem::from(BrokerError::TooManyRevocations))?;
         let kept = self.broker.revoke(vec![revocation.clone()]);
         let (kept, findings) = tokio::join!(kept, self.ask_all(ClusterAsk::Revoke(revocation)));
@@ -95,27 +116,24 @@ impl Node {
         Ok(Revoking { at, is_kept: kept.is_ok(), findings: findings? })
     }
 
-    fn note_alone(&self, revocation: Revocation, now: u64) -> Result<bool, RevocationsFull> {
-        let mut known = self.connections.revocations.write().expect("nothing panics while it holds them");
-        known.note(revocation, now)
-    }
-
     /// Takes in what the broker keeps. The stamp of it; `None` where no other instance could have revoked anything.
     pub async fn learn_revocations(&self, known: Option<&str>) -> Result<Option<String>, Problem> {
         let Some(RevokedSince { stamp, all }) = self.broker.revoked(known).await? else { return Ok(None) };
         let Some(all) = all else { return Ok(Some(stamp)) };
-        let lacking: Vec<Revocation> = {
-            let mut ours: Vec<Revocation> = self.connections.revocations().iter().collect();
-            let theirs: std::collections::HashMap<&Revoked, u64> =
-                all.iter().map(|revocation| (&revocation.revoked, revocation.at)).collect();
-            ours.retain(|own| theirs.get(&own.revoked).is_none_or(|at| *at < own.at));
-            ours
-        };
-        let count = all.len();
-        match self.connections.revoke(all, self.clock.unix_ms() / 1_000) {
-            Ok(ended) => debug!(count, ended, "revocations read"),
-            Err(RevocationsFull) => warn!(count, "more is revoked than limits.revocations_max: raise it"),
+        let (count, now) = (all.len(), self.clock.unix_ms() / 1_000);
+        let lacking = self.connections.lacking(&all, now);
+        match self.connections.note(all, now) {
+            Ok(false) => {}
+            Ok(true) => {
+                let ended = self.connections.recheck();
+                debug!(count, ended, "revocations read");
+            }
+            Err(RevocationsFull) => {
+                let ended = self.connections.recheck();
+                warn!(count, ended, "more is revoked than limits.revocations_max: raise it");
+            }
         }
+        self.connections.is_unread.store(!lacking.is_empty(), Ordering::Release);
         if !lacking.is_empty() {
             info!(count = lacking.len(), "the broker lacks revocations: they are written again");
             self.broker.revoke(lacking).await?;
@@ -130,7 +148,8 @@ pub async fn keep_revocations(node: Weak<Node>, mut known: Option<String>) {
     loop {
         tokio::time::sleep(LOOK_INTERVAL).await;
         let Some(node) = node.upgrade() else { return };
-        match node.learn_revocations(known.as_deref().filter(|_| !is_behind)).await {
+        let is_unread = node.connections.is_unread.load(Ordering::Acquire);
+        match node.learn_revocations(known.as_deref().filter(|_| !is_behind && !is_unread)).await {
             Ok(Some(stamp)) => (known, is_behind) = (Some(stamp), false),
             // Nobody else revokes anything.
             Ok(None) => return,

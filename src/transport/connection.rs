@@ -82,7 +82,7 @@ enum Event {
     /// Something is in the mailbox.
     Called,
     /// An action is done.
-    Answered(Performer, Box<Answer>),
+    Answered(Box<(Performer, Answer)>),
     /// Something is due.
     Timeout,
     /// There is no memory left for a peer so slow.
@@ -169,10 +169,11 @@ impl<W: Wire> Driver<W> {
                     Ok(false) => return Ended::Gone,
                     Err(error) => return Ended::Broken(error),
                 },
-                Event::Answered(performer, answer) => {
+                Event::Answered(answered) => {
+                    let (performer, answer) = *answered;
                     self.busy = None;
                     self.idle = Some(performer);
-                    self.session.handle_answer(*answer, self.clock.now());
+                    self.session.handle_answer(answer, self.clock.now());
                 }
                 Event::Room | Event::Called => {}
                 Event::GivenUp => {
@@ -245,9 +246,9 @@ impl<W: Wire> Driver<W> {
             });
         }
         if let Some(busy) = &mut self.busy
-            && let Poll::Ready((performer, answer)) = busy.as_mut().poll(context)
+            && let Poll::Ready(answered) = busy.as_mut().poll(context)
         {
-            return Poll::Ready(Event::Answered(performer, Box::new(answer)));
+            return Poll::Ready(Event::Answered(Box::new(answered)));
         }
         timer.poll(context).map(|()| Event::Timeout)
     }

@@ -93,7 +93,7 @@ async fn come_and_go(address: std::net::SocketAddr, count: usize) {
         let mut socket = RawWebSocket::connect(address).await;
         let subscribe = json!({"id": 1, "subscribe": {"channel": format!("c{}", n % 100)}});
         socket.send(&RawFrame::text(&subscribe.to_string())).await;
-        if n % 2 == 0 {
+        if n.is_multiple_of(2) {
             socket.frame().await;
         }
     };

@@ -6,6 +6,7 @@ mod support;
 #[cfg(feature = "ablation")]
 mod ablation;
 mod access;
+mod auth;
 mod batching;
 mod broker_suite;
 mod cache_faults;

@@ -126,7 +126,7 @@ async fn requests_mutations_and_bytes_are_counted_too() {
 #[tokio::test]
 async fn items_of_a_batch_are_counted_one_by_one() {
     let server = server("user_publishes_per_second = 4").await;
-    let items = vec![r#"{"channel":"c","data":1}"#; 10].join("\n");
+    let items = [r#"{"channel":"c","data":1}"#; 10].join("\n");
     let answer = server.post("/v1/batch", items).bearer(&token("ada", "acme")).send().await;
     let results = answer.json()["results"].as_array().unwrap().clone();
     let refused = results.iter().filter(|result| result["error"]["code"] == "rate_limited").count();

@@ -77,9 +77,8 @@ fn plain(claims: &Value) -> String {
 }
 
 fn verdict(tokens: &Tokens, token: &str) -> Result<Grant, Code> {
-    let granted = tokens.authenticate(token, |_| Some(Vec::new()), NOW);
-    granted.map_err(|denied| {
-        let problem = Problem::from(denied);
+    let granted = tokens.authenticate(token, |_| Vec::new(), NOW);
+    granted.map_err(|problem| {
         let is_the_one = problem.code != Code::Unauthorized || problem.message == refused().message;
         assert!(is_the_one, "one answer for every cause: {problem}");
         problem.code
@@ -323,8 +322,8 @@ fn what_is_no_token_at_all_is_refused() {
 fn a_token_for_one_channel_is_no_credential_and_a_credential_is_none_for_a_channel() {
     let tokens = hmac();
     let admit = |claims: &Value| {
-        let admitted = tokens.admit(&plain(claims), |_| Some(Vec::new()), NOW);
-        admitted.map_err(|denied| Problem::from(denied).code)
+        let admitted = tokens.admit(&plain(claims), |_| Vec::new(), NOW);
+        admitted.map_err(|problem| problem.code)
     };
     let one = with(json!({ "jti": "c-1", "tidings": { "channel": "room:7" } }));
     let grant = admit(&one).unwrap();
@@ -353,11 +352,10 @@ fn a_key_that_was_fetched_counts_under_its_name() {
     let private = EncodingKey::from_ec_pem(P256).unwrap();
     let sign = |header: Value| signed(&header, &claims(), Algorithm::ES256, &private);
     let ask = |token: &str, known: bool| {
-        tokens.authenticate(token, |kid| (known && kid == "k").then(|| vec![key.clone()]), NOW)
+        let keys = |kid: &str| if known && kid == "k" { vec![key.clone()] } else { Vec::new() };
+        tokens.authenticate(token, keys, NOW).is_ok()
     };
-    assert!(ask(&sign(json!({ "alg": "ES256", "kid": "k" })), true).is_ok());
-    let missing = ask(&sign(json!({ "alg": "ES256", "kid": "k" })), false);
-    assert!(matches!(missing, Err(Denied::UnknownKey)));
-    let nameless = ask(&sign(json!({ "alg": "ES256" })), true);
-    assert!(matches!(nameless, Err(Denied::Problem(_))), "nothing says which key it would be");
+    assert!(ask(&sign(json!({ "alg": "ES256", "kid": "k" })), true));
+    assert!(!ask(&sign(json!({ "alg": "ES256", "kid": "k" })), false));
+    assert!(!ask(&sign(json!({ "alg": "ES256" })), true), "nothing says which key it would be");
 }

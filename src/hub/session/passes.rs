@@ -83,3 +83,6 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

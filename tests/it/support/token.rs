@@ -70,6 +70,29 @@ impl Token {
         self
     }
 
+    /// Is called so.
+    pub(crate) fn id(mut self, id: &str) -> Token {
+        self.0.jti = Some(id.to_owned());
+        self
+    }
+
+    /// Was issued so many seconds ago, or is to be later.
+    pub(crate) fn issued(mut self, seconds_ago: i64) -> Token {
+        self.0.iat = Some(unix_now().saturating_add_signed(-seconds_ago));
+        self
+    }
+
+    /// Is for this one channel.
+    pub(crate) fn only_for(mut self, channel: &str) -> Token {
+        self.rights().channel = Some(channel.to_owned());
+        self
+    }
+
+    /// What it says.
+    pub(crate) fn claims(&self) -> &Claims {
+        &self.0
+    }
+
     /// Ends so many seconds from now, or before.
     pub(crate) fn expires_in(mut self, seconds: i64) -> Token {
         self.0.exp = unix_now().saturating_add_signed(seconds);

@@ -2,5 +2,6 @@
 -- ARGV: 1 the stamp that is known
 -- Gives the stamp, and where it is another one all names, each with its second.
 local stamp = redis.call('GET', KEYS[2]) or ''
-if stamp == ARGV[1] then return { stamp } end
+-- Nothing at all has no stamp of its own: it may be the nothing that something was lost to.
+if stamp ~= '' and stamp == ARGV[1] then return { stamp } end
 return { stamp, redis.call('HGETALL', KEYS[1]) }

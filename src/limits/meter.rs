@@ -1,6 +1,7 @@
 //! One limit of one level: a bucket for each name, of which no more are kept than may be.
 
-use std::hash::{Hash, Hasher};
+use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub(super) struct Meter<C: Clock> {
     buckets: RateLimiter<Name, DashMapStateStore<Name>, C, StateInformationMiddleware>,
     clock: C,
     names_max: usize,
+    /// Holds nothing but the seed of a hash, so that nobody chooses with whom a rate is shared.
+    seeded: HashMap<Name, ()>,
     events: AtomicU32,
     is_full: AtomicBool,
 }
@@ -59,6 +62,7 @@ impl<C: Clock + Clone> Meter<C> {
             buckets: RateLimiter::dashmap_with_clock(quota, clock.clone()).with_middleware(),
             clock,
             names_max,
+            seeded: HashMap::new(),
             events: AtomicU32::new(0),
             is_full: AtomicBool::new(false),
         })
@@ -97,9 +101,7 @@ impl<C: Clock + Clone> Meter<C> {
         if !self.is_full.load(Ordering::Relaxed) {
             return name;
         }
-        let mut hasher = std::hash::DefaultHasher::new();
-        name.hash(&mut hasher);
-        Name::Shared(hasher.finish() as u8)
+        Name::Shared(self.seeded.hasher().hash_one(&name) as u8)
     }
 
     fn look(&self) {

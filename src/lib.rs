@@ -12,6 +12,7 @@ pub mod dialect;
 pub mod freshness;
 pub mod hub;
 pub mod instance;
+pub mod limits;
 pub mod node;
 pub mod observe;
 pub mod server;

@@ -14,6 +14,7 @@ use tidings::cli::health::{self, HealthArgs};
 use tidings::cli::keys::{self, KeysArgs};
 use tidings::cli::mutate::{self, InvalidateArgs, MutateArgs};
 use tidings::cli::publish::{self, PublishArgs};
+use tidings::cli::revoke::{self, RevokeArgs};
 use tidings::cli::rules::{self, RulesArgs};
 use tidings::cli::serve::{self, Mode};
 use tidings::cli::subscribe::{self, SubscribeArgs};
@@ -53,6 +54,7 @@ enum Command {
     Cluster(ClusterArgs),
     Connections(ConnectionsArgs),
     Disconnect(DisconnectArgs),
+    Revoke(RevokeArgs),
     Config(ConfigArgs),
     /// Find every mistake in the configuration
     Check,
@@ -91,6 +93,7 @@ async fn main() -> ExitCode {
         Command::Cluster(args) => cluster::run(args, &sources, out, err).await,
         Command::Connections(args) => connections::run(args, &sources, out, err).await,
         Command::Disconnect(args) => disconnect::run(args, &sources, out, err).await,
+        Command::Revoke(args) => revoke::run(args, &sources, out, err).await,
         Command::Config(args) => config::run(args, &sources, out, err),
         Command::Check => config::check(&sources, out, err),
         Command::Bench { command } => {

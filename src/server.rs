@@ -1,11 +1,14 @@
 //! A server: the parts of an instance, built and joined; then the socket; then the orderly end.
 
+mod steward;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
-use tidings_protocol::CloseCode;
+use arc_swap::ArcSwap;
+use tidings_protocol::{CloseCode, Problem};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -13,17 +16,18 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::api;
-use crate::auth::{Authenticator, Origins};
+use crate::auth::{Authenticator, Origins, keep_fetching};
 use crate::broker::{
     Broker, BrokerEvent, InstanceCard, MemoryBroker, RedisBroker, RedisRefused, Retentions, StoreLimits,
 };
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::freshness::Rules;
 use crate::hub::Close;
 use crate::instance::{Instance, sse_sessions, websocket_sessions};
-use crate::node::{EVENTS_MAX, Node};
-use crate::observe::{Health, Metrics, Phase};
+use crate::limits::{Memory, Rates};
+use crate::node::{EVENTS_MAX, Node, keep_revocations};
+use crate::observe::{Health, Metrics, Phase, memory_budget};
 use crate::transport;
 
 /// Connections are closed at least this far apart, so that a short list does not take the whole spread.
@@ -52,6 +56,9 @@ pub enum StartError {
     /// The configured Redis cannot be used.
     #[error(transparent)]
     Redis(#[from] RedisRefused),
+    /// The broker does not say what is revoked: nobody can be let in.
+    #[error("the broker does not say which tokens are revoked: {0}")]
+    Revocations(Problem),
     /// An API key has a pattern outside the grammar.
     #[error("[[api_key]]: {0:?}")]
     Pattern(crate::hub::PatternInvalid),
@@ -82,6 +89,8 @@ impl Server {
         let instance = Arc::new(build(config, address, dev, broker).await?);
         let accept = transport::accept(listener, api::router(instance.clone()), instance.clone());
         tokio::spawn(accept);
+        keep_credentials(&instance).await.map_err(StartError::Revocations)?;
+        tokio::spawn(steward::look_after(instance.clone()));
         instance.health.set(Phase::Ready);
         info!(%address, broker = instance.node.broker_name(), "ready");
         Ok(Server { instance, address })
@@ -92,9 +101,9 @@ impl Server {
         self.instance.node.broker_name()
     }
 
-    /// Which tags mutations touch: what is sent here holds for those that come after.
-    pub fn rules(&self) -> watch::Sender<Arc<Rules>> {
-        self.instance.rules.clone()
+    /// What runs, to be reloaded.
+    pub fn instance(&self) -> Arc<Instance> {
+        self.instance.clone()
     }
 
     /// Its routes, without a socket. Test builds only.
@@ -132,6 +141,19 @@ impl Server {
             Err(_) => warn!(left = instance.tasks.len(), "ended with connections still open"),
         }
     }
+}
+
+/// Learns what was revoked before this instance was there, and goes on learning it, and the keys of issuers of tokens.
+async fn keep_credentials(instance: &Arc<Instance>) -> Result<(), Problem> {
+    let known = instance.node.learn_revocations(None).await?;
+    if known.is_some() {
+        tokio::spawn(keep_revocations(Arc::downgrade(&instance.node), known));
+    }
+    let (keeper, clock) = (instance.clone(), instance.clock);
+    let fetching = keep_fetching(move || keeper.authenticator.load_full(), clock);
+    let stopping = instance.stopping.clone();
+    tokio::spawn(async move { stopping.run_until_cancelled(fetching).await });
+    Ok(())
 }
 
 /// Closes evenly over the configured time, so that those who come back elsewhere do not come together.
@@ -175,11 +197,13 @@ async fn configured_broker(config: &Config, parts: BrokerParts) -> Result<Arc<dy
 }
 
 async fn build(
-    config: Config,
+    mut config: Config,
     address: SocketAddr,
     dev: bool,
     broker: impl AsyncFnOnce(&Config, BrokerParts) -> Result<Arc<dyn Broker>, StartError>,
 ) -> Result<Instance, StartError> {
+    let memory_bytes = memory_budget(config.limits.memory_bytes);
+    keep_history_within(memory_bytes, &mut config.limits);
     let clock = Clock::start();
     let address = config.server.advertise.clone().unwrap_or_else(|| address.to_string());
     let card = Arc::new(InstanceCard::new(&seed()?, address, clock.unix_ms()));
@@ -191,20 +215,35 @@ async fn build(
     let allowed = config.server.allowed_origins.iter().map(|origin| origin.as_str().to_owned());
     Ok(Instance {
         node,
-        authenticator: Arc::new(Authenticator::new(&config, dev).map_err(StartError::Pattern)?),
-        origins: Origins::new(allowed.collect(), dev),
+        dev,
+        effective: ArcSwap::from_pointee(config.clone()),
+        limits: ArcSwap::from_pointee(config.limits.clone()),
+        rates: ArcSwap::from_pointee(Rates::new(&config.limits)),
+        seats: Arc::default(),
+        memory: Memory::new(memory_bytes),
+        bodies: AtomicUsize::new(0),
+        authenticator: ArcSwap::from_pointee(Authenticator::new(&config, dev).map_err(StartError::Pattern)?),
+        origins: ArcSwap::from_pointee(Origins::new(allowed.collect(), dev)),
         clock,
         metrics,
         health: Health::default(),
-        arrivals: (!dev).then(|| transport::arrivals(&config.limits)),
         rules: watch::Sender::new(Arc::new(Rules::new(config.rules.clone()))),
-        websocket: Arc::new(websocket_sessions(&config, broker_name)),
-        sse: Arc::new(sse_sessions(&config, broker_name)),
+        websocket: ArcSwap::from_pointee(websocket_sessions(&config, broker_name)),
+        sse: ArcSwap::from_pointee(sse_sessions(&config, broker_name)),
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),
         dice: AtomicU64::new(1),
         config,
     })
+}
+
+/// History, which nobody waits for, leaves half of the memory to those who are connected.
+fn keep_history_within(memory_bytes: usize, limits: &mut Limits) {
+    let most = memory_bytes / 2;
+    if limits.history_total_bytes > most {
+        info!(configured = limits.history_total_bytes, most, "history is kept within half of the memory");
+        limits.history_total_bytes = most;
+    }
 }
 
 /// Eight characters that tell this start of this instance from any other of any: 40 bits.

@@ -11,7 +11,7 @@
  * ```
  */
 import { backoff } from './backoff.js';
-import { TidingsError } from './errors.js';
+import { TidingsError, tokenFailed } from './errors.js';
 
 const SUBPROTOCOL = 'tidings.v1.json';
 
@@ -116,7 +116,7 @@ export class Connection {
     try {
       return (this.#token ??= await token());
     } catch (cause) {
-      throw new TidingsError('token_failed', `the token function failed: ${cause?.message ?? cause}`, true, cause);
+      throw tokenFailed(cause);
     }
   }
 

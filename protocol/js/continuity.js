@@ -70,11 +70,11 @@ export class Continuity {
     return this.#phase === Phase.Paging ? [this.#askPage()] : [];
   }
 
-  /** Subscribes again with what is held, because something else is to be asked of the server. */
-  renew() {
+  /** Subscribes again, because something else is to be asked of the server; `held` unless that has ended the subscription. */
+  renew(held = true) {
     if (this.#phase === Phase.Away || this.#phase === Phase.Closed) return [];
     if (this.#phase === Phase.Live && this.#position === null) this.#missed = true;
-    return this.#resubscribe();
+    return held ? this.#resubscribe() : [this.#subscribe()];
   }
 
   /** Handles a frame of this channel; `history` and `error` only where they answer a command of this machine. */

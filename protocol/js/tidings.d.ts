@@ -117,7 +117,15 @@ export interface SubscribeOptions {
   onGap?: (gap: Gap) => void;
   /** Ends the subscription when aborted. */
   signal?: AbortSignal;
+  /**
+   * For a channel that the connection's token does not grant: a token for this one channel. A function is asked before each
+   * subscribe, and again when its token has expired. Counts for the first listener of a channel.
+   */
+  token?: ChannelToken;
 }
+
+/** A token for one channel, or what gives one. */
+export type ChannelToken = string | (() => string | Promise<string>);
 
 /** A value of a cache, and whether it is known to be right. */
 export interface View<T = unknown> {
@@ -222,10 +230,10 @@ export interface Tidings extends EventTarget {
   /** Ends on abort and on `close()`; throws a `TidingsError` when the server refuses or removes the channel. */
   stream<T = unknown>(
     channel: string,
-    options?: { since?: Position | string | null; signal?: AbortSignal },
+    options?: { since?: Position | string | null; signal?: AbortSignal; token?: ChannelToken },
   ): AsyncIterableIterator<Message<T> | GapItem>;
   /** Subscribes to the channel, and hears who comes and goes. */
-  presence(channel: string, options?: { signal?: AbortSignal }): Presence;
+  presence(channel: string, options?: { signal?: AbortSignal; token?: ChannelToken }): Presence;
   /** Rejects with the server's error, `not_connected` (surely not sent) or `outcome_unknown` (sent, never answered). */
   publish(channel: string, data: unknown, options?: { key?: string; idempotencyKey?: string }): Promise<Published>;
   history<T = unknown>(channel: string, options?: { since?: Position | string | null; limit?: number }): Promise<History<T>>;

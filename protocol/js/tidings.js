@@ -9,7 +9,7 @@ import { Connection } from './connection.js';
 import { Continuity } from './continuity.js';
 import { encodeData, messageFrom } from './data.js';
 import { backoff } from './backoff.js';
-import { TidingsError } from './errors.js';
+import { TidingsError, tokenFailed } from './errors.js';
 import { Logs } from './logs.js';
 import { positionFrom } from './position.js';
 import { Presence } from './presence.js';
@@ -35,7 +35,7 @@ class Tidings extends EventTarget {
   #options;
   #connection;
   #requests;
-  /** name → {name, continuity, listeners, hears, pending, attempt, timer}; `hears`: of who comes and goes */
+  /** name → {name, continuity, listeners, hears, token, pending, attempt, timer}; `hears`: of who comes and goes */
   #channels = new Map();
   #logs;
   /** ns → Cache */
@@ -78,15 +78,16 @@ class Tidings extends EventTarget {
   /**
    * Calls `fn(message)` for every publication on `channel`, in order. Returns the function that ends it.
    *
-   * `since` counts for the first listener of a channel, as all listeners share one subscription.
+   * `since` counts for the first listener of a channel, as all listeners share one subscription. So does `token`, for a channel
+   * that the connection's own token does not grant: a function is asked for another one when it has expired.
    */
-  subscribe(channel, fn, { since, onGap, signal } = {}) {
+  subscribe(channel, fn, { since, onGap, signal, token } = {}) {
     if (typeof fn !== 'function') throw new TypeError('subscribe(channel, fn): fn is not a function');
-    return this.#listen(channel, { message: fn, gap: onGap, end: () => {} }, since, signal);
+    return this.#listen(channel, { message: fn, gap: onGap, end: () => {} }, { since, signal, token });
   }
 
   /** The channel's messages as an async iterator; items with `gap` stand where something is missing. */
-  stream(channel, { since, signal } = {}) {
+  stream(channel, { since, signal, token } = {}) {
     let off = () => {};
     const stream = new Stream(channel, () => off());
     const listener = {
@@ -94,16 +95,16 @@ class Tidings extends EventTarget {
       gap: (gap) => stream.push({ channel, gap }),
       end: (error) => stream.end(error),
     };
-    off = this.#listen(channel, listener, since, signal);
+    off = this.#listen(channel, listener, { since, signal, token });
     return stream;
   }
 
   /** Who is in the channel, as long as anybody wants to know: `members()`, `count`, and the events `join` and `leave`. */
-  presence(channel, { signal } = {}) {
+  presence(channel, { signal, token } = {}) {
     let off = () => {};
     const ask = async () => (await this.#ask({ presence: { channel } })).presence;
     const presence = new Presence(ask, this.#options, () => off());
-    off = this.#listen(channel, { presence, end: (error) => presence.end(error) }, undefined, signal);
+    off = this.#listen(channel, { presence, end: (error) => presence.end(error) }, { signal, token });
     return presence;
   }
 
@@ -162,7 +163,7 @@ class Tidings extends EventTarget {
     return this.#requests.ask(command);
   }
 
-  #listen(name, listener, since, signal) {
+  #listen(name, listener, { since, signal, token }) {
     if (typeof name !== 'string' || !name) throw new TypeError(`not a channel name: ${JSON.stringify(name)}`);
     if (this.#ended.signal.aborted) throw closedError();
     if (signal?.aborted) {
@@ -170,7 +171,7 @@ class Tidings extends EventTarget {
       return () => {};
     }
     const held = this.#channels.get(name);
-    const channel = held ?? this.#open(name, positionFrom(since), listener.presence !== undefined);
+    const channel = held ?? this.#open(name, positionFrom(since), listener.presence !== undefined, token);
     channel.listeners.add(listener);
     if (held && listener.presence) this.#hear(channel, listener.presence);
     const off = () => {
@@ -188,8 +189,8 @@ class Tidings extends EventTarget {
     this.#carryOut(channel, channel.continuity.renew());
   }
 
-  #open(name, since, hears) {
-    const channel = { name, continuity: new Continuity(name, since), listeners: new Set(), hears, attempt: 0 };
+  #open(name, since, hears, token) {
+    const channel = { name, continuity: new Continuity(name, since), listeners: new Set(), hears, token, attempt: 0 };
     this.#channels.set(name, channel);
     if (this.#connection.phase === 'up') this.#carryOut(channel, channel.continuity.connected());
     return channel;
@@ -236,7 +237,7 @@ class Tidings extends EventTarget {
     if (this.#logs.handle(frame)) return;
     const body = frame.batch ?? frame.gap ?? frame.continued ?? frame.unsubscribed;
     const channel = this.#channels.get(body?.channel);
-    if (channel && frame.id === undefined) this.#carryOut(channel, channel.continuity.handle(frame));
+    if (channel && frame.id === undefined) this.#carryOut(channel, advance(channel, frame));
     if (frame.presence) this.#tellPresence(this.#channels.get(frame.presence.channel), (presence) => presence.handle(frame.presence));
     if (frame.degraded || frame.restored) this.#handleOutage(frame);
     if (frame.error && frame.id === undefined) this.#report(TidingsError.from(frame.error));
@@ -281,10 +282,29 @@ class Tidings extends EventTarget {
   #send(channel, command) {
     if (this.#connection.phase !== 'up') return;
     if (command.subscribe && channel.hears) command.subscribe.presence = true;
+    if (command.subscribe && channel.token !== undefined) this.#sendWithToken(channel, command);
+    else this.#tell(channel, command);
+  }
+
+  /** Only the newest command counts, so a token that comes too late is not sent. */
+  async #sendWithToken(channel, command) {
+    const asked = (channel.pending = {});
+    const isWanted = () => channel.pending === asked && this.#holds(channel) && this.#connection.phase === 'up';
+    try {
+      command.subscribe.token = await (typeof channel.token === 'function' ? channel.token() : channel.token);
+      if (isWanted()) this.#tell(channel, command);
+    } catch (cause) {
+      if (!isWanted()) return;
+      this.#report(tokenFailed(cause));
+      this.#retryLater(channel);
+    }
+  }
+
+  #tell(channel, command) {
     const id = this.#requests.tell(command, (frame) => {
       if (channel.pending !== id || !this.#holds(channel)) return;
       if (!frame.error) channel.attempt = 0;
-      this.#carryOut(channel, channel.continuity.handle(frame));
+      this.#carryOut(channel, advance(channel, frame));
       if (frame.subscribed) this.#tellPresence(channel, (presence) => presence.list());
     });
     // Only the answer to the newest command counts.
@@ -340,6 +360,15 @@ class Tidings extends EventTarget {
     // One that was frozen or hidden may have slept through its leases.
     for (const type of ['online', 'pageshow', 'resume', 'visibilitychange']) on(type, () => this.#logs.wake());
   }
+}
+
+/** What a frame means for a channel: one whose token has expired goes on where another can be had, and only there. */
+function advance({ continuity, token }, frame) {
+  const { unsubscribed, error } = frame;
+  if ((unsubscribed ?? error)?.code !== 'token_expired' || token === undefined) return continuity.handle(frame);
+  const canRenew = typeof token === 'function';
+  if (unsubscribed && canRenew) return continuity.renew(false);
+  return continuity.handle(canRenew || unsubscribed ? frame : { error: { ...error, retryable: false } });
 }
 
 function closedError() {

@@ -145,7 +145,7 @@ pub fn decode_stored(bytes: &[u8], offset: Option<Offset>, time: u64) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ConnectionInfo, LogName, Transport, Which};
+    use crate::{ConnectionInfo, LogName, Revocation, Revoked, Transport, Which};
 
     #[test]
     fn a_stored_publication_is_read_back_byte_for_byte() {
@@ -203,6 +203,11 @@ mod tests {
                 from: me.clone(),
                 number,
                 ask: ClusterAsk::Disconnect { which, reconnect: true, reason: "go".into() },
+            },
+            ClusterMessage::Ask {
+                from: me.clone(),
+                number,
+                ask: ClusterAsk::Revoke(Revocation { revoked: Revoked::Token("t".into()), at: 5 }),
             },
             ClusterMessage::Answer { to: me.clone(), number, from: me, answer },
         ] {

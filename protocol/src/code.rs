@@ -204,7 +204,7 @@ close_codes! {
     Restart = 1012, "draining";
     /// The server takes no more connections at the moment.
     Overloaded = 1013, "overloaded";
-    /// An operator asks to come back by a new connection.
+    /// Come back by a new connection: this one is old, or an operator asks for it.
     Reconnect = 4001, "reconnect";
     /// The token expired: reconnect with a new one.
     TokenExpired = 4401, "token_expired";
@@ -212,6 +212,8 @@ close_codes! {
     SlowConsumer = 4408, "slow_consumer";
     /// Nothing was heard for too long.
     TimedOut = 4409, "timed_out";
+    /// More came than is allowed, and went on coming.
+    RateLimited = 4429, "rate_limited";
     /// No credential in time, or one that does not hold.
     Unauthorized = 4501, "unauthorized";
     /// An operator ended the connection.

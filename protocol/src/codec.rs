@@ -89,8 +89,8 @@ fn decode_body(name: &str, body: &str) -> Result<Command, Problem> {
         "connect" => Command::Connect { token: body_of::<Token>(name, body)?.token },
         "refresh" => Command::Refresh { token: body_of::<Token>(name, body)?.token },
         "subscribe" => {
-            let SubscribeBody { channel, since, presence } = body_of(name, body)?;
-            Command::Subscribe(SubscribeCommand { channel: channel_of(&channel)?, since, presence })
+            let SubscribeBody { channel, since, presence, token } = body_of(name, body)?;
+            Command::Subscribe(SubscribeCommand { channel: channel_of(&channel)?, since, presence, token })
         }
         "unsubscribe" => {
             Command::Unsubscribe { channel: channel_of(&body_of::<ReadBody>(name, body)?.channel)? }
@@ -141,6 +141,7 @@ struct SubscribeBody {
     since: Option<Position>,
     #[serde(default)]
     presence: bool,
+    token: Option<String>,
 }
 
 /// The fields of the commands that read a channel.

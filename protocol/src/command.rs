@@ -1,5 +1,6 @@
 //! What a client says on a connection.
 
+use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -62,7 +63,7 @@ pub enum Command {
 }
 
 /// Asks for a channel's publications, from now on or from after `since`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SubscribeCommand {
     /// The channel.
     pub channel: Channel,
@@ -70,6 +71,25 @@ pub struct SubscribeCommand {
     pub since: Option<Position>,
     /// Whether it wants to hear who comes and goes, too.
     pub presence: bool,
+    /// A token for this one channel, where the connection's own credential does not grant it.
+    pub token: Option<String>,
+}
+
+impl SubscribeCommand {
+    /// A subscription from now on, or from after `since`.
+    pub fn new(channel: Channel, since: Option<Position>) -> Self {
+        SubscribeCommand { channel, since, presence: false, token: None }
+    }
+}
+
+impl fmt::Debug for SubscribeCommand {
+    /// The token is nobody's business.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SubscribeCommand { channel, since, presence, token } = self;
+        let mut command = f.debug_struct("SubscribeCommand");
+        command.field("channel", channel).field("since", since).field("presence", presence);
+        command.field("token", &token.as_ref().map(|_| "***")).finish()
+    }
 }
 
 /// Publishes on a channel.

@@ -23,6 +23,26 @@ pub enum ClusterAsk {
         /// A sentence for whoever is disconnected.
         reason: Arc<str>,
     },
+    /// To refuse credentials from now on, and to end what they were given.
+    Revoke(Revocation),
+}
+
+/// Says that credentials hold no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revocation {
+    /// Which.
+    pub revoked: Revoked,
+    /// Since when, in seconds since 1970.
+    pub at: u64,
+}
+
+/// Which credentials hold no more.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Revoked {
+    /// All tokens of the user that were not surely issued later.
+    User(Arc<str>),
+    /// The token of this name.
+    Token(Arc<str>),
 }
 
 /// Connections of one or of all instances.

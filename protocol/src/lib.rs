@@ -32,7 +32,7 @@ pub use frame::{
     GapReason, HelloFrame, HistoryFrame, PublishedFrame, RefreshedFrame, RestoredFrame, SubscribedFrame,
     UnsubscribedFrame,
 };
-pub use inquiry::{ClusterAnswer, ClusterAsk, ConnectionInfo, Transport, Which};
+pub use inquiry::{ClusterAnswer, ClusterAsk, ConnectionInfo, Revocation, Revoked, Transport, Which};
 pub use ledger::{Effect, Freshness, LeaseClock, Ledger, Stored, Watch};
 pub use mutation::{
     Invalidation, MutateCommand, Mutation, Mutations, Operation, Row, decode_tags, encode_tags,

@@ -3,22 +3,26 @@
 use axum::http::HeaderMap;
 use tidings_protocol::{Code, Problem};
 
+use super::quota;
 use crate::auth::refused;
 use crate::hub::Grant;
-use crate::instance::Instance;
+use crate::instance::{Instance, caller_of};
+use crate::limits::Count;
 use crate::transport::bearer;
 
-/// What the caller of the API may do.
-pub(super) fn authenticate(instance: &Instance, headers: &HeaderMap) -> Result<Grant, Problem> {
-    match bearer(headers) {
-        Some(token) => instance.authenticator.authenticate(token, instance.now()),
-        None => instance.authenticator.anonymous().ok_or_else(refused),
-    }
+/// What the caller of the API may do. Its request is counted.
+pub(super) async fn authenticate(instance: &Instance, headers: &HeaderMap) -> Result<Grant, Problem> {
+    let grant = match bearer(headers) {
+        Some(token) => instance.authenticate(token).await?,
+        None => instance.authenticator.load().anonymous().ok_or_else(refused)?,
+    };
+    quota::note(instance.admit(&caller_of(&grant), Count::Commands, 1))?;
+    Ok(grant)
 }
 
 /// Refuses whoever may not look at the server itself, or touch its connections.
-pub(super) fn demand_admin(instance: &Instance, headers: &HeaderMap) -> Result<(), Problem> {
-    match authenticate(instance, headers)?.admin {
+pub(super) async fn demand_admin(instance: &Instance, headers: &HeaderMap) -> Result<(), Problem> {
+    match authenticate(instance, headers).await?.admin {
         true => Ok(()),
         false => {
             let message = "this is for operators: use an API key that has `admin = true`";

@@ -45,7 +45,7 @@ pub(super) async fn list(
     State(instance): State<Arc<Instance>>,
     headers: HeaderMap,
 ) -> Result<Json<ChannelList>, ApiError> {
-    demand_admin(&instance, &headers)?;
+    demand_admin(&instance, &headers).await?;
     let (held, subscribed) = instance.node.channels(CHANNELS_LISTED_MAX).await?;
     let mut channels: Vec<ChannelState> = held
         .into_iter()
@@ -75,7 +75,7 @@ pub(super) async fn history(
     query: Result<Query<HistoryQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Json<HistoryFrame>, ApiError> {
-    let grant = authenticate(&instance, &headers)?;
+    let grant = authenticate(&instance, &headers).await?;
     let channel = channel_of(channel)?;
     let Query(query) = query.map_err(|rejection| Problem::new(Code::BadRequest, rejection.body_text()))?;
     if !grant.may_read_history(&channel) {
@@ -84,7 +84,7 @@ pub(super) async fn history(
     }
     let since = query.since.as_deref().map(str::parse::<Position>).transpose();
     let since = since.map_err(|e| Problem::new(Code::BadRequest, format!("`since`: {e}")))?;
-    let most = instance.websocket.page;
+    let most = instance.websocket.load().page;
     let limit =
         PageLimit { publications: query.limit.unwrap_or(most.publications).min(most.publications), ..most };
     let page = instance.node.history(channel, since, limit).await?;
@@ -109,14 +109,14 @@ pub(super) async fn presence(
     query: Result<Query<PresenceQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Json<PresenceMembers>, ApiError> {
-    let grant = authenticate(&instance, &headers)?;
+    let grant = authenticate(&instance, &headers).await?;
     let channel = channel_of(channel)?;
     let Query(query) = query.map_err(|rejection| Problem::new(Code::BadRequest, rejection.body_text()))?;
     if !grant.may_see_presence(&channel) {
         let message = format!("the credential does not allow to see the presence of {channel}");
         return Err(Problem::new(Code::ChannelNotAllowed, message).into());
     }
-    let most = instance.config.limits.presence_members_max;
+    let most = instance.limits.load().presence_members_max;
     let members = instance.node.members(&channel, query.limit.unwrap_or(most).min(most)).await?;
     Ok(Json(members))
 }

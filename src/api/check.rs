@@ -41,19 +41,21 @@ pub(super) async fn check(
     State(instance): State<Arc<Instance>>,
     request: Request,
 ) -> Result<Json<Checked>, ApiError> {
-    let grant = authenticate(&instance, request.headers())?;
-    let body = read_body(&instance, request, instance.config.limits.request_bytes_max).await?;
+    let grant = authenticate(&instance, request.headers()).await?;
+    let bytes_max = instance.limits.load().request_bytes_max;
+    let body = read_body(&instance, request, bytes_max).await?;
+    instance.recheck(&grant)?;
     let body: CheckBody = serde_json::from_str(utf8(&body)?).map_err(|error| {
         let code = if error.is_data() { Code::BadRequest } else { Code::InvalidJson };
         Problem::new(code, format!("the question cannot be read: {error}"))
     })?;
     let log = log_of(body.ns.as_deref(), Code::BadRequest)?;
-    let items_max = instance.config.limits.request_items_max;
+    let items_max = instance.limits.load().request_items_max;
     if body.items.len() > items_max {
         let message = format!("a request holds at most {items_max} items");
         return Err(Problem::new(Code::TooManyItems, message).into());
     }
-    let tags_max = instance.config.limits.tags_per_event_max;
+    let tags_max = instance.limits.load().tags_per_event_max;
     let items = body.items.iter().map(|item| watch_group(item, tags_max, &grant));
     let (at, stale) = instance.node.check(log, items.collect::<Result<_, _>>()?).await?;
     Ok(Json(Checked { at, stale }))
@@ -86,7 +88,7 @@ pub(super) async fn position(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Json<LogPosition>, ApiError> {
-    authenticate(&instance, &headers)?;
+    authenticate(&instance, &headers).await?;
     let ns = Options::read(uri.query(), &headers)?.ns;
     let log = log_of(ns.as_deref(), Code::BadRequest)?;
     Ok(Json(LogPosition { position: instance.node.position(&log).await? }))

@@ -33,7 +33,7 @@ pub(super) async fn view(
     State(instance): State<Arc<Instance>>,
     headers: HeaderMap,
 ) -> Result<Json<ClusterView>, ApiError> {
-    demand_admin(&instance, &headers)?;
+    demand_admin(&instance, &headers).await?;
     let (now, unix_ms) = (instance.clock.now(), instance.clock.unix_ms());
     let mut instances = instance.node.instances();
     instances.sort_by(|a, b| a.info.id.cmp(&b.info.id));

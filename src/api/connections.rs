@@ -26,8 +26,8 @@ const REASON_BYTES_MAX: usize = 100;
 
 /// Which instances an answer speaks for.
 #[derive(Debug, Serialize)]
-struct Reach {
-    complete: bool,
+pub(super) struct Reach {
+    pub(super) complete: bool,
     answered: Vec<Arc<str>>,
     missing: Vec<Arc<str>>,
 }
@@ -65,7 +65,7 @@ pub(super) async fn list(
     query: Result<Query<ListQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Json<ConnectionList>, ApiError> {
-    demand_admin(&instance, &headers)?;
+    demand_admin(&instance, &headers).await?;
     let Query(query) = query.map_err(|rejection| {
         let message = format!("{}: the options are `user` and `limit`", rejection.body_text());
         Problem::new(Code::BadRequest, message)
@@ -100,7 +100,7 @@ pub(super) async fn disconnect(
     headers: HeaderMap,
     request: Request,
 ) -> Result<Json<Disconnected>, ApiError> {
-    demand_admin(&instance, &headers)?;
+    demand_admin(&instance, &headers).await?;
     let body = read_body(&instance, request, DISCONNECT_BYTES_MAX).await?;
     let ask = DisconnectRequest::read(&body)?.into_ask()?;
     let findings = instance.node.ask_all(ask).await?;
@@ -162,7 +162,7 @@ impl ConnectionList {
 }
 
 impl Reach {
-    fn of(answered: Vec<Arc<str>>, missing: Vec<Arc<str>>) -> Reach {
+    pub(super) fn of(answered: Vec<Arc<str>>, missing: Vec<Arc<str>>) -> Reach {
         Reach { complete: missing.is_empty(), answered, missing }
     }
 }

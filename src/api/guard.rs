@@ -16,7 +16,7 @@ use futures::FutureExt;
 use tidings_protocol::Code;
 use tracing::error;
 
-use super::ApiError;
+use super::{ApiError, quota};
 use crate::instance::Instance;
 
 /// Runs around every request.
@@ -25,11 +25,14 @@ pub(super) async fn guard(State(instance): State<Arc<Instance>>, request: Reques
     let method = known_method(request.method());
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let origin = request.headers().get(ORIGIN).cloned();
-    let judged = instance.origins.check(text(request.headers(), ORIGIN), text(request.headers(), HOST));
+    // A browser that is refused here tells its page nothing; refused with the request itself, it hands the reason on.
+    let asks_first = request.method() == Method::OPTIONS && origin.is_some();
+    let page = text(request.headers(), ORIGIN).filter(|_| !asks_first);
+    let judged = instance.origins.load().check(page, text(request.headers(), HOST));
     let mut response = match judged {
         Err(problem) => ApiError(problem).into_response(),
-        Ok(()) if request.method() == Method::OPTIONS && origin.is_some() => preflight(),
-        Ok(()) => run(&instance, request, next).await,
+        Ok(()) if asks_first => preflight(),
+        Ok(()) => quota::told(run(&instance, request, next), || instance.jitter()).await,
     };
     if let Some(origin) = origin {
         let headers = response.headers_mut();

@@ -11,6 +11,7 @@ use tidings_protocol::Code;
 
 use super::ApiError;
 use crate::instance::Instance;
+use crate::limits::Pressure;
 use crate::observe::{BrokerHealth, Phase};
 
 /// `GET /livez`: the runtime answers, and nothing else is asked of it.
@@ -23,7 +24,8 @@ pub(super) async fn livez() -> &'static str {
 /// A lost broker does not count: connections are kept and told, and all instances lose it together. Taking all of them out
 /// of service, or restarting them, would turn its blip into an outage of everything, and bring nothing back.
 pub(super) async fn readyz(State(instance): State<Arc<Instance>>) -> Result<&'static str, ApiError> {
-    let full = instance.node.connections() >= instance.config.limits.connections_max;
+    let short = instance.memory.pressure() >= Pressure::Refusing;
+    let full = short || instance.node.connections() >= instance.limits.load().connections_max;
     match instance.health.phase() {
         Phase::Ready if full => Err(Code::Overloaded.into()),
         Phase::Ready => Ok("ok\n"),
@@ -33,9 +35,17 @@ pub(super) async fn readyz(State(instance): State<Arc<Instance>>) -> Result<&'st
 
 /// `GET /health`: every component; 503 if any of them is degraded.
 pub(super) async fn health(State(instance): State<Arc<Instance>>) -> Response {
-    let connections_max = instance.config.limits.connections_max;
+    let connections_max = instance.limits.load().connections_max;
     let (connections, unix_ms) = (instance.node.connections(), instance.clock.unix_ms());
-    let report = instance.health.report(broker(&instance), connections, connections_max, unix_ms);
+    let issuers = instance.authenticator.load().issuers(instance.now());
+    let report = instance.health.report(
+        broker(&instance),
+        connections,
+        connections_max,
+        &instance.memory,
+        issuers,
+        unix_ms,
+    );
     let status = if report.status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(report)).into_response()
 }
@@ -45,6 +55,7 @@ pub(super) async fn metrics(State(instance): State<Arc<Instance>>) -> impl IntoR
     let instances = instance.node.instances();
     let silent = instances.iter().filter(|peer| peer.is_silent).count();
     instance.metrics.clustered(instances.len() - silent, silent);
+    instance.metrics.memory(instance.memory.used(), instance.memory.budget());
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, kind)], instance.metrics.encode(broker(&instance).is_up()))
 }

@@ -13,9 +13,12 @@ mod mutate;
 mod options;
 mod problem;
 mod publish;
+mod quota;
+mod revoke;
 
 pub use body::read_body;
 pub use problem::ApiError;
+pub use quota::note;
 
 use std::sync::Arc;
 
@@ -47,6 +50,7 @@ pub fn router(instance: Arc<Instance>) -> Router {
         .route("/v1/cluster", get(cluster::view))
         .route("/v1/connections", get(connections::list))
         .route("/v1/disconnect", post(connections::disconnect))
+        .route("/v1/revoke", post(revoke::revoke))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/health", get(health::health))

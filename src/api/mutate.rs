@@ -18,19 +18,20 @@ use super::body::utf8;
 use super::cloud_event::{Envelope, mutations_of};
 use super::options::Options;
 use super::publish::answer;
-use super::{ApiError, read_body};
+use super::{ApiError, quota, read_body};
 use crate::hub::{Grant, Published};
-use crate::instance::Instance;
+use crate::instance::{Instance, caller_of};
+use crate::limits::Count;
 
 /// `POST /v1/mutations`: one, or several that are one event of the log; as such or as CloudEvents.
 pub(super) async fn mutations(
     State(instance): State<Arc<Instance>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let grant = authenticate(&instance, request.headers())?;
+    let grant = authenticate(&instance, request.headers()).await?;
     let options = Options::read(request.uri().query(), request.headers())?;
     let envelope = Envelope::of(request.headers())?;
-    let body = read_body(&instance, request, instance.config.limits.request_bytes_max).await?;
+    let body = read_body(&instance, request, instance.limits.load().request_bytes_max).await?;
     let mutations = match envelope {
         None => decode_mutations(utf8(&body)?)?,
         Some(envelope) => mutations_of(envelope.open(&body)?)?,
@@ -50,9 +51,9 @@ pub(super) async fn invalidate(
     State(instance): State<Arc<Instance>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let grant = authenticate(&instance, request.headers())?;
+    let grant = authenticate(&instance, request.headers()).await?;
     let options = Options::read(request.uri().query(), request.headers())?;
-    let body = read_body(&instance, request, instance.config.limits.request_bytes_max).await?;
+    let body = read_body(&instance, request, instance.limits.load().request_bytes_max).await?;
     let invalidation = decode_invalidation(utf8(&body)?)?;
     invalidate_tags(&instance, &grant, invalidation, options).await
 }
@@ -63,7 +64,7 @@ pub(super) async fn invalidate_one(
     tag: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let grant = authenticate(&instance, request.headers())?;
+    let grant = authenticate(&instance, request.headers()).await?;
     let options = Options::read(request.uri().query(), request.headers())?;
     let Path(tag) = tag.map_err(|rejection| Problem::new(Code::TagInvalid, rejection.body_text()))?;
     let log = log_of(options.ns.as_deref(), Code::BadRequest)?;
@@ -76,7 +77,7 @@ async fn invalidate_tags(
     invalidation: Invalidation,
     options: Options,
 ) -> Result<Response, ApiError> {
-    check_tags(&invalidation.tags, instance.config.limits.tags_per_event_max)?;
+    check_tags(&invalidation.tags, instance.limits.load().tags_per_event_max)?;
     let command = MutateCommand {
         said: invalidation.said(),
         idempotency_key: options.idempotency_key.or(options.id),
@@ -89,7 +90,7 @@ async fn invalidate_tags(
 
 /// What all of the mutations touch, each tag once.
 fn tags_for(instance: &Instance, mutations: &Mutations) -> Result<Vec<Tag>, Problem> {
-    let limits = &instance.config.limits;
+    let limits = instance.limits.load();
     if mutations.events.len() > limits.request_items_max {
         let message = format!("a request holds at most {} mutations", limits.request_items_max);
         return Err(Problem::new(Code::TooManyItems, message));
@@ -155,6 +156,8 @@ async fn mutate(
     grant: &Grant,
     command: MutateCommand,
 ) -> Result<PublishedFrame, Problem> {
+    // The body, or the items before this one, may have taken their time.
+    instance.recheck(grant)?;
     if let Some(tag) = command.tags.iter().find(|tag| !grant.may_mutate(tag)) {
         let message = format!("the credential does not allow to mutate the tag {tag}");
         return Err(Problem::new(Code::TagNotAllowed, message));
@@ -165,6 +168,7 @@ async fn mutate(
         let message = format!("a mutation's id has 1 to {most} bytes, this one has {key_bytes}");
         return Err(Problem::new(Code::BadRequest, message));
     }
+    quota::note(instance.admit(&caller_of(grant), Count::Mutations, 1))?;
     let tags = command.tags.len();
     let Published { position, ack } = instance.node.mutate(command).await?;
     instance.metrics.mutated(tags);

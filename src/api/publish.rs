@@ -18,9 +18,9 @@ use super::channels::{ChannelPath, channel_of};
 use super::cloud_event::Envelope;
 use super::options::Options;
 use super::problem::ProblemBody;
-use super::{ApiError, read_body};
+use super::{ApiError, quota, read_body};
 use crate::hub::{Grant, Published};
-use crate::instance::Instance;
+use crate::instance::{Instance, caller_of};
 
 /// What a publish may have around its data, in a JSON body.
 const ENVELOPE_BYTES: usize = 4 * 1024;
@@ -34,11 +34,11 @@ pub(super) async fn publish_body(
     channel: ChannelPath,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let grant = authenticate(&instance, request.headers())?;
+    let grant = authenticate(&instance, request.headers()).await?;
     let channel = channel_of(channel)?;
     let options = Options::read(request.uri().query(), request.headers())?;
     let kind = BodyKind::of(request.headers())?;
-    let body = read_body(&instance, request, instance.config.limits.message_bytes_max).await?;
+    let body = read_body(&instance, request, instance.limits.load().message_bytes_max).await?;
     let payload = kind.payload(&body)?;
     let command =
         PublishCommand { channel, payload, key: None, id: None, idempotency_key: None, ack: Ack::default() };
@@ -50,12 +50,12 @@ pub(super) async fn publish_json(
     State(instance): State<Arc<Instance>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let grant = authenticate(&instance, request.headers())?;
+    let grant = authenticate(&instance, request.headers()).await?;
     let options = Options::read(request.uri().query(), request.headers())?;
     if let Some(envelope) = Envelope::of(request.headers())? {
         return publish_events(&instance, &grant, envelope, options, request).await;
     }
-    let bytes_max = instance.config.limits.message_bytes_max * ESCAPED_FACTOR + ENVELOPE_BYTES;
+    let bytes_max = instance.limits.load().message_bytes_max * ESCAPED_FACTOR + ENVELOPE_BYTES;
     let body = read_body(&instance, request, bytes_max).await?;
     let command = decode_publish(utf8(&body)?)?;
     answer(publish(&instance, &grant, options.applied_to(command)).await)
@@ -66,10 +66,10 @@ pub(super) async fn publish_batch(
     State(instance): State<Arc<Instance>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let grant = authenticate(&instance, request.headers())?;
+    let grant = authenticate(&instance, request.headers()).await?;
     let options = Options::read(request.uri().query(), request.headers())?;
-    let body = read_body(&instance, request, instance.config.limits.request_bytes_max).await?;
-    let items = split(utf8(&body)?, instance.config.limits.request_items_max)?;
+    let body = read_body(&instance, request, instance.limits.load().request_bytes_max).await?;
+    let items = split(utf8(&body)?, instance.limits.load().request_items_max)?;
     let mut results = Vec::with_capacity(items.len());
     for (index, item) in items.into_iter().enumerate() {
         let key = options.idempotency_key.as_ref().map(|key| format!("{key}#{index}").into());
@@ -93,9 +93,9 @@ async fn publish_events(
     options: Options,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let body = read_body(instance, request, instance.config.limits.request_bytes_max).await?;
+    let body = read_body(instance, request, instance.limits.load().request_bytes_max).await?;
     let events = envelope.open(&body)?;
-    let items_max = instance.config.limits.request_items_max;
+    let items_max = instance.limits.load().request_items_max;
     if events.len() > items_max {
         let message = format!("a request holds at most {items_max} items");
         return Err(Problem::new(Code::TooManyItems, message).into());
@@ -189,11 +189,14 @@ async fn publish(
     grant: &Grant,
     command: PublishCommand,
 ) -> Result<PublishedFrame, Problem> {
+    // The body, or the items before this one, may have taken their time.
+    instance.recheck(grant)?;
     if !grant.may_publish(&command.channel) {
         let message = format!("the credential does not allow to publish to {}", command.channel);
         return Err(Problem::new(Code::ChannelNotAllowed, message));
     }
-    command.check(instance.config.limits.message_bytes_max)?;
+    command.check(instance.limits.load().message_bytes_max)?;
+    quota::note(instance.admit_publish(&caller_of(grant), command.payload.as_bytes().len()))?;
     let Published { position, ack } = instance.node.publish(command).await?;
     instance.metrics.published();
     Ok(PublishedFrame { position, ack })

@@ -1,5 +1,7 @@
 //! API keys of backends: random, shown once, known to the server by their hash.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
@@ -8,7 +10,7 @@ use tidings_protocol::{Problem, Tag};
 
 use super::refused;
 use crate::config::ApiKey;
-use crate::hub::{Grant, Pattern, PatternInvalid};
+use crate::hub::{Credential, Grant, Pattern, PatternInvalid};
 
 /// What every key starts with, so that people and secret scanners know one when they see it.
 pub(super) const PREFIX: &str = "td_";
@@ -20,15 +22,35 @@ impl ApiKeys {
     /// The configured keys with what they grant.
     pub fn new(keys: &[ApiKey]) -> Result<Self, PatternInvalid> {
         let grant = |key: &ApiKey| {
-            let publish: Vec<Pattern> =
-                key.publish.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>()?;
-            let user = key.name.as_str().into();
+            let publish = patterns(&key.publish)?;
+            let user: Arc<str> = key.name.as_str().into();
+            let credential = Credential::ApiKey(user.clone());
+            let tenant = key.tenant.as_deref().map(Arc::from);
+            let subscribe = patterns(&key.subscribe)?;
             // A backend may read back what it may write, and know for whom it writes.
-            let (history, presence) = (publish.clone(), publish.clone());
+            let read_back = || publish.iter().chain(&subscribe).cloned().collect();
+            let or_read_back = |texts: &Option<Vec<String>>| match texts {
+                Some(texts) => patterns(texts),
+                None => Ok(read_back()),
+            };
+            let (history, presence) = (or_read_back(&key.history)?, or_read_back(&key.presence)?);
             // Backends keep caches too, and the names of tags are their own.
-            let (watch, mutate) = (vec![Tag::all()], key.mutate.clone());
+            let watch = key.watch.clone().unwrap_or_else(|| vec![Tag::all()]);
+            let mutate = key.mutate.clone();
             let admin = key.admin;
-            let grant = Grant { user, publish, history, presence, watch, mutate, admin, ..Grant::default() };
+            let grant = Grant {
+                user,
+                tenant,
+                credential,
+                subscribe,
+                publish,
+                history,
+                presence,
+                watch,
+                mutate,
+                admin,
+                ..Grant::default()
+            };
             Ok((key.hash, grant))
         };
         keys.iter().map(grant).collect::<Result<_, _>>().map(ApiKeys)
@@ -46,6 +68,10 @@ impl ApiKeys {
         }
         found.cloned().ok_or_else(refused)
     }
+}
+
+fn patterns(texts: &[String]) -> Result<Vec<Pattern>, PatternInvalid> {
+    texts.iter().map(|text| Pattern::parse(text)).collect()
 }
 
 /// What the configuration holds of a key.
@@ -69,8 +95,12 @@ mod tests {
         let entry = ApiKey {
             name: "backend".to_owned(),
             hash: hash_of(&key),
-            tenant: None,
+            tenant: Some("acme".to_owned()),
             publish: vec!["tickets".to_owned()],
+            subscribe: vec!["news:*".to_owned()],
+            history: None,
+            presence: Some(Vec::new()),
+            watch: None,
             mutate: vec![Tag::parse("ticket:*").unwrap()],
             admin: false,
         };
@@ -78,7 +108,12 @@ mod tests {
         let grant = keys.authenticate(&key).unwrap();
         let channel = |name| Channel::parse(name).unwrap();
         assert!(grant.may_publish(&channel("tickets")) && !grant.may_publish(&channel("other")));
+        assert!(grant.may_subscribe(&channel("news:1")) && !grant.may_publish(&channel("news:1")));
+        assert!(grant.may_read_history(&channel("news:1")) && grant.may_read_history(&channel("tickets")));
+        assert!(!grant.may_see_presence(&channel("tickets")), "it says that it sees none");
         assert!(!grant.may_subscribe(&channel("tickets")) && !grant.admin);
+        assert_eq!(grant.tenant.as_deref(), Some("acme"));
+        assert_eq!(grant.credential, Credential::ApiKey("backend".into()));
         let tag = |text| Tag::parse(text).unwrap();
         assert!(grant.may_mutate(&tag("ticket:42")) && !grant.may_mutate(&tag("user:1")));
         assert!(grant.may_watch(&tag("user:1")));

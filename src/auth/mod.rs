@@ -1,17 +1,28 @@
-//! Who may do what: credentials become grants, origins and hosts are judged. Pure: the time is an argument.
+//! Who may do what: credentials become grants, origins and hosts are judged. Pure: the time is an argument, and keys that are
+//! fetched are handed in by `jwks`, the one part that waits for something.
 
+mod anonymous;
 mod api_key;
-mod jwt;
+mod jwks;
+mod jws;
 mod origin;
+mod token;
 
 pub use api_key::{ApiKeys, hash_of, new_key};
-pub use jwt::{Claims, JwtVerifier, Rights, sign};
+pub use jwks::keep_fetching;
 pub use origin::{Origins, is_loopback_host};
+pub use token::{Audience, Claims, Rights, sign};
+
+use std::sync::Arc;
 
 use tidings_protocol::{Code, Problem};
 
 use crate::config::Config;
-use crate::hub::{Grant, PatternInvalid, Time};
+use crate::hub::{ChannelGrant, Grant, PatternInvalid, Time};
+use crate::observe::IssuersHealth;
+use jwks::Jwks;
+use jws::Signed;
+use token::Tokens;
 
 /// The moment at which a credential is looked at.
 #[derive(Clone, Copy, Debug)]
@@ -25,8 +36,11 @@ pub struct Now {
 /// Checks credentials.
 pub struct Authenticator {
     open: bool,
+    anonymous: Option<Grant>,
     keys: ApiKeys,
-    jwt: Option<JwtVerifier>,
+    /// `None` where no key is known that could have signed one.
+    tokens: Option<Tokens>,
+    jwks: Arc<Jwks>,
     token_bytes_max: usize,
 }
 
@@ -35,30 +49,61 @@ impl Authenticator {
     pub fn new(config: &Config, open: bool) -> Result<Self, PatternInvalid> {
         Ok(Authenticator {
             open,
+            anonymous: anonymous::grant(&config.namespaces),
             keys: ApiKeys::new(&config.api_keys)?,
-            jwt: config.auth.hmac_secret.as_ref().map(|secret| JwtVerifier::new(secret.expose())),
+            tokens: config.has_token_keys().then(|| Tokens::new(config)),
+            jwks: Arc::new(Jwks::new(&config.jwks, config.limits.jwks_bytes_max)),
             token_bytes_max: config.limits.token_bytes_max,
         })
     }
 
+    /// Takes over the keys that another one has fetched, before it takes that one's place.
+    pub fn succeed(&self, before: &Authenticator) {
+        self.jwks.take_over(&before.jwks);
+    }
+
     /// What somebody may do who brings no credential.
     pub fn anonymous(&self) -> Option<Grant> {
-        self.open.then(Grant::open)
+        if self.open { Some(Grant::open()) } else { self.anonymous.clone() }
     }
 
     /// What the holder of a credential may do: an API key starts with `td_`, anything else is a JWT.
     pub fn authenticate(&self, token: &str, now: Now) -> Result<Grant, Problem> {
-        if token.len() > self.token_bytes_max {
-            return Err(refused());
-        }
-        let checked = match (token.strip_prefix(api_key::PREFIX), &self.jwt) {
+        let checked = match (token.strip_prefix(api_key::PREFIX), &self.tokens) {
+            _ if token.len() > self.token_bytes_max => return Err(refused()),
             (Some(_), _) => self.keys.authenticate(token),
-            (None, Some(jwt)) => jwt.authenticate(token, now),
+            (None, Some(tokens)) => {
+                tokens.authenticate(token, |kid| self.jwks.keys(kid).unwrap_or_default(), now)
+            }
             (None, None) => Err(refused()),
         };
         // Development needs no credential, so one that nothing here can check is as good as none.
-        checked
-            .or_else(|problem| if self.open && self.jwt.is_none() { Ok(Grant::open()) } else { Err(problem) })
+        checked.or_else(
+            |denied| if self.open && self.tokens.is_none() { Ok(Grant::open()) } else { Err(denied) },
+        )
+    }
+
+    /// The one channel that a token grants which came with a `subscribe`.
+    pub fn admit(&self, token: &str, now: Now) -> Result<ChannelGrant, Problem> {
+        match &self.tokens {
+            Some(tokens) if token.len() <= self.token_bytes_max => {
+                tokens.admit(token, |kid| self.jwks.keys(kid).unwrap_or_default(), now)
+            }
+            Some(_) | None => Err(refused()),
+        }
+    }
+
+    /// Whether a token that was refused names a key which nobody knows. Returns once keys were fetched again; at once, and with
+    /// false, where that is not to be waited for.
+    pub async fn may_know_more_of(&self, token: &str, now: Now) -> bool {
+        let is_unknown = || Signed::parse(token)?.kid().map(|kid| self.jwks.keys(kid).is_none());
+        let is_short = token.len() <= self.token_bytes_max;
+        is_short && is_unknown().unwrap_or(false) && self.jwks.fetched(now.time).await
+    }
+
+    /// How the fetching of keys stands; `None` where there is none.
+    pub fn issuers(&self, now: Now) -> Option<IssuersHealth> {
+        self.jwks.health(now.time)
     }
 }
 

@@ -36,10 +36,10 @@ pub use store::{Store, StoreLimits, Stored};
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FutureExt, ready};
 use tidings_protocol::{
     Channel, ClusterMessage, Code, Epoch, LogName, MutateCommand, Position, PresenceMember, PresenceMembers,
-    Problem, Publication, PublishCommand,
+    Problem, Publication, PublishCommand, Revocation,
 };
 
 use crate::freshness::Snapshot;
@@ -108,6 +108,19 @@ pub trait Broker: Send + Sync {
     /// The instances that were heard of, this one among them as soon as it heard itself; each once, in no particular order.
     fn peers(&self) -> Vec<Peer>;
 
+    /// Keeps revocations for those who ask later, until no token lives any more that they refuse. A broker that no other
+    /// instance shares keeps none: this one remembers them itself.
+    fn revoke(&self, revocations: Vec<Revocation>) -> BoxFuture<'_, Result<(), BrokerError>> {
+        drop(revocations);
+        ready(Ok(())).boxed()
+    }
+
+    /// All revocations that are kept; `None` where no other instance could have made one.
+    fn revoked(&self, known: Option<&str>) -> BoxFuture<'_, Result<Option<RevokedSince>, BrokerError>> {
+        let _known = known;
+        ready(Ok(None)).boxed()
+    }
+
     /// This instance is about to end: those that share the broker need not wonder why it falls silent.
     fn leave(&self) -> BoxFuture<'_, ()>;
 
@@ -116,6 +129,15 @@ pub trait Broker: Send + Sync {
 
     /// What the broker is called in health reports, and to clients.
     fn name(&self) -> &'static str;
+}
+
+/// What a broker keeps of revocations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevokedSince {
+    /// Tells this state from any other.
+    pub stamp: String,
+    /// All of them; `None` where they are as they were at the stamp that was given.
+    pub all: Option<Vec<Revocation>>,
 }
 
 /// What a broker announces.
@@ -196,6 +218,9 @@ pub enum BrokerError {
     /// No more idempotency keys can be remembered.
     #[error("limits.idempotency_keys_max keys are remembered: publish without a key, or later")]
     TooManyKeys,
+    /// No more revocations can be remembered.
+    #[error("limits.revocations_max revocations are remembered: take the user's rights away at the source")]
+    TooManyRevocations,
 }
 
 impl From<BrokerError> for Problem {
@@ -207,7 +232,9 @@ impl From<BrokerError> for Problem {
             BrokerError::ReplicationUnconfirmed(_) => Code::ReplicationUnconfirmed,
             BrokerError::AckNotPossible => Code::AckNotPossible,
             BrokerError::IdempotencyMismatch => Code::IdempotencyMismatch,
-            BrokerError::TooManyChannels | BrokerError::TooManyKeys => Code::LimitReached,
+            BrokerError::TooManyChannels | BrokerError::TooManyKeys | BrokerError::TooManyRevocations => {
+                Code::LimitReached
+            }
         };
         let mut problem = Problem::new(code, error.to_string());
         if let BrokerError::ReplicationUnconfirmed(position) = error {

@@ -101,7 +101,7 @@ fn summary(sources: &Sources, loaded: &Loaded) -> String {
     let config = &loaded.config;
     let file = sources.file.as_ref().map_or("no file".to_owned(), |path| path.display().to_string());
     let names: Vec<&str> = config.namespaces.iter().map(|namespace| &*namespace.name).collect();
-    let tokens = if config.auth.hmac_secret.is_some() { "HMAC" } else { "none" };
+    let tokens = tokens(config);
     let mut summary = format!(
         "ok: {file}\n  listen      {}\n  namespaces  {}\n  tokens      {tokens}\n  API keys    {}\n  rules       {}\n",
         config.server.listen,
@@ -113,6 +113,15 @@ fn summary(sources: &Sources, loaded: &Loaded) -> String {
         summary += "  note        `tidings serve` will not start: no credential is configured\n";
     }
     summary
+}
+
+/// What tokens may be signed with.
+fn tokens(config: &Config) -> String {
+    let mut keys = Vec::new();
+    keys.extend(config.auth.hmac_secret.as_ref().map(|_| "HMAC".to_owned()));
+    keys.extend(config.token_keys.iter().map(|key| format!("{:?}", key.algorithm.0)));
+    keys.extend(config.jwks.url.iter().map(|url| format!("{url:?}")));
+    if keys.is_empty() { "none".to_owned() } else { keys.join(", ") }
 }
 
 #[cfg(test)]

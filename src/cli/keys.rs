@@ -33,10 +33,25 @@ struct NewKeyArgs {
     /// Channels that it may publish to: `tickets`, `room:*`, `*`; can be repeated
     #[arg(long, value_name = "PATTERN")]
     publish: Vec<String>,
+    /// Channels that it may subscribe to; can be repeated
+    #[arg(long, value_name = "PATTERN")]
+    subscribe: Vec<String>,
+    /// Channels whose history it may read [default: those of --publish and --subscribe]; can be repeated
+    #[arg(long, value_name = "PATTERN")]
+    history: Vec<String>,
+    /// Channels of which it may know who is in them [default: those of --publish and --subscribe]; can be repeated
+    #[arg(long, value_name = "PATTERN")]
+    presence: Vec<String>,
+    /// Tags that it may watch, and ask after [default: all]; can be repeated
+    #[arg(long, value_name = "TAG")]
+    watch: Vec<String>,
     /// Tags that it may invalidate and mutate: `tickets`, `ticket:*`, `*`; can be repeated
     #[arg(long, value_name = "TAG")]
     mutate: Vec<String>,
-    /// It may also see and close connections
+    /// Whom limits count its requests to
+    #[arg(long, value_name = "NAME")]
+    tenant: Option<String>,
+    /// It may also see and close connections, and revoke tokens
     #[arg(long)]
     admin: bool,
 }
@@ -46,8 +61,18 @@ struct NewKeyArgs {
 struct Entry<'a> {
     name: &'a str,
     hash: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<&'a str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     publish: &'a [String],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    subscribe: &'a [String],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    history: &'a [String],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    presence: &'a [String],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    watch: &'a [String],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     mutate: &'a [String],
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -64,7 +89,12 @@ pub fn run(args: &KeysArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Res
             write!(hex, "{byte:02x}").expect("a string takes everything");
             hex
         }),
+        tenant: args.tenant.as_deref(),
         publish: &args.publish,
+        subscribe: &args.subscribe,
+        history: &args.history,
+        presence: &args.presence,
+        watch: &args.watch,
         mutate: &args.mutate,
         admin: args.admin,
     };
@@ -128,6 +158,14 @@ mod tests {
             "tickets",
             "--mutate",
             "ticket:*",
+            "--subscribe",
+            "news:*",
+            "--history",
+            "room:1",
+            "--watch",
+            "ticket:*",
+            "--tenant",
+            "acme",
             "--admin",
         ]);
         assert!(exit == Exit::Ok && err.contains("shown only now"), "{err}");
@@ -141,6 +179,12 @@ mod tests {
         let [entry] = &loaded.config.api_keys[..] else { panic!("one key is configured") };
         assert_eq!((entry.name.as_str(), entry.hash, entry.admin), ("backend", hash_of(key), true));
         assert_eq!(entry.publish, ["room:*", "tickets"]);
+        assert_eq!(
+            (entry.tenant.as_deref(), &entry.subscribe[..]),
+            (Some("acme"), &["news:*".to_owned()][..])
+        );
+        assert_eq!((entry.history.as_deref(), &entry.presence), (Some(&["room:1".to_owned()][..]), &None));
+        assert_eq!(entry.watch.as_deref(), Some(&[Tag::parse("ticket:*").expect("is a tag")][..]));
         assert_eq!(entry.mutate, [Tag::parse("ticket:*").expect("is a tag")]);
     }
 

@@ -12,6 +12,7 @@ pub mod health;
 pub mod keys;
 pub mod mutate;
 pub mod publish;
+pub mod revoke;
 pub mod rules;
 pub mod serve;
 pub mod subscribe;

@@ -1,87 +1,102 @@
-//! Rules of a running server, read again when it is told to (SIGHUP) and when the file changes.
-//!
-//! All else that configuration says holds until the server is started again.
+//! The configuration of a running server, read again when it is told to (SIGHUP) and when one of its files changes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::config::{Config, Sources};
-use crate::freshness::Rules;
+use crate::instance::Instance;
 
-/// How often the file is looked at.
+/// How often the files are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Reads rules again.
+/// Changes how much is logged.
+pub(super) type SetFilter = Box<dyn Fn(&str) + Send>;
+
+/// Reads the configuration again.
 pub(super) struct Reload {
     sources: Sources,
-    rules: watch::Sender<Arc<Rules>>,
-    /// As the file was when it was read last.
-    read: Option<Looks>,
-    /// As it was at the last look.
-    seen: Option<Looks>,
+    instance: Arc<Instance>,
+    set_filter: SetFilter,
+    /// The configuration's own, and those that it names.
+    files: Vec<PathBuf>,
+    /// As the files were when they were read last.
+    read: Vec<Option<Looks>>,
+    /// As they were at the last look.
+    seen: Vec<Option<Looks>>,
 }
 
 /// What tells one state of a file from another.
 type Looks = (SystemTime, u64);
 
 impl Reload {
-    /// The rules of `sources` are those that hold now.
-    pub(super) fn new(sources: Sources, rules: watch::Sender<Arc<Rules>>) -> Self {
-        let looks = sources.file.as_deref().and_then(looks_of);
-        Reload { sources, rules, read: looks, seen: looks }
+    /// What `sources` say is in effect; `named` are the files that they name.
+    pub(super) fn new(
+        sources: Sources,
+        named: Vec<PathBuf>,
+        instance: Arc<Instance>,
+        set_filter: SetFilter,
+    ) -> Self {
+        let mut reload =
+            Reload { sources, instance, set_filter, files: Vec::new(), read: Vec::new(), seen: Vec::new() };
+        reload.watch(named);
+        reload
     }
 
-    /// Returns when the file has changed, and is written no more: a look later it is as it was.
+    fn watch(&mut self, named: Vec<PathBuf>) {
+        self.files = self.sources.file.iter().cloned().chain(named).collect();
+        self.read = looks_of(&self.files);
+        self.seen.clone_from(&self.read);
+    }
+
+    /// Returns when a file has changed, and is written no more: a look later all are as they were.
     pub(super) async fn file_changed(&mut self) {
-        let Some(file) = self.sources.file.clone() else { return std::future::pending().await };
         loop {
             tokio::time::sleep(LOOK_INTERVAL).await;
-            let looks = looks_of(&file);
+            let looks = looks_of(&self.files);
             let is_settled = looks == self.seen;
             self.seen = looks;
             // A file that is not there is about to be: editors replace files so.
-            if is_settled && looks.is_some() && looks != self.read {
+            if is_settled && self.seen.iter().all(Option::is_some) && self.seen != self.read {
                 return;
             }
         }
     }
 
-    /// Reads the configuration, and has its rules hold. One that is wrong changes nothing.
+    /// Reads the configuration, and has hold what of it can. One that is wrong changes nothing.
     pub(super) fn read(&mut self) {
-        self.read = self.sources.file.as_deref().and_then(looks_of);
-        self.seen = self.read;
-        match Config::load(&self.sources) {
+        let loaded = match Config::load(&self.sources) {
+            Ok(loaded) => loaded,
             Err(problems) => {
-                warn!(%problems, "the configuration cannot be read again: the rules stay as they are");
+                self.read = looks_of(&self.files);
+                self.seen.clone_from(&self.read);
+                return warn!(%problems, "the configuration cannot be read again: everything stays as it is");
             }
-            Ok(loaded) => {
-                let rules = Rules::new(loaded.config.rules);
-                let count = rules.len();
-                let is_new = self.rules.send_if_modified(|current| {
-                    let is_new = **current != rules;
-                    *current = Arc::new(rules);
-                    is_new
-                });
-                match is_new {
-                    true => info!(
-                        rules = count,
-                        "rules reloaded; everything else in the configuration holds until a restart"
-                    ),
-                    false => info!(
-                        rules = count,
-                        "the configuration was read again: its rules are the same, and nothing else is reloaded"
-                    ),
-                }
+        };
+        self.watch(loaded.files);
+        let reloaded = match self.instance.reload(&loaded.config) {
+            Ok(reloaded) => reloaded,
+            Err(problem) => {
+                return warn!(%problem, "the configuration cannot be used: everything stays as it is");
             }
+        };
+        (self.set_filter)(&loaded.config.log.filter);
+        match reloaded.changed.is_empty() {
+            true => info!("the configuration was read again: nothing of it changes"),
+            false => info!(changed = reloaded.changed.join(", "), "the configuration was reloaded"),
+        }
+        for key in reloaded.needs_restart {
+            warn!("{key}: needs a restart");
         }
     }
 }
 
-fn looks_of(file: &Path) -> Option<Looks> {
-    let metadata = std::fs::metadata(file).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
+fn looks_of(files: &[PathBuf]) -> Vec<Option<Looks>> {
+    let looks_of = |file: &Path| {
+        let metadata = std::fs::metadata(file).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    };
+    files.iter().map(|file| looks_of(file)).collect()
 }

@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, reload};
 
 use super::config::report;
 use super::exit::Exit;
-use super::reload::Reload;
-use crate::config::{Config, LogConfig, LogFormat, Sources};
+use super::reload::{Reload, SetFilter};
+use crate::config::{Config, Loaded, LogConfig, LogFormat, Sources};
 use crate::server::{Server, StartError};
 
 /// How a server starts.
@@ -24,8 +26,8 @@ pub enum Mode {
 
 /// Runs a server until it is told to end.
 pub async fn run(mode: Mode, sources: &Sources, err: &mut dyn Write) -> io::Result<Exit> {
-    let config = match Config::load(sources) {
-        Ok(loaded) => loaded.config,
+    let Loaded { config, files, .. } = match Config::load(sources) {
+        Ok(loaded) => loaded,
         Err(problems) => return report(&problems, err),
     };
     let (problems, exit) = match mode {
@@ -36,7 +38,7 @@ pub async fn run(mode: Mode, sources: &Sources, err: &mut dyn Write) -> io::Resu
         writeln!(err, "{problems}")?;
         return Ok(exit);
     }
-    start_log(&config.log);
+    let set_filter = start_log(&config.log);
     raise_descriptor_limit();
     let mut signals = Signals::new()?;
     match Server::start(config, mode == Mode::Dev).await {
@@ -48,7 +50,7 @@ pub async fn run(mode: Mode, sources: &Sources, err: &mut dyn Write) -> io::Resu
                     banner(server.address(), server.broker_name(), io::stderr().is_terminal())
                 )?;
             }
-            let mut reload = Reload::new(sources.clone(), server.rules());
+            let mut reload = Reload::new(sources.clone(), files, server.instance(), set_filter);
             serve(server, &mut signals, &mut reload).await;
             Ok(Exit::Ok)
         }
@@ -69,7 +71,7 @@ fn refuse(error: &StartError, err: &mut dyn Write) -> io::Result<Exit> {
     Ok(Exit::Runtime)
 }
 
-/// Until the first signal to end the server serves, until the second it drains. Rules are reloaded as long as it serves.
+/// Until the first signal to end the server serves, until the second it drains. Its configuration is reloaded as long as it serves.
 async fn serve(server: Server, signals: &mut Signals, reload: &mut Reload) {
     loop {
         tokio::select! {
@@ -127,19 +129,32 @@ impl Signals {
     }
 }
 
-fn start_log(config: &LogConfig) {
-    let filter = EnvFilter::new(&config.filter);
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+/// How much is logged.
+fn filter_of(directives: &str) -> EnvFilter {
+    // What peers send is logged by this library as it comes, byte for byte: tokens, and lines that look like others.
+    let silent = "tungstenite=info".parse().expect("it is a directive");
+    EnvFilter::new(directives).add_directive(silent)
+}
+
+/// Returns what changes the filter.
+fn start_log(config: &LogConfig) -> SetFilter {
+    let (filter, handle) = reload::Layer::new(filter_of(&config.filter));
     // Nobody can be told that standard error is gone, as it is with its terminal; trying to would end the program.
-    let log = log.log_internal_errors(false);
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).log_internal_errors(false);
+    let is_terminal = io::stderr().is_terminal();
+    let lines = lines.with_ansi(is_terminal);
     let text = match config.format {
-        LogFormat::Auto => io::stderr().is_terminal(),
+        LogFormat::Auto => is_terminal,
         LogFormat::Text => true,
         LogFormat::Json => false,
     };
+    let lines = if text { lines.compact().boxed() } else { lines.json().boxed() };
     // A test that runs two servers in one process keeps its first log.
-    let started = if text { log.compact().try_init() } else { log.json().try_init() };
-    drop(started);
+    tracing_subscriber::registry().with(filter).with(lines).try_init().ok();
+    Box::new(move |filter| {
+        // The log is gone only with the process.
+        handle.reload(filter_of(filter)).ok();
+    })
 }
 
 /// A descriptor for every connection: the soft limit is for programs that use select(2), which this one does not.

@@ -8,7 +8,7 @@ use tidings_protocol::{Channel, Tag};
 
 use super::config::report;
 use super::exit::{Exit, complain};
-use crate::auth::{Claims, Rights, sign};
+use crate::auth::{Audience, Claims, Rights, sign};
 use crate::config::{Config, FlagValue, Sources};
 use crate::hub::Pattern;
 
@@ -42,6 +42,20 @@ pub struct TokenArgs {
     /// Channels that every connection is subscribed to without asking
     #[arg(long, value_name = "CHANNEL", value_parser = channel)]
     channel: Vec<String>,
+    /// Make a token for this one channel: it goes with a `subscribe`, and is no credential of a connection
+    #[arg(
+        long,
+        value_name = "CHANNEL",
+        value_parser = channel,
+        conflicts_with_all = ["subscribe", "publish", "history", "presence", "watch", "mutate", "channel"]
+    )]
+    only_channel: Option<String>,
+    /// The token's name, by which it can be revoked
+    #[arg(long, value_name = "NAME")]
+    id: Option<String>,
+    /// Whom limits count it to
+    #[arg(long, value_name = "NAME")]
+    tenant: Option<String>,
     /// How long the token holds
     #[arg(long, value_name = "DURATION", value_parser = ttl, default_value = "1h")]
     ttl: Duration,
@@ -64,17 +78,28 @@ pub fn run(
         Ok(loaded) => loaded.config,
         Err(problems) => return report(&problems, err),
     };
-    let Some(secret) = config.auth.hmac_secret else {
+    let auth = config.auth;
+    let Some(secret) = auth.hmac_secret else {
         let words = "no secret to sign with: set auth.hmac_secret in the configuration that the server uses, \
                      or give --secret-file";
         return Exit::Config.because(words, err);
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    match sign(&args.claims(now), secret.expose()) {
+    let claims = Claims { iss: auth.issuer, aud: auth.audience.map(Audience::One), ..args.claims(now) };
+    match sign(&claims, secret.expose()) {
         Ok(token) => {
             writeln!(out, "{token}")?;
             if args.grants_nothing() {
                 complain("the token grants nothing: give --subscribe, --publish or --watch", err)?;
+            }
+            if args.ttl > auth.token_life_max {
+                let most = humantime::format_duration(auth.token_life_max);
+                complain(
+                    format_args!(
+                        "the server refuses it: it holds for longer than auth.token_life_max, {most}"
+                    ),
+                    err,
+                )?;
             }
             Ok(Exit::Ok)
         }
@@ -101,12 +126,27 @@ impl TokenArgs {
     }
 
     fn claims(&self, now: Duration) -> Claims {
-        let TokenArgs { user, subscribe, publish, history, presence, watch, mutate, channel, ttl, .. } =
-            self.clone();
+        let TokenArgs {
+            user,
+            subscribe,
+            publish,
+            history,
+            presence,
+            watch,
+            mutate,
+            channel,
+            only_channel,
+            id,
+            tenant,
+            ttl,
+            ..
+        } = self.clone();
         Claims {
             sub: user,
             exp: now.saturating_add(ttl).as_secs(),
-            nbf: None,
+            iat: Some(now.as_secs()),
+            jti: id,
+            tenant,
             tidings: Rights {
                 subscribe,
                 publish,
@@ -115,13 +155,16 @@ impl TokenArgs {
                 watch,
                 mutate,
                 channels: channel,
+                channel: only_channel,
             },
+            ..Claims::default()
         }
     }
 
     fn grants_nothing(&self) -> bool {
         let TokenArgs { subscribe, publish, history, presence, watch, mutate, channel, .. } = self;
-        [subscribe, publish, history, presence, watch, mutate, channel].iter().all(|rights| rights.is_empty())
+        let rights = [subscribe, publish, history, presence, watch, mutate, channel];
+        self.only_channel.is_none() && rights.iter().all(|rights| rights.is_empty())
     }
 }
 
@@ -195,7 +238,7 @@ mod tests {
         ];
         let cli = Cli::parse_from([&["token"], &args[..]].concat());
         let claims = cli.token.claims(Duration::from_secs(1_000));
-        let expected = json!({ "sub": "ada", "exp": 1_090,
+        let expected = json!({ "sub": "ada", "exp": 1_090, "iat": 1_000,
             "tidings": { "subscribe": ["room:*", "tickets"], "publish": ["room:7"],
                 "watch": ["ticket:*"], "mutate": ["ticket:42"] } });
         assert_eq!(serde_json::to_value(claims).unwrap(), expected);

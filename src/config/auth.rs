@@ -3,6 +3,7 @@
 //! How a credential is checked is not said here.
 
 use std::fmt;
+use std::time::Duration;
 
 use tidings_protocol::Tag;
 
@@ -14,8 +15,14 @@ use super::section::section;
 section! {
     /// How the tokens (JWT) of clients are checked.
     pub struct AuthConfig: Single "auth" {
-        /// Secret of tokens signed with HS256, HS384 or HS512, at least 32 bytes long.
+        /// Secret of tokens signed with HS256, at least 32 bytes long: short for a [[auth.key]] of that algorithm.
         hmac_secret: Option<Secret>;
+        /// The `iss` that every token must have.
+        issuer: Option<String>;
+        /// The `aud` that every token must have, alone or among others.
+        audience: Option<String>;
+        /// A token that ends later than so long from now is refused; a revocation is remembered for so long.
+        token_life_max: Duration = "366days" in "1m" to "36500days";
     }
 }
 
@@ -30,9 +37,18 @@ section! {
         tenant: Option<String>;
         /// Channels it may publish to: exact names, or beginnings that end in `*`.
         publish: Vec<String> as Vec<Pattern> = [];
-        /// Tags it may invalidate and mutate: exact tags, or subtrees that end in `:*`, or "*". It may ask of every tag whether it was touched.
+        /// Channels it may subscribe to.
+        subscribe: Vec<String> as Vec<Pattern> = [];
+        /// Channels whose history it may read; those that it may publish or subscribe to if absent.
+        history: Option<Vec<String>> as Option<Vec<Pattern>>;
+        /// Channels of which it may know who is in them; those that it may publish or subscribe to if absent.
+        presence: Option<Vec<String>> as Option<Vec<Pattern>>;
+        /// Tags that it may watch, and ask after; all of them if absent.
+        watch: Option<Vec<Tag>> as Option<Vec<TagPattern>>;
+        /// Tags it may invalidate and mutate: exact tags, or subtrees that end in `:*`, or "*".
         mutate: Vec<Tag> as Vec<TagPattern> = [];
         /// May read the state of channels and connections, and close connections.
+        /// It may also revoke tokens.
         admin: bool = false;
     }
 }

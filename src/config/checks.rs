@@ -19,6 +19,12 @@ impl Config {
         if self.limits.request_bytes_max < self.limits.message_bytes_max {
             contradiction(["limits.request_bytes_max", "limits.message_bytes_max"], "at least");
         }
+        for (index, key) in self.token_keys.iter().enumerate() {
+            if let Err(why) = key.decoding_key() {
+                let origin = origins.of(&format!("auth.key[{index}].key"));
+                problems.push(Problem::new(origin, format!("key: {why}")).hidden_if(true));
+            }
+        }
         for (index, key) in self.api_keys.iter().enumerate() {
             let earlier = &self.api_keys[..index];
             if earlier.iter().any(|other| other.name == key.name) {
@@ -32,12 +38,22 @@ impl Config {
         }
     }
 
+    /// Whether there is a key that tokens may be signed with.
+    pub fn has_token_keys(&self) -> bool {
+        self.auth.hmac_secret.is_some() || !self.token_keys.is_empty() || !self.jwks.url.is_empty()
+    }
+
+    /// Whether somebody without a credential may do something.
+    fn is_open_to_anybody(&self) -> bool {
+        self.namespaces.iter().any(|namespace| !namespace.anonymous.is_empty())
+    }
+
     /// What keeps `tidings serve` from starting; empty if nothing does.
     pub fn problems_for_serve(&self) -> Problems {
         let mut problems = Problems::default();
-        if self.auth.hmac_secret.is_none() && self.api_keys.is_empty() {
+        if !self.has_token_keys() && self.api_keys.is_empty() && !self.is_open_to_anybody() {
             let message = "no credential is configured, so nobody could connect or publish";
-            let hint = "add [auth] hmac_secret_file or an [[api_key]]; or try it out with `tidings dev`";
+            let hint = "add [auth] hmac_secret_file, an [[auth.key]], [auth.jwks] url or an [[api_key]]; or try it out with `tidings dev`";
             problems.push(Problem::new(Origin::Default, message).with_hint(Some(hint.to_owned())));
         }
         problems

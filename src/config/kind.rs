@@ -248,6 +248,7 @@ impl<K: Kind> Kind for Option<K> {
 impl<K: Kind> Kind for Vec<K> {
     type Value = Vec<K::Value>;
     const EXPECTED: &'static str = "a list of strings such as [\"a\", \"b\"]";
+    const EXAMPLE: &'static str = "[]";
     const FORM: Form = Form::List;
 
     fn parse(raw: &Raw) -> Result<Self::Value, Fault> {

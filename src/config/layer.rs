@@ -31,7 +31,9 @@ impl Layer {
     /// How somebody who writes this layer names a key.
     fn spelled(&self, place: &Place, key: &str) -> String {
         match (self, &place.instance) {
-            (Layer::Env(_), Instance::Single) => format!("TIDINGS__{}__{key}", place.section).to_uppercase(),
+            (Layer::Env(_), Instance::Single) => {
+                format!("TIDINGS__{}__{key}", place.section.replace('.', "__")).to_uppercase()
+            }
             (Layer::Env(_), Instance::Named(name)) => {
                 format!("TIDINGS__{}__{name}__{key}", place.section).to_uppercase()
             }
@@ -82,6 +84,12 @@ impl Walk<'_> {
     fn single(&mut self, section: &'static Section, span: Span, items: Vec<Item>) {
         let mut keys = Vec::with_capacity(items.len());
         for item in items {
+            if let (Some(below), Value::Table(_) | Value::List(_)) =
+                (section.below(&item.name), &item.raw.value)
+            {
+                self.section(below, item.raw);
+                continue;
+            }
             match (Section::of_many(section.name, &item.name), &item.raw.value) {
                 (Some(many), Value::Table(_)) => self.named(many, item),
                 _ => keys.push(item),
@@ -143,10 +151,15 @@ impl Walk<'_> {
     /// The content of the file that `raw` names, without the newline at its end.
     fn secret_in_file(&mut self, name: &str, raw: Raw) -> Option<Raw> {
         let problem = match &raw.value {
-            Value::Text(path) => match files::read_secret(&self.layer.folder().join(path)) {
-                Ok(secret) => return Some(Raw { value: Value::Text(secret), span: raw.span }),
-                Err(message) => format!("{name}: {message}"),
-            },
+            Value::Text(path) => {
+                let path = self.layer.folder().join(path);
+                let secret = files::read_secret(&path);
+                self.raw.files.push(path);
+                match secret {
+                    Ok(secret) => return Some(Raw { value: Value::Text(secret), span: raw.span }),
+                    Err(message) => format!("{name}: {message}"),
+                }
+            }
             _ => format!("{name}: expected the path of a file, saw {}", raw.describe()),
         };
         self.problems.push(Problem::new(self.layer.origin(raw.span), problem));

@@ -19,6 +19,75 @@ section! {
         /// New WebSockets and event streams that may come at once after a quiet time.
         /// Further ones are admitted at connections_per_second.
         connections_burst: usize as Count = 1_000 in 1 to 1_000_000;
+        /// Bytes of memory that this process may use. 0: what its cgroup allows, or what the machine has.
+        /// From 85 % on new connections are turned away as at connections_max, from 95 % on the slowest readers are closed with 4408 until it is less.
+        memory_bytes: usize as Size = 0 in 0 to "1024TiB";
+        /// Bytes of request bodies that are being received at once, on this instance.
+        /// A further request gets 503 overloaded, and nothing of it is done.
+        bodies_bytes: usize as Size = "64MiB" in "1MiB" to "64GiB";
+        /// WebSockets and event streams of one address at once (of an IPv6 network of 64 bits). 0: any number, for behind a proxy all have its address.
+        /// Further ones get 429 limit_reached, a stream 200 and a retry of its own.
+        address_connections_max: usize as Count = 0 in 0 to 10_000_000;
+        /// New WebSockets and event streams of one address per second. 0: any number.
+        /// Above it 429 rate_limited, a stream 200 and a retry of its own.
+        address_connections_per_second: usize as Count = 0 in 0 to 1_000_000;
+        /// WebSockets and event streams of one user of one tenant at once; anonymous ones do not count. 0: any number.
+        /// Further ones get 429 limit_reached; after `connect` the error, and close 4429 rate_limited.
+        user_connections_max: usize as Count = 1_000 in 0 to 10_000_000;
+        /// WebSockets and event streams of one tenant at once. 0: any number.
+        /// As at user_connections_max.
+        tenant_connections_max: usize as Count = 0 in 0 to 10_000_000;
+        /// New WebSockets and event streams of one tenant per second. 0: any number.
+        /// Above it 429 rate_limited; after `connect` the error, and close 4429 rate_limited.
+        tenant_connections_per_second: usize as Count = 0 in 0 to 1_000_000;
+        /// Commands of one connection per second. 0: any number.
+        /// Above it the error rate_limited; whoever floods on, so that 256 more are refused than granted, is closed with 4429 rate_limited.
+        connection_commands_per_second: usize as Count = 100 [dev 0] in 0 to 1_000_000;
+        /// Bytes that one WebSocket sends per second. 0: any number.
+        /// Above it nothing more is read from it until they are within the rate.
+        connection_bytes_per_second: usize as Size = "1MiB" [dev 0] in 0 to "64MiB";
+        /// Commands and requests of one user of one tenant per second; anonymous ones do not count. 0: any number.
+        /// Above it 429 rate_limited, on a socket as at connection_commands_per_second.
+        user_commands_per_second: usize as Count = 500 [dev 0] in 0 to 1_000_000;
+        /// Publications of one user of one tenant per second. 0: any number.
+        /// Above it 429 rate_limited, on a socket the error: nothing was stored.
+        user_publishes_per_second: usize as Count = 100 [dev 0] in 0 to 1_000_000;
+        /// Mutations of one user of one tenant per second. 0: any number.
+        /// Above it 429 rate_limited: nothing was stored.
+        user_mutations_per_second: usize as Count = 100 [dev 0] in 0 to 1_000_000;
+        /// Commands and requests of one tenant per second. 0: any number.
+        /// As at user_commands_per_second.
+        tenant_commands_per_second: usize as Count = 0 in 0 to 1_000_000;
+        /// Publications of one tenant per second. 0: any number.
+        /// As at user_publishes_per_second.
+        tenant_publishes_per_second: usize as Count = 0 in 0 to 1_000_000;
+        /// Bytes of data in the publications of one tenant per second. 0: any number.
+        /// As at user_publishes_per_second. What is larger than a whole burst takes a whole one.
+        tenant_bytes_per_second: usize as Size = 0 in 0 to "64MiB";
+        /// Mutations of one tenant per second. 0: any number.
+        /// As at user_mutations_per_second.
+        tenant_mutations_per_second: usize as Count = 0 in 0 to 1_000_000;
+        /// Requests with one API key per second. 0: any number.
+        /// As at user_commands_per_second.
+        key_commands_per_second: usize as Count = 0 in 0 to 1_000_000;
+        /// Publications with one API key per second. 0: any number.
+        /// As at user_publishes_per_second.
+        key_publishes_per_second: usize as Count = 0 in 0 to 1_000_000;
+        /// Mutations with one API key per second. 0: any number.
+        /// As at user_mutations_per_second.
+        key_mutations_per_second: usize as Count = 0 in 0 to 1_000_000;
+        /// Publications per second, on this instance. 0: any number.
+        /// As at user_publishes_per_second.
+        instance_publishes_per_second: usize as Count = 0 in 0 to 1_000_000;
+        /// Mutations per second, on this instance. 0: any number.
+        /// As at user_mutations_per_second.
+        instance_mutations_per_second: usize as Count = 0 in 0 to 1_000_000;
+        /// Time for which a rate may be saved up: after a quiet time so much comes at once.
+        /// Further ones are admitted at the rate.
+        rate_burst: Duration = "5s" in "1s" to "1h";
+        /// Users, addresses, tenants and keys whose rate is known at once, for each rate; those that were quiet for as long as rate_burst are forgotten.
+        /// Until there are less they share 256 rates.
+        rate_names_max: usize as Count = 100_000 in 1 to 10_000_000;
         /// Channels that one connection is subscribed to; an event stream has at most 128.
         /// One that asks for presence counts twice. A further subscribe fails with limit_reached, and the connection goes on; a stream for more: 413 too_many_items.
         channels_per_connection: usize as Count = 128 in 1 to 1_000_000;
@@ -88,6 +157,12 @@ section! {
         /// Bytes of one token or API key.
         /// More: 401 unauthorized, and it is not looked into. A socket without a credential sends messages of so much and 4 KiB.
         token_bytes_max: usize as Size = "8KiB" in 1 to "64KiB";
+        /// Revocations that are remembered at once; each is, for auth.token_life_max.
+        /// A further one fails with limit_reached: none is forgotten before its time.
+        revocations_max: usize as Count = 100_000 in 1 to 1_000_000;
+        /// Bytes of one set of keys that is fetched from an issuer of tokens; at most 64 of its keys count.
+        /// More: the keys that were known stay, and /health says so.
+        jwks_bytes_max: usize as Size = "256KiB" in "1KiB" to "4MiB";
     }
 }
 

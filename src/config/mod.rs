@@ -9,10 +9,13 @@
 //! Every key is one line in a `section!`: see `section.rs`. Nothing here reads the process's environment or keeps global state,
 //! and nobody below this module reads configuration: each part is handed its own section.
 
+use std::path::PathBuf;
+
 mod section;
 
 mod auth;
 mod fresh;
+mod jwks;
 mod limits;
 mod log;
 mod mutation_log;
@@ -21,6 +24,7 @@ mod redis;
 mod rule;
 mod server;
 mod template;
+mod token_key;
 
 mod checks;
 mod files;
@@ -32,6 +36,7 @@ mod problem;
 mod raw;
 mod raw_config;
 mod reader;
+mod reload;
 mod render;
 mod sources;
 mod suggest;
@@ -41,10 +46,11 @@ mod tests;
 
 pub use auth::{ApiKey, AuthConfig, Secret};
 pub use fresh::FreshConfig;
+pub use jwks::{JwksConfig, JwksUrl};
 pub use limits::{LimitRow, Limits};
 pub use log::{LogConfig, LogFormat};
 pub use mutation_log::{Logs, MutationLog};
-pub use namespace::{BatchMode, Namespace, Namespaces};
+pub use namespace::{BatchMode, Namespace, Namespaces, Right};
 pub use origin::{Origin, Origins, SourceFile};
 pub use problem::{Problem, Problems};
 pub use redis::{RedisConfig, RedisUrl};
@@ -52,6 +58,7 @@ pub use rule::{Each, Rule};
 pub use server::{AllowedOrigin, ServerConfig};
 pub use sources::{ENV_PREFIX, FlagValue, Sources};
 pub use template::{Part, Template};
+pub use token_key::{KeyText, TokenAlgorithm, TokenKey, check_key, is_kid};
 
 use raw_config::{Place, RawConfig, Table};
 use reader::Reader;
@@ -64,6 +71,10 @@ pub struct Config {
     pub server: ServerConfig,
     /// `[auth]`
     pub auth: AuthConfig,
+    /// `[[auth.key]]`, in the order of the file.
+    pub token_keys: Vec<TokenKey>,
+    /// `[auth.jwks]`
+    pub jwks: JwksConfig,
     /// `[[api_key]]`, in the order of the file.
     pub api_keys: Vec<ApiKey>,
     /// `[redis]`
@@ -89,6 +100,8 @@ pub struct Loaded {
     pub config: Config,
     /// By the values' full names.
     pub origins: Origins,
+    /// Files beside the configuration's own that values were read from.
+    pub files: Vec<PathBuf>,
 }
 
 impl Config {
@@ -97,13 +110,13 @@ impl Config {
         let mut loading = Loading { dev: sources.dev, ..Loading::default() };
         loading.raw = RawConfig::gather(sources, &mut loading.problems);
         let config = loading.read_config();
-        let Loading { mut problems, origins, .. } = loading;
+        let Loading { raw, mut problems, origins, .. } = loading;
         if let Some(config) = &config {
             config.check_across(&origins, &mut problems);
         }
         problems.sort();
         match config {
-            Some(config) if problems.is_empty() => Ok(Loaded { config, origins }),
+            Some(config) if problems.is_empty() => Ok(Loaded { config, origins, files: raw.files }),
             _ => Err(problems),
         }
     }
@@ -130,6 +143,8 @@ impl Loading {
     fn read_config(&mut self) -> Option<Config> {
         let server = self.single(&ServerConfig::SECTION, ServerConfig::read);
         let auth = self.single(&AuthConfig::SECTION, AuthConfig::read);
+        let token_keys = self.every(&TokenKey::SECTION, TokenKey::read);
+        let jwks = self.single(&JwksConfig::SECTION, JwksConfig::read);
         let api_keys = self.every(&ApiKey::SECTION, ApiKey::read);
         let redis = self.single(&RedisConfig::SECTION, RedisConfig::read);
         let namespaces = self.named(&Namespace::SECTION, Namespace::read);
@@ -141,6 +156,8 @@ impl Loading {
         Some(Config {
             server: server?,
             auth: auth?,
+            token_keys: token_keys?,
+            jwks: jwks?,
             api_keys: api_keys?,
             redis: redis?,
             namespaces: namespaces.map(|(default, named)| Namespaces::new(default, named))?,

@@ -32,6 +32,8 @@ section! {
         leading: bool = true;
         /// Who is subscribed to a channel can be asked, and who comes and goes is told to those who want to hear it.
         presence: bool = false;
+        /// What whoever brings no credential may do on these channels: "subscribe", "publish", "history", "presence".
+        anonymous: Vec<Right> = [];
     }
 }
 
@@ -40,6 +42,30 @@ impl Namespace {
     pub fn is_volatile(&self) -> bool {
         self.history_size == 0
     }
+}
+
+/// Something that may be done on a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// To have what is published from now on, or since a position.
+    Subscribe,
+    /// To publish.
+    Publish,
+    /// To read what the channel keeps.
+    History,
+    /// To know who is there.
+    Presence,
+}
+
+impl Words for Right {
+    const EXPECTED: &'static str = "\"subscribe\", \"publish\", \"history\" or \"presence\"";
+    const EXAMPLE: &'static str = "\"subscribe\"";
+    const WORDS: &'static [(&'static str, Right)] = &[
+        ("subscribe", Right::Subscribe),
+        ("publish", Right::Publish),
+        ("history", Right::History),
+        ("presence", Right::Presence),
+    ];
 }
 
 /// What a batch window does with the publications in it.

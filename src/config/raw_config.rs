@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use super::origin::Origin;
 use super::raw::Raw;
@@ -43,6 +44,11 @@ impl Place {
             Instance::Nth(_) => section.shape == Shape::List,
         };
         is_one && self.section == section.name
+    }
+
+    /// Whether it is one of a list.
+    pub(crate) fn is_nth(&self) -> bool {
+        matches!(self.instance, Instance::Nth(_))
     }
 
     /// As the file heads the table: `[server]`, `[namespace.chat]`, `[[api_key]]`.
@@ -103,6 +109,8 @@ impl Table {
 #[derive(Default)]
 pub(crate) struct RawConfig {
     tables: BTreeMap<Place, Table>,
+    /// Files that values stand in, one each.
+    pub(crate) files: Vec<PathBuf>,
 }
 
 impl RawConfig {

@@ -3,8 +3,8 @@
 use super::raw_config::Place;
 use super::section::{Key, SECTIONS, Section, Shape};
 use super::{
-    ApiKey, AuthConfig, Config, FreshConfig, Limits, Loaded, LogConfig, MutationLog, Namespace, RedisConfig,
-    Rule, ServerConfig,
+    ApiKey, AuthConfig, Config, FreshConfig, JwksConfig, Limits, Loaded, LogConfig, MutationLog, Namespace,
+    RedisConfig, Rule, ServerConfig, TokenKey,
 };
 
 const HEADING: &str = "\
@@ -20,6 +20,46 @@ impl Config {
     pub fn commented_file() -> String {
         let sections: Vec<String> = SECTIONS.iter().map(commented_section).collect();
         format!("{HEADING}\n{}", sections.join("\n"))
+    }
+
+    /// Every table with its keys and values.
+    pub(super) fn tables(&self) -> Vec<(Place, Vec<ShownKey>)> {
+        let Config {
+            server,
+            auth,
+            token_keys,
+            jwks,
+            api_keys,
+            redis,
+            namespaces,
+            fresh,
+            rules,
+            limits,
+            log,
+            logs,
+        } = self;
+        let mut tables = vec![
+            (Place::single(&ServerConfig::SECTION), server.shown()),
+            (Place::single(&AuthConfig::SECTION), auth.shown()),
+        ];
+        tables.extend(
+            token_keys.iter().enumerate().map(|(i, key)| (Place::nth(&TokenKey::SECTION, i), key.shown())),
+        );
+        tables.push((Place::single(&JwksConfig::SECTION), jwks.shown()));
+        tables.extend(
+            api_keys.iter().enumerate().map(|(i, key)| (Place::nth(&ApiKey::SECTION, i), key.shown())),
+        );
+        tables.push((Place::single(&RedisConfig::SECTION), redis.shown()));
+        tables.extend(
+            namespaces.iter().map(|one| (Place::named(&Namespace::SECTION, &*one.name), one.shown())),
+        );
+        tables.push((Place::single(&FreshConfig::SECTION), fresh.shown()));
+        tables
+            .extend(rules.iter().enumerate().map(|(i, rule)| (Place::nth(&Rule::SECTION, i), rule.shown())));
+        tables.push((Place::single(&Limits::SECTION), limits.shown()));
+        tables.push((Place::single(&LogConfig::SECTION), log.shown()));
+        tables.extend(logs.iter().map(|one| (Place::named(&MutationLog::SECTION, &*one.name), one.shown())));
+        tables
     }
 }
 
@@ -57,32 +97,13 @@ fn comment(doc: &[&str]) -> String {
 impl Loaded {
     /// The effective configuration in TOML, secrets as `"***"`; with `origins`, each line says where its value came from.
     pub fn show(&self, origins: bool) -> String {
-        let tables: Vec<String> =
-            self.tables().into_iter().map(|(place, keys)| self.show_table(&place, &keys, origins)).collect();
+        let tables: Vec<String> = self
+            .config
+            .tables()
+            .into_iter()
+            .map(|(place, keys)| self.show_table(&place, &keys, origins))
+            .collect();
         tables.join("\n")
-    }
-
-    fn tables(&self) -> Vec<(Place, Vec<ShownKey>)> {
-        let Config { server, auth, api_keys, redis, namespaces, fresh, rules, limits, log, logs } =
-            &self.config;
-        let mut tables = vec![
-            (Place::single(&ServerConfig::SECTION), server.shown()),
-            (Place::single(&AuthConfig::SECTION), auth.shown()),
-        ];
-        tables.extend(
-            api_keys.iter().enumerate().map(|(i, key)| (Place::nth(&ApiKey::SECTION, i), key.shown())),
-        );
-        tables.push((Place::single(&RedisConfig::SECTION), redis.shown()));
-        tables.extend(
-            namespaces.iter().map(|one| (Place::named(&Namespace::SECTION, &*one.name), one.shown())),
-        );
-        tables.push((Place::single(&FreshConfig::SECTION), fresh.shown()));
-        tables
-            .extend(rules.iter().enumerate().map(|(i, rule)| (Place::nth(&Rule::SECTION, i), rule.shown())));
-        tables.push((Place::single(&Limits::SECTION), limits.shown()));
-        tables.push((Place::single(&LogConfig::SECTION), log.shown()));
-        tables.extend(logs.iter().map(|one| (Place::named(&MutationLog::SECTION, &*one.name), one.shown())));
-        tables
     }
 
     fn show_table(&self, place: &Place, keys: &[ShownKey], origins: bool) -> String {

@@ -6,8 +6,8 @@
 use super::kind::{Form, Kind};
 use super::names::Names;
 use super::{
-    ApiKey, AuthConfig, FreshConfig, Limits, LogConfig, MutationLog, Namespace, RedisConfig, Rule,
-    ServerConfig,
+    ApiKey, AuthConfig, FreshConfig, JwksConfig, Limits, LogConfig, MutationLog, Namespace, RedisConfig,
+    Rule, ServerConfig, TokenKey,
 };
 
 /// A group of keys that stands under one name in the file.
@@ -30,9 +30,11 @@ pub(crate) enum Shape {
 }
 
 /// All sections, in the order in which a file shows them.
-pub(crate) static SECTIONS: [Section; 10] = [
+pub(crate) static SECTIONS: [Section; 12] = [
     ServerConfig::SECTION,
     AuthConfig::SECTION,
+    TokenKey::SECTION,
+    JwksConfig::SECTION,
     ApiKey::SECTION,
     RedisConfig::SECTION,
     Namespace::SECTION,
@@ -65,9 +67,21 @@ impl Section {
         }
     }
 
+    /// The section that stands below this one under `name`: `[[auth.key]]` below `[auth]`.
+    pub(crate) fn below(&self, name: &str) -> Option<&'static Section> {
+        let is_it = |section: &&Section| section.name.split_once('.') == Some((self.name, name));
+        SECTIONS.iter().find(is_it)
+    }
+
     /// The key that ends this path.
     pub(crate) fn key_at(path: &[String]) -> Option<(&'static Key, Spelling)> {
         let (section, key) = (path.first()?, path.last()?);
+        let below = || Section::of(section)?.below(path.get(1)?);
+        if path.len() > 2
+            && let Some(below) = below()
+        {
+            return below.key(key);
+        }
         Section::all_of(section).find_map(|section| section.key(key))
     }
 

@@ -32,6 +32,9 @@ section! {
         timeout: Duration = "60s" in "200ms" to "2h";
         /// A connection that accepts no byte for so long is closed with 4408 slow_consumer.
         write_timeout: Duration = "10s" in "100ms" to "10m";
+        /// A connection as old as this, give or take a tenth, is asked to come back by a new one: close 4001 reconnect. 0s: never.
+        /// So long-lived connections spread again over instances that came later.
+        connection_age_max: Duration = "0s" in "0s" to "30days";
         /// A socket that must authenticate and has not sent `connect` by then is closed with 4501 unauthorized.
         hello_timeout: Duration = "5s" in "100ms" to "10m";
     }

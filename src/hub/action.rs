@@ -8,7 +8,7 @@ use tidings_protocol::{
     Tag, WatchGroup,
 };
 
-use super::{Batch, Grant, Page, PageLimit};
+use super::{Batch, ChannelGrant, Grant, Page, PageLimit};
 
 /// What must be done outside; each is answered once.
 #[derive(Clone, Debug)]
@@ -16,6 +16,11 @@ pub enum Action {
     /// Check a credential.
     Authenticate {
         /// A JWT or an API key.
+        token: String,
+    },
+    /// Check a token that is for one channel.
+    Admit {
+        /// A JWT.
         token: String,
     },
     /// Attach to the channel, then read what follows `since` (or where it stands).
@@ -100,6 +105,8 @@ pub enum Action {
 pub enum Answer {
     /// Of `Authenticate`.
     Authenticated(Result<Grant, Problem>),
+    /// Of `Admit`.
+    Admitted(Result<ChannelGrant, Problem>),
     /// Of `Join`; `None` for a volatile channel.
     Joined(Result<Option<Page>, Problem>),
     /// Of `Leave`.
@@ -186,6 +193,19 @@ impl Close {
     /// back all at once. `jitter` (0 to 1) spreads the comebacks.
     pub fn for_now(message: impl Into<String>, jitter: f64) -> Close {
         Close { after: Some(come_back_after(jitter)), ..Close::new(CloseCode::Overloaded, message) }
+    }
+
+    /// A close of a connection that is as old as any may become.
+    pub fn for_age(jitter: f64) -> Close {
+        // The client has a place already: only those who came together must not come back together.
+        let after = Duration::from_millis((jitter.clamp(0.0, 1.0) * 1_000.0) as u64);
+        let message = "the connection is as old as it may become: come back by a new one";
+        Close { after: Some(after), ..Close::new(CloseCode::Reconnect, message) }
+    }
+
+    /// A close of a peer that goes on though it is refused.
+    pub fn for_flood(message: impl Into<String>, jitter: f64) -> Close {
+        Close { after: Some(come_back_after(jitter)), ..Close::new(CloseCode::RateLimited, message) }
     }
 
     /// What the close frame carries: the slug first, at most 123 bytes as RFC 6455 allows.

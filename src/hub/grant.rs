@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidings_protocol::{Channel, Tag};
+use tidings_protocol::{Channel, Code, Problem, Tag};
 
 use super::Time;
 
@@ -13,6 +13,8 @@ pub enum Pattern {
     Exact(Channel),
     /// Every name that starts so; everything, where the text is empty.
     Prefix(Arc<str>),
+    /// Every name without one of these and a `:` at its beginning.
+    Outside(Arc<[Arc<str>]>),
 }
 
 /// Why a text is no pattern.
@@ -24,6 +26,10 @@ pub struct PatternInvalid(pub String);
 pub struct Grant {
     /// The user; empty for an anonymous one.
     pub user: Arc<str>,
+    /// Whom limits count it to. What it may see is said by the patterns alone.
+    pub tenant: Option<Arc<str>>,
+    /// What was presented for it.
+    pub credential: Credential,
     /// Channels it may subscribe to, and resume.
     pub subscribe: Vec<Pattern>,
     /// Channels it may publish to.
@@ -44,6 +50,38 @@ pub struct Grant {
     pub expires: Option<Expiry>,
 }
 
+/// What a grant was given for, as far as it tells one credential from another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Credential {
+    /// Nothing, where nobody needs one.
+    #[default]
+    None,
+    /// Nothing, where some things are allowed without one.
+    Anonymous,
+    /// The API key of this name.
+    ApiKey(Arc<str>),
+    /// A token.
+    Token {
+        /// Its `jti`, by which it can be revoked alone.
+        id: Option<Arc<str>>,
+        /// Its `iat`, in seconds since 1970.
+        issued: Option<u64>,
+    },
+}
+
+/// One channel that a token of its own grants, for a subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelGrant {
+    /// The channel.
+    pub channel: Channel,
+    /// Who may subscribe to it; empty for anybody who is anonymous.
+    pub user: Arc<str>,
+    /// The token.
+    pub credential: Credential,
+    /// When the subscription ends.
+    pub expires: Expiry,
+}
+
 /// When a grant ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expiry {
@@ -51,6 +89,22 @@ pub struct Expiry {
     pub at: Time,
     /// As the token has it: seconds since 1970.
     pub exp: u64,
+}
+
+impl ChannelGrant {
+    /// Refuses the token for another channel than its own, and for another user than its own.
+    pub fn check(&self, channel: &Channel, user: &Arc<str>) -> Result<(), Problem> {
+        if self.channel != *channel {
+            let message = format!("the token is not for {channel}");
+            return Err(Problem::new(Code::ChannelNotAllowed, message));
+        }
+        match user.is_empty() || self.user == *user {
+            true => Ok(()),
+            false => {
+                Err(Problem::new(Code::Unauthorized, "the token is of another user than the connection"))
+            }
+        }
+    }
 }
 
 impl Pattern {
@@ -79,6 +133,9 @@ impl Pattern {
         match self {
             Pattern::Exact(name) => name == channel,
             Pattern::Prefix(prefix) => channel.as_str().starts_with(&**prefix),
+            Pattern::Outside(names) => {
+                channel.prefix().is_none_or(|prefix| names.iter().all(|name| **name != *prefix))
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 //! The mailbox also decides when its connection is woken: once per window for ticks, and at most once for leading edges.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use indexmap::IndexMap;
 use smallvec::SmallVec;
@@ -21,6 +22,8 @@ pub type Batches = SmallVec<[Arc<Batch>; 4]>;
 #[derive(Debug)]
 pub struct Mailbox {
     waiting: Batches,
+    /// When the first of them came.
+    waiting_since: Time,
     bytes: usize,
     bytes_max: usize,
     forgotten: IndexMap<Channel, GapReason>,
@@ -30,6 +33,8 @@ pub struct Mailbox {
     /// since is told to nobody who knew nothing of it, and its end to whoever did; the session keeps apart which.
     broker: Option<BrokerState>,
     close: Option<Close>,
+    /// Credentials were revoked since the connection looked at its own.
+    revoked: bool,
     /// The connection had its leading write of the window that ends here.
     leading_until: Time,
     /// Held leading batches will be called for at this moment.
@@ -51,6 +56,8 @@ pub struct Mail {
     pub broker: Option<BrokerState>,
     /// The connection is to end, after all of the above.
     pub close: Option<Close>,
+    /// Credentials were revoked, its own perhaps: to be looked at before all of the above.
+    pub revoked: bool,
 }
 
 /// What the one who put something in has to do.
@@ -69,12 +76,14 @@ impl Mailbox {
     pub fn new(bytes_max: usize) -> Self {
         Mailbox {
             waiting: Batches::new(),
+            waiting_since: Time::ZERO,
             bytes: 0,
             bytes_max,
             forgotten: IndexMap::new(),
             news: IndexMap::new(),
             broker: None,
             close: None,
+            revoked: false,
             leading_until: Time::ZERO,
             owed_at: None,
             called: false,
@@ -89,6 +98,9 @@ impl Mailbox {
                 self.forgotten.entry(batch.channel.clone()).or_insert(GapReason::Overflow);
             }
         } else {
+            if self.waiting.is_empty() {
+                self.waiting_since = now;
+            }
             self.bytes += batch.bytes;
             self.waiting.push(batch.clone());
         }
@@ -142,6 +154,12 @@ impl Mailbox {
         self.call()
     }
 
+    /// Credentials were revoked: the connection is to look at its own.
+    pub fn recheck(&mut self) -> Wake {
+        self.revoked = true;
+        self.call()
+    }
+
     /// The moment of a `Wake::At` has come.
     pub fn call(&mut self) -> Wake {
         match std::mem::replace(&mut self.called, true) {
@@ -163,9 +181,21 @@ impl Mailbox {
         self.called
     }
 
+    /// Bytes that wait though the connection was told to look, and were there `patience` ago: what a slow reader holds.
+    pub fn stuck_bytes(&self, patience: Duration, now: Time) -> usize {
+        let is_stuck = self.called && now.since(self.waiting_since) >= patience;
+        if is_stuck { self.bytes } else { 0 }
+    }
+
+    /// Throws away what waits. Only for a connection that is given up: it is told nothing more.
+    pub fn clear(&mut self) {
+        self.waiting = Batches::new();
+        self.bytes = 0;
+    }
+
     /// Whether something waits, called for or not.
     pub fn is_empty(&self) -> bool {
-        let is_nothing_said = self.broker.is_none() && self.close.is_none();
+        let is_nothing_said = self.broker.is_none() && self.close.is_none() && !self.revoked;
         self.waiting.is_empty() && self.forgotten.is_empty() && self.news.is_empty() && is_nothing_said
     }
 
@@ -182,6 +212,7 @@ impl Mailbox {
         std::mem::swap(&mut self.news, &mut mail.news);
         mail.broker = self.broker.take();
         mail.close = self.close.take();
+        mail.revoked = std::mem::take(&mut self.revoked);
         true
     }
 }
@@ -189,7 +220,6 @@ impl Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
     use tidings_protocol::{Payload, Publication};
 
     fn ms(ms: u64) -> Time {
@@ -217,6 +247,27 @@ mod tests {
         assert_eq!(mail.forgotten.keys().map(Channel::as_str).collect::<Vec<_>>(), ["small"]);
         mailbox.offer(&batch("small", 1), Urgency::Tick, ms(0));
         assert_eq!(take(&mut mailbox).unwrap().batches.len(), 1, "what was taken no longer counts");
+    }
+
+    #[test]
+    fn what_waits_for_a_slow_reader_counts_and_what_is_on_its_way_does_not() {
+        let mut mailbox = Mailbox::new(1_000);
+        let patience = Duration::from_millis(100);
+        mailbox.offer(&batch("a", 10), Urgency::Tick, ms(50));
+        let bytes = mailbox.bytes;
+        assert_eq!(mailbox.stuck_bytes(patience, ms(149)), 0);
+        mailbox.offer(&batch("a", 10), Urgency::Tick, ms(149));
+        assert_eq!(mailbox.stuck_bytes(patience, ms(150)), 2 * bytes);
+        take(&mut mailbox);
+        assert_eq!(mailbox.stuck_bytes(patience, ms(999)), 0, "it was taken");
+        let held = Urgency::Leading { until: ms(10_000) };
+        mailbox.offer(&batch("a", 10), held, ms(1_000));
+        take(&mut mailbox);
+        mailbox.offer(&batch("b", 10), held, ms(1_001));
+        assert_eq!(mailbox.stuck_bytes(patience, ms(9_000)), 0, "it waits for its tick");
+        mailbox.call();
+        mailbox.clear();
+        assert_eq!(mailbox.stuck_bytes(patience, ms(20_000)), 0);
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod answer;
 mod begin;
 mod opening;
 mod outage;
+mod passes;
 mod presence;
 #[cfg(test)]
 mod tests;
@@ -28,13 +29,16 @@ use indexmap::IndexMap;
 use indexmap::map::MutableKeys;
 use tidings_protocol::{
     Channel, CloseCode, Code, Command, CommandRefused, Frame, GapReason, HelloFrame, LogName, Position,
-    Problem,
+    Problem, SubscribeCommand,
 };
 
 use super::subscription::{Accept, Fallen, Subscription};
 use watching::Watching;
 
-use super::{Action, Batch, BrokerState, Close, Due, Grant, Heartbeat, Liveness, PageLimit, Time, Transmit};
+use super::{
+    Action, Batch, BrokerState, ChannelGrant, Close, Due, Grant, Heartbeat, Liveness, PageLimit, Revocations,
+    Time, Transmit,
+};
 
 /// Room for things to say that a session keeps while it has none: enough for one window, 48 bytes each.
 const IDLE_TRANSMITS: usize = 4;
@@ -52,6 +56,8 @@ pub struct SessionConfig {
     pub heartbeat: Heartbeat,
     /// How long a connection may stay without a credential where one is demanded.
     pub hello_timeout: Duration,
+    /// How old a connection becomes, give or take a tenth; `None` for any age.
+    pub age_max: Option<Duration>,
     /// How long to wait before history is asked again after it failed.
     pub retry_after: Duration,
     /// The most subscriptions.
@@ -100,8 +106,12 @@ pub struct Session {
     name: String,
     state: State,
     grant: Grant,
+    /// Tokens for single channels, each of a subscription that is held or about to be: no more than those.
+    passes: Vec<ChannelGrant>,
     subscriptions: IndexMap<Channel, Subscription>,
     liveness: Liveness,
+    /// When it is old enough to be made anew.
+    ends_at: Option<Time>,
     commands: VecDeque<(Option<u64>, Result<Command, Problem>)>,
     /// Subscriptions whose history must be read.
     behind: VecDeque<Channel>,
@@ -135,6 +145,7 @@ enum State {
 enum Asked {
     Connect { id: Option<u64> },
     Refresh { id: Option<u64> },
+    Admission { id: Option<u64>, command: SubscribeCommand },
     Join { id: Option<u64>, channel: Channel, since: Option<Position>, presence: bool },
     Leave,
     History { id: Option<u64>, channel: Channel },
@@ -254,7 +265,9 @@ impl Session {
             State::Open => self.grant.expires.map(|expiry| expiry.at),
             State::Closed => return None,
         };
-        let moments = [waiting, Some(self.liveness.due_at()), self.retry_at, self.next_own_ping()];
+        let due = self.liveness.due_at();
+        let passes = self.passes_due_at();
+        let moments = [waiting, Some(due), self.ends_at, self.retry_at, self.next_own_ping(), passes];
         moments.into_iter().flatten().min()
     }
 
@@ -270,8 +283,12 @@ impl Session {
             return self
                 .turn_away(None, Problem::new(Code::Unauthorized, "no `connect` command came in time"));
         }
-        if self.grant.expires.is_some_and(|expiry| expiry.at <= now) {
-            return self.turn_away(None, Code::TokenExpired.into());
+        self.end_expired(now);
+        if self.state == State::Closed {
+            return;
+        }
+        if self.ends_at.is_some_and(|at| at <= now) {
+            return self.close(Close::for_age(self.jitter));
         }
         self.ping_by_itself(now);
         match self.liveness.check(now) {
@@ -279,6 +296,26 @@ impl Session {
             Due::Dead => self.close(Close::new(CloseCode::TimedOut, "nothing was heard for too long")),
             Due::Nothing => {}
         }
+    }
+
+    /// Ends what was granted until now: asked for before anything that came meanwhile is handed in, so that nothing of it is
+    /// passed on.
+    pub fn end_expired(&mut self, now: Time) {
+        match self.state {
+            State::Open if self.grant.expires.is_some_and(|expiry| expiry.at <= now) => {
+                self.turn_away(None, Code::TokenExpired.into());
+            }
+            State::Open => self.end_expired_passes(now),
+            State::Waiting { .. } | State::Closed => {}
+        }
+    }
+
+    /// Credentials were revoked, its own or a channel's perhaps among them.
+    pub fn handle_revocations(&mut self, revocations: &Revocations) {
+        if self.state == State::Open && revocations.cover(&self.grant.user, &self.grant.credential) {
+            return self.turn_away(None, Problem::new(Code::Unauthorized, "the credential was revoked"));
+        }
+        self.end_revoked_passes(revocations);
     }
 
     /// Ends the session after what is already to be said.
@@ -291,6 +328,7 @@ impl Session {
             }
             self.commands.clear();
             self.behind.clear();
+            self.passes.clear();
             self.transmits.push_back(Transmit::Close(close));
         }
     }

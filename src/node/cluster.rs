@@ -134,7 +134,7 @@ impl Cluster {
         let others = self.broker.peers().into_iter().map(|peer| (peer.info.id, peer.is_silent));
         let limit = match ask {
             ClusterAsk::List { limit, .. } => *limit,
-            ClusterAsk::Disconnect { .. } => 0,
+            ClusterAsk::Disconnect { .. } | ClusterAsk::Revoke(_) => 0,
         };
         let inquiry = Inquiry::new(self.card.id(), others, limit, self.clock.now());
         let (number, until) = (self.next_number.fetch_add(1, Ordering::Relaxed), inquiry.until());

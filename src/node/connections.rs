@@ -1,24 +1,39 @@
 //! Everybody who is connected, and what all of them must know: the state of the broker.
 
-use std::sync::{Arc, Mutex};
+use std::cmp::Reverse;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
 
 use dashmap::DashMap;
+use dashmap::mapref::multiple::RefMulti;
 
 use super::SharedMailbox;
 use super::wakes::Wakes;
-use crate::hub::{BrokerState, SessionId, Wake};
+use crate::hub::{BrokerState, Close, Revocations, SessionId, Time, Wake};
 
 /// The mailboxes of all connections.
 pub(super) struct Connections {
     mailboxes: DashMap<SessionId, Arc<SharedMailbox>>,
     /// What everybody was told, or is about to be.
     broker: Mutex<BrokerState>,
+    /// What is revoked.
+    pub(super) revocations: RwLock<Revocations>,
+    /// Something was revoked since all was compared with what the broker keeps.
+    pub(super) is_unread: AtomicBool,
 }
 
 impl Connections {
     /// Nobody, with a broker in this state.
     pub(super) fn new(broker: BrokerState) -> Self {
-        Connections { mailboxes: DashMap::new(), broker: Mutex::new(broker) }
+        let revocations = RwLock::new(Revocations::new(usize::MAX, u64::MAX));
+        let (mailboxes, broker) = (DashMap::new(), Mutex::new(broker));
+        Connections { mailboxes, broker, revocations, is_unread: AtomicBool::new(false) }
+    }
+
+    /// With room for `most` revocations, each remembered for `life` seconds.
+    pub(super) fn remembering(self, most: usize, life: u64) -> Self {
+        Connections { revocations: RwLock::new(Revocations::new(most, life)), ..self }
     }
 
     /// Adds a connection, and tells it of an outage that is not over.
@@ -48,6 +63,40 @@ impl Connections {
     /// Forgets a connection.
     pub(super) fn remove(&self, session: SessionId) {
         self.mailboxes.remove(&session);
+    }
+
+    /// Gives up the connections that hold most because their peers are slow, until they held `bytes` together; how many.
+    pub(super) fn shed(&self, bytes: usize, patience: Duration, now: Time) -> usize {
+        let held = |entry: RefMulti<'_, SessionId, Arc<SharedMailbox>>| {
+            let held = entry.held_bytes(patience, now);
+            (held > 0).then(|| (held, entry.value().clone()))
+        };
+        let mut slow: Vec<(usize, Arc<SharedMailbox>)> = self.mailboxes.iter().filter_map(held).collect();
+        slow.sort_unstable_by_key(|(held, _)| Reverse(*held));
+        let (mut freed, mut count) = (0, 0);
+        for (held, mailbox) in slow {
+            if freed >= bytes {
+                break;
+            }
+            mailbox.give_up();
+            freed += held;
+            count += 1;
+        }
+        count
+    }
+
+    /// Tells those who came by an API key of such a name to end.
+    pub(super) fn close_those_by_key(
+        &self,
+        named: impl Fn(&str) -> bool,
+        close: &Close,
+    ) -> Vec<Arc<SharedMailbox>> {
+        let came_by = |mailbox: &Arc<SharedMailbox>| mailbox.profile().came_by_key(&named);
+        // Listed first: closing takes the lock of a mailbox, and no lock is taken under that of the list.
+        let all = self.mailboxes.iter().map(|entry| entry.value().clone());
+        let theirs: Vec<_> = all.filter(came_by).collect();
+        theirs.iter().for_each(|mailbox| mailbox.close(close.clone()));
+        theirs
     }
 
     /// The number of connections.
@@ -96,6 +145,22 @@ mod tests {
         assert_eq!((told(&before), told(&during)), (Some(BrokerState::Up), Some(BrokerState::Up)));
         assert_eq!(told(&enter(&connections, 3)), None);
         assert_eq!(told(&enter(&Connections::new(DOWN), 1)), Some(DOWN), "the broker was never there");
+    }
+
+    #[test]
+    fn the_slowest_are_given_up_first_and_no_more_of_them_than_need_be() {
+        let connections = Connections::new(BrokerState::Up);
+        let mailboxes = [(1, 300), (2, 0), (3, 900), (4, 500)].map(|(session, bytes)| {
+            let mailbox = enter(&connections, session);
+            mailbox.set_receiving(bytes);
+            mailbox
+        });
+        let given_up = || mailboxes.each_ref().map(|mailbox| mailbox.is_given_up());
+        let shed = |bytes| connections.shed(bytes, Duration::ZERO, Time::ZERO);
+        assert_eq!((shed(0), given_up()), (0, [false; 4]));
+        assert_eq!((shed(1_000), given_up()), (2, [false, false, true, true]));
+        mailboxes.iter().filter(|mailbox| mailbox.is_given_up()).for_each(|mailbox| mailbox.set_receiving(0));
+        assert_eq!((shed(10_000), given_up()), (1, [true, false, true, true]), "who keeps up stays");
     }
 
     #[test]

@@ -1,16 +1,21 @@
 //! What others may touch of a connection: its mailbox and its waker, behind a lock held for one push, and its profile.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use super::Profile;
-use crate::hub::{Close, Mail, Mailbox, Wake};
+use crate::hub::{Close, Mail, Mailbox, Time, Wake};
 
 /// A mailbox that the hub puts into and one connection takes out of.
 #[derive(Debug)]
 pub struct SharedMailbox {
     inner: Mutex<Inner>,
     profile: Profile,
+    /// Bytes of a message that is not complete yet.
+    receiving: AtomicUsize,
+    is_given_up: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -27,7 +32,8 @@ impl SharedMailbox {
     pub fn new(bytes_max: usize, profile: Profile) -> Self {
         let mailbox = Mailbox::new(bytes_max);
         let inner = Inner { mailbox, called: false, waker: Waker::noop().clone() };
-        SharedMailbox { inner: Mutex::new(inner), profile }
+        let (receiving, is_given_up) = (AtomicUsize::new(0), AtomicBool::new(false));
+        SharedMailbox { inner: Mutex::new(inner), profile, receiving, is_given_up }
     }
 
     /// Whose connection it is.
@@ -43,6 +49,36 @@ impl SharedMailbox {
     /// Tells the connection to end after what it has to deliver.
     pub fn close(&self, close: Close) {
         if self.with(|inside| inside.close(close)) == Wake::Now {
+            self.wake();
+        }
+    }
+
+    /// Notes how much of a message has come.
+    pub fn set_receiving(&self, bytes: usize) {
+        self.receiving.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that the connection holds because its peer is slow: in reading what has waited for `patience`, or in sending.
+    pub(super) fn held_bytes(&self, patience: Duration, now: Time) -> usize {
+        let receiving = self.receiving.load(Ordering::Relaxed);
+        receiving + self.locked(|inner| inner.mailbox.stuck_bytes(patience, now))
+    }
+
+    /// Throws away what waits, and tells the connection to end at once.
+    pub fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::Release);
+        self.locked(|inner| inner.mailbox.clear());
+        self.wake();
+    }
+
+    /// Whether the connection is to end at once, whatever it has to deliver.
+    pub fn is_given_up(&self) -> bool {
+        self.is_given_up.load(Ordering::Acquire)
+    }
+
+    /// Tells the connection to look at its own credentials.
+    pub fn recheck(&self) {
+        if self.with(|inside| inside.recheck()) == Wake::Now {
             self.wake();
         }
     }

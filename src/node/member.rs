@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use super::event_loop::NodeCommand;
 use super::{Node, SharedMailbox, operation};
 use crate::ablation::{Safeguard, ablated};
-use crate::hub::{Page, PageLimit, SessionId};
+use crate::hub::{Grant, Page, PageLimit, SessionId};
 
 /// A connection's place in the node.
 pub struct Member {
@@ -36,8 +36,13 @@ impl Member {
     }
 
     /// The connection's credential was accepted.
-    pub fn identify(&self, user: &Arc<str>) {
-        self.mailbox.profile().identify(user);
+    pub fn identify(&self, grant: &Grant) {
+        self.mailbox.profile().identify(&grant.user, &grant.credential);
+    }
+
+    /// A token for a single channel was accepted.
+    pub fn add_pass(&self) {
+        self.mailbox.profile().add_pass();
     }
 
     /// Attaches to a channel, then reads what it holds after `since`; `None` for a volatile channel. From then on `user` is

@@ -13,6 +13,7 @@ mod member;
 mod mutating;
 mod operation;
 mod profile;
+mod revoking;
 mod wakes;
 mod watching;
 
@@ -20,10 +21,12 @@ pub use inquiry::Findings;
 pub use mailbox::SharedMailbox;
 pub use member::Member;
 pub use profile::Profile;
+pub use revoking::{Revoking, keep_revocations};
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tidings_protocol::{
     Ack, Channel, CloseCode, ClusterAsk, Code, Position, PresenceMembers, Problem, PublishCommand,
@@ -49,6 +52,9 @@ const COMMANDS_MAX: usize = 4_096;
 
 /// Announcements that wait for the event loop; a broker that finds no room waits or says that it lost one.
 pub const EVENTS_MAX: usize = 65_536;
+
+/// What has waited for so long waits for a slow reader. Others take their mail within a few milliseconds of the call.
+const SLOW_AFTER: Duration = Duration::from_millis(250);
 
 /// One instance.
 pub struct Node {
@@ -78,7 +84,9 @@ impl Node {
         metrics: Arc<Metrics>,
     ) -> Arc<Node> {
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
-        let connections = Arc::new(Connections::new(broker.state()));
+        let life = config.auth.token_life_max.as_secs();
+        let connections = Connections::new(broker.state()).remembering(config.limits.revocations_max, life);
+        let connections = Arc::new(connections);
         let cluster = Arc::new(Cluster::new(card, broker.clone(), connections.clone(), clock));
         let log_rules = LogRules::new(config);
         let log_names = Arc::new(LogNames::new(&log_rules));
@@ -184,6 +192,16 @@ impl Node {
     /// The number of connections.
     pub fn connections(&self) -> usize {
         self.connections.len()
+    }
+
+    /// Ends the connections that hold most because their peers are slow, until they held `bytes` together; how many.
+    pub fn shed(&self, bytes: usize) -> usize {
+        self.connections.shed(bytes, SLOW_AFTER, self.clock.now())
+    }
+
+    /// Tells the connections that came by an API key of such a name to end; returns their mailboxes.
+    pub fn close_those_by_key(&self, named: impl Fn(&str) -> bool, close: &Close) -> Vec<Arc<SharedMailbox>> {
+        self.connections.close_those_by_key(named, close)
     }
 
     /// The instances of the cluster: this one as it is now, the others as they were heard of last.

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use tidings_protocol::{CloseCode, ClusterAnswer, ClusterAsk, Which};
+use tidings_protocol::{CloseCode, ClusterAnswer, ClusterAsk, Revocation, Which};
+use tracing::warn;
 
 use super::SharedMailbox;
 use super::connections::Connections;
-use crate::hub::{Close, SessionId};
+use crate::hub::{Close, RevocationsFull, SessionId};
 
 /// What `hello` calls a session of the instance `id`: no session of any other start is called so.
 pub(super) fn name_of(id: &str, session: SessionId) -> String {
@@ -41,7 +42,19 @@ impl Connections {
                 let closed = self.which(id, which).map(|(_, mailbox)| mailbox.close(close.clone()));
                 ClusterAnswer { count: closed.count() as u64, connections: Vec::new() }
             }
+            ClusterAsk::Revoke(revocation) => self.carry_out(revocation.clone()),
         }
+    }
+
+    /// Refuses credentials from now on, and ends what they were given here.
+    fn carry_out(&self, revocation: Revocation) -> ClusterAnswer {
+        let now = revocation.at;
+        let count = self.revoke([revocation], now).unwrap_or_else(|RevocationsFull| {
+            // Whoever asked had room, and the broker keeps it.
+            warn!("a revocation of another instance finds no room: raise limits.revocations_max");
+            0
+        });
+        ClusterAnswer { count, connections: Vec::new() }
     }
 
     /// A scan: operators are few, and an index of users would cost memory for each connection.
@@ -58,7 +71,7 @@ impl Connections {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::{BrokerState, Mail};
+    use crate::hub::{BrokerState, Credential, Mail};
     use crate::node::Profile;
     use tidings_protocol::Transport;
 
@@ -67,7 +80,7 @@ mod tests {
         let connections = Connections::new(BrokerState::Up);
         let enter = |(session, user): (u64, Option<&str>)| {
             let profile = Profile::new(Transport::WebSocket, 7);
-            user.into_iter().for_each(|user| profile.identify(&user.into()));
+            user.into_iter().for_each(|user| profile.identify(&user.into(), &Credential::None));
             let mailbox = Arc::new(SharedMailbox::new(1_000, profile));
             connections.insert(SessionId(session), &mailbox);
             mailbox
@@ -127,7 +140,7 @@ mod tests {
     #[test]
     fn a_connection_stays_its_first_users() {
         let (connections, mailboxes) = connections();
-        mailboxes[0].profile().identify(&"eve".into());
+        mailboxes[0].profile().identify(&"eve".into(), &Credential::None);
         let list = |which| connections.perform("x", &ClusterAsk::List { which, limit: 9 }).count;
         assert_eq!((list(user("ada")), list(user("eve"))), (1, 0));
     }

@@ -1,10 +1,12 @@
 //! The phase that the server is in, and what its parts report.
 
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::hub::BrokerState;
+use crate::limits::{Memory, Pressure};
 
 /// Where the server is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -47,6 +49,29 @@ impl BrokerHealth {
     }
 }
 
+/// What is known of issuers of tokens, whose keys are fetched.
+#[derive(Clone, Copy, Debug)]
+pub struct IssuersHealth {
+    /// The addresses.
+    pub sources: usize,
+    /// Those that did not answer as they should when they were asked last.
+    pub failing: usize,
+    /// For how long the first of them.
+    pub failing_for: Duration,
+    /// The keys that are known.
+    pub keys: usize,
+}
+
+impl IssuersHealth {
+    fn detail(&self) -> String {
+        let IssuersHealth { sources, failing, failing_for, keys } = self;
+        match failing {
+            0 => format!("{keys} keys"),
+            _ => format!("{failing} of {sources} failing for {} s, {keys} keys known", failing_for.as_secs()),
+        }
+    }
+}
+
 /// The server's phase, shared by those who change it and those who report it.
 #[derive(Debug, Default)]
 pub struct Health {
@@ -69,7 +94,7 @@ pub struct HealthReport {
 /// One part.
 #[derive(Debug, Serialize)]
 pub struct Component {
-    /// What it is: the broker by its name, as clients are told of its outages, or `connections`.
+    /// What it is: the broker by its name, as clients are told of its outages, `connections` or `memory`.
     pub component: &'static str,
     /// `ok` or `degraded`.
     pub status: &'static str,
@@ -98,16 +123,25 @@ impl Health {
         broker: BrokerHealth,
         connections: usize,
         connections_max: usize,
+        memory: &Memory,
+        issuers: Option<IssuersHealth>,
         unix_ms: u64,
     ) -> HealthReport {
         let phase = self.phase();
         let full = connections >= connections_max;
+        let short = memory.pressure() >= Pressure::Refusing;
         let status = |good| if good { "ok" } else { "degraded" };
+        let known = issuers.is_none_or(|issuers| issuers.failing == 0);
+        let issuers = issuers.map(|issuers| Component {
+            component: "jwks",
+            status: status(issuers.failing == 0),
+            detail: issuers.detail(),
+        });
         HealthReport {
-            status: status(phase == Phase::Ready && broker.is_up() && !full),
+            status: status(phase == Phase::Ready && broker.is_up() && !full && !short && known),
             phase,
             version: env!("CARGO_PKG_VERSION"),
-            components: vec![
+            components: [
                 Component {
                     component: broker.name,
                     status: status(broker.is_up()),
@@ -118,7 +152,15 @@ impl Health {
                     status: status(!full),
                     detail: format!("{connections} of {connections_max}"),
                 },
-            ],
+                Component {
+                    component: "memory",
+                    status: status(!short),
+                    detail: format!("{} of {} MiB", memory.used() >> 20, memory.budget() >> 20),
+                },
+            ]
+            .into_iter()
+            .chain(issuers)
+            .collect(),
         }
     }
 }
@@ -132,10 +174,29 @@ mod tests {
     #[test]
     fn the_whole_is_degraded_where_a_part_is() {
         let health = Health::default();
-        let status = |connections| health.report(UP, connections, 10, 0).status;
+        let memory = Memory::new(100);
+        let status = |connections| health.report(UP, connections, 10, &memory, None, 0).status;
         assert_eq!(status(0), "degraded", "it only starts");
         health.set(Phase::Ready);
         assert_eq!((status(9), status(10)), ("ok", "degraded"));
+        memory.measured(85);
+        assert_eq!(status(9), "degraded", "memory is short");
+    }
+
+    #[test]
+    fn issuers_whose_keys_cannot_be_fetched_are_told() {
+        let health = Health::default();
+        health.set(Phase::Ready);
+        let good = IssuersHealth { sources: 2, failing: 0, failing_for: Duration::ZERO, keys: 5 };
+        let bad = IssuersHealth { failing: 1, failing_for: Duration::from_secs(7), ..good };
+        for (issuers, status, detail) in
+            [(good, "ok", "5 keys"), (bad, "degraded", "1 of 2 failing for 7 s, 5 keys known")]
+        {
+            let report = health.report(UP, 0, 10, &Memory::new(100), Some(issuers), 0);
+            let component = &report.components[3];
+            assert_eq!((report.status, component.component), (status, "jwks"));
+            assert_eq!((component.status, component.detail.as_str()), (status, detail));
+        }
     }
 
     #[test]
@@ -149,7 +210,7 @@ mod tests {
             (down, "degraded", "unreachable for 12 s"),
             (stuck, "degraded", "its announcements are not delivered"),
         ] {
-            let report = health.report(broker, 0, 10, 17_900);
+            let report = health.report(broker, 0, 10, &Memory::new(100), None, 17_900);
             let Component { component, status: of_broker, detail: seen } = &report.components[0];
             assert_eq!((report.status, *of_broker, seen.as_str()), (status, status, detail));
             assert_eq!(*component, "redis");

@@ -13,6 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tidings_protocol::{CloseCode, Code, GapReason, Transport};
 
 use crate::hub::Batch;
+use crate::limits::Scope;
 
 /// How a subscriber is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -48,6 +49,11 @@ struct Cause {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Level {
+    scope: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Via {
     transport: TransportKind,
 }
@@ -74,6 +80,8 @@ pub struct Metrics {
     sse: PerTransport,
     closed: Family<Slug, Counter>,
     refused: Family<Slug, Counter>,
+    rate_limited: Family<Level, Counter>,
+    shed: Counter,
     resumes: Family<Outcome, Counter>,
     slow: Family<Outcome, Counter>,
     gaps: Family<Outcome, Counter>,
@@ -88,6 +96,8 @@ pub struct Metrics {
     panics: Counter,
     requests: Family<Request, Histogram>,
     broker_up: Gauge<u64, AtomicU64>,
+    memory_used: Gauge<u64, AtomicU64>,
+    memory_budget: Gauge<u64, AtomicU64>,
     cluster_instances: Gauge<u64, AtomicU64>,
     cluster_silent: Gauge<u64, AtomicU64>,
 }
@@ -101,6 +111,8 @@ impl Metrics {
             sse: PerTransport::default(),
             closed: Family::default(),
             refused: Family::default(),
+            rate_limited: Family::default(),
+            shed: Counter::default(),
             resumes: Family::default(),
             slow: Family::default(),
             gaps: Family::default(),
@@ -115,11 +127,14 @@ impl Metrics {
             panics: Counter::default(),
             requests: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_1, 4.0, 9))),
             broker_up: Gauge::default(),
+            memory_used: Gauge::default(),
+            memory_budget: Gauge::default(),
             cluster_instances: Gauge::default(),
             cluster_silent: Gauge::default(),
         };
         metrics.register_transports();
         metrics.register_all();
+        metrics.register_limits();
         metrics
     }
 
@@ -199,6 +214,18 @@ impl Metrics {
         registry.register_with_unit("http_request_duration", help, Unit::Seconds, self.requests.clone());
     }
 
+    fn register_limits(&mut self) {
+        let Metrics { registry, .. } = self;
+        registry.register(
+            "rate_limited",
+            "Connections, requests and commands refused because of a rate or a number, by level",
+            self.rate_limited.clone(),
+        );
+        registry.register("shed", "Slow readers given up for want of memory", self.shed.clone());
+        registry.register("memory_used_bytes", "What this process has in memory", self.memory_used.clone());
+        registry.register("memory_budget_bytes", "What it may use", self.memory_budget.clone());
+    }
+
     fn of(&self, kind: TransportKind) -> &PerTransport {
         match kind {
             TransportKind::WebSocket => &self.websocket,
@@ -236,6 +263,16 @@ impl Metrics {
     /// A request or a command was refused.
     pub fn refused(&self, code: Code) {
         self.refused.get_or_create(&Slug { code: code.slug() }).inc();
+    }
+
+    /// A rate, or a number of connections, of this level was reached.
+    pub fn rate_limited(&self, scope: Scope) {
+        self.rate_limited.get_or_create(&Level { scope: scope.as_str() }).inc();
+    }
+
+    /// A slow reader was given up for want of memory.
+    pub fn shed(&self) {
+        self.shed.inc();
     }
 
     /// A subscription with a position was answered.
@@ -297,6 +334,12 @@ impl Metrics {
         self.requests.get_or_create(&request).observe(took.as_secs_f64());
     }
 
+    /// Memory is used, of so much.
+    pub fn memory(&self, used: usize, budget: usize) {
+        self.memory_used.set(used as u64);
+        self.memory_budget.set(budget as u64);
+    }
+
     /// Instances are in the cluster.
     pub fn clustered(&self, heard: usize, silent: usize) {
         self.cluster_instances.set(heard as u64);
@@ -332,6 +375,8 @@ mod tests {
         metrics.interrupted("lag");
         metrics.answered("POST", "/v1/publish/{channel}", 200, Duration::from_millis(1));
         metrics.clustered(3, 1);
+        metrics.rate_limited(Scope::Tenant);
+        metrics.memory(7, 9);
         let text = metrics.encode(true);
         for line in [
             "tidings_connections{transport=\"Sse\"} 1",
@@ -342,6 +387,9 @@ mod tests {
             "tidings_broker_up 1",
             "tidings_cluster_instances 3",
             "tidings_cluster_silent 1",
+            "tidings_rate_limited_total{scope=\"tenant\"} 1",
+            "tidings_memory_used_bytes 7",
+            "tidings_memory_budget_bytes 9",
         ] {
             assert!(text.contains(line), "{line} in\n{text}");
         }

@@ -2,6 +2,8 @@
 
 mod health;
 mod metrics;
+mod process;
 
-pub use health::{BrokerHealth, Health, HealthReport, Phase};
+pub use health::{BrokerHealth, Health, HealthReport, IssuersHealth, Phase};
 pub use metrics::{Metrics, TransportKind};
+pub use process::{descriptors_max, memory_budget, resident_bytes};

@@ -1,14 +1,14 @@
 //! Who a peer is, and whether there is room for it, before it becomes a connection.
 
-use std::num::NonZeroU32;
-
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use axum::http::Extensions;
 use hyper::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, ORIGIN, SEC_WEBSOCKET_PROTOCOL};
 use tidings_protocol::{Code, Problem};
 
-use crate::config::Limits;
+use super::accept::Peer;
+use crate::api::note;
 use crate::hub::Grant;
 use crate::instance::Instance;
+use crate::limits::{Caller, Count, Pressure, Scope, Seat, SeatLimits};
 use crate::observe::Phase;
 
 /// The cookie that may hold a token.
@@ -17,37 +17,43 @@ const COOKIE_NAME: &str = "tidings_token";
 /// What a subprotocol starts with that carries a token.
 const BEARER_PROTOCOL: &str = "bearer.";
 
-/// Whether another connection can be taken.
-pub(super) fn admit(instance: &Instance) -> Result<(), Problem> {
+/// Takes the place of another connection that came by this request, if there is room for one more.
+pub(super) fn admit(instance: &Instance, extensions: &Extensions) -> Result<Seat, Problem> {
     if instance.health.phase() != Phase::Ready {
         return Err(Code::Draining.into());
     }
-    if instance.node.connections() >= instance.config.limits.connections_max {
-        let message = "this instance has limits.connections_max connections: try again later or elsewhere";
-        return Err(Problem::new(Code::Overloaded, message));
+    let full = |message| {
+        instance.metrics.rate_limited(Scope::Instance);
+        Err(Problem::new(Code::Overloaded, message))
+    };
+    if instance.memory.pressure() >= Pressure::Refusing {
+        return full("this instance uses 85 % of its memory: try again later or elsewhere");
     }
-    if instance.arrivals.as_ref().is_some_and(|arrivals| arrivals.check().is_err()) {
-        let message = "more connections arrive than limits.connections_per_second: try again later";
-        return Err(Problem::new(Code::Overloaded, message));
+    if instance.node.connections() >= instance.limits.load().connections_max {
+        return full("this instance has limits.connections_max connections: try again later or elsewhere");
     }
-    Ok(())
+    if !instance.dev && !instance.rates.load().admit_arrival() {
+        return full("more connections arrive than limits.connections_per_second: try again later");
+    }
+    seat(instance, &Caller::at(extensions.get::<Peer>().map(|Peer(address)| *address)))
 }
 
-/// Meters new connections: when everybody comes back at once, handshakes must not take the time of those who are here.
-pub fn arrivals(limits: &Limits) -> DefaultDirectRateLimiter {
-    let count = |limit: usize| {
-        u32::try_from(limit).ok().and_then(NonZeroU32::new).expect("the configuration bounds it")
-    };
-    let quota = Quota::per_second(count(limits.connections_per_second));
-    RateLimiter::direct(quota.allow_burst(count(limits.connections_burst)))
+/// A place for a connection of the caller, which is counted.
+pub(super) fn seat(instance: &Instance, caller: &Caller) -> Result<Seat, Problem> {
+    note(instance.admit(caller, Count::Connections, 1))?;
+    let limits = SeatLimits::from(&**instance.limits.load());
+    instance.seats.take(caller, limits).map_err(|(scope, problem)| {
+        instance.metrics.rate_limited(scope);
+        problem
+    })
 }
 
 /// What the peer may do by the credential that came with its request; `None` if none came and one is demanded.
-pub(super) fn grant_of(instance: &Instance, headers: &HeaderMap) -> Result<Option<Grant>, Problem> {
+pub(super) async fn grant_of(instance: &Instance, headers: &HeaderMap) -> Result<Option<Grant>, Problem> {
     let token = bearer(headers).or_else(|| subprotocol_token(headers)).or_else(|| cookie(instance, headers));
     match token {
-        Some(token) => instance.authenticator.authenticate(token, instance.now()).map(Some),
-        None => Ok(instance.authenticator.anonymous()),
+        Some(token) => instance.authenticate(token).await.map(Some),
+        None => Ok(instance.authenticator.load().anonymous()),
     }
 }
 
@@ -72,7 +78,7 @@ fn cookie<'a>(instance: &Instance, headers: &'a HeaderMap) -> Option<&'a str> {
     const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let same_origin = text(SEC_FETCH_SITE) == Some("same-origin");
-    if !same_origin && !text(ORIGIN).is_some_and(|origin| instance.origins.allows(origin)) {
+    if !same_origin && !text(ORIGIN).is_some_and(|origin| instance.origins.load().allows(origin)) {
         return None;
     }
     let cookies = headers.get_all(COOKIE).into_iter().filter_map(|value| value.to_str().ok());

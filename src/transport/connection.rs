@@ -19,16 +19,17 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tidings_protocol::{CloseCode, Envelope, Frame};
+use tidings_protocol::{CloseCode, CommandRefused, Envelope, Frame};
 use tokio::time::Sleep;
 use tracing::{debug, error, trace};
 
+use super::inbound::{Inbound, Verdict};
 use super::outbox::Outbox;
 use super::performer::Performer;
 use super::wire::{Ready, Received, Wire};
 use crate::clock::Clock;
 use crate::hub::{Answer, Close, Mail, Session, Time, Transmit};
-use crate::node::SharedMailbox;
+use crate::node::{Node, SharedMailbox};
 use crate::observe::Metrics;
 
 /// Messages handled before other things get a turn.
@@ -40,6 +41,8 @@ pub(super) struct Connection<W> {
     pub(super) wire: W,
     pub(super) mailbox: Arc<SharedMailbox>,
     pub(super) performer: Performer,
+    pub(super) node: Arc<Node>,
+    pub(super) inbound: Inbound,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
     /// No byte accepted for this long ends the connection.
@@ -51,7 +54,11 @@ struct Driver<W> {
     session: Session,
     wire: W,
     mailbox: Arc<SharedMailbox>,
+    inbound: Inbound,
+    /// Bytes of a message that is not complete yet.
+    receiving: usize,
     outbox: Outbox,
+    node: Arc<Node>,
     clock: Clock,
     metrics: Arc<Metrics>,
     write_timeout: Duration,
@@ -75,9 +82,11 @@ enum Event {
     /// Something is in the mailbox.
     Called,
     /// An action is done.
-    Answered(Performer, Box<Answer>),
+    Answered(Box<(Performer, Answer)>),
     /// Something is due.
     Timeout,
+    /// There is no memory left for a peer so slow.
+    GivenUp,
     /// The transport failed.
     Broken(io::Error),
 }
@@ -100,7 +109,10 @@ impl<W: Wire> Connection<W> {
             session: self.session,
             wire: self.wire,
             mailbox: self.mailbox,
+            inbound: self.inbound,
+            receiving: 0,
             outbox: Outbox::default(),
+            node: self.node,
             clock: self.clock,
             metrics: self.metrics,
             write_timeout: self.write_timeout,
@@ -162,24 +174,32 @@ impl<W: Wire> Driver<W> {
         // An outage that everybody else knows of is told with the greeting.
         self.collect_mail();
         loop {
+            // What comes now is for whoever may still have it.
+            self.session.end_expired(self.clock.now());
             match event {
                 Event::Received => match self.receive() {
                     Ok(true) => {}
                     Ok(false) => return Ended::Gone,
                     Err(error) => return Ended::Broken(error),
                 },
-                Event::Answered(performer, answer) => {
+                Event::Answered(answered) => {
+                    let (performer, answer) = *answered;
                     self.busy = None;
                     self.idle = Some(performer);
-                    self.session.handle_answer(*answer, self.clock.now());
+                    self.session.handle_answer(answer, self.clock.now());
                 }
                 Event::Room | Event::Called => {}
+                Event::GivenUp => {
+                    self.metrics.shed();
+                    self.closed_with = Some(CloseCode::SlowConsumer);
+                    return Ended::Gone;
+                }
                 Event::Timeout if self.is_stuck() => {
                     // A close frame would only join what the peer does not read.
                     self.closed_with = Some(CloseCode::SlowConsumer);
                     return Ended::Gone;
                 }
-                Event::Timeout => self.session.handle_timeout(self.clock.now()),
+                Event::Timeout => self.handle_timeout(),
                 Event::Broken(error) => return Ended::Broken(error),
             }
             if let Err(error) = self.pump() {
@@ -193,6 +213,15 @@ impl<W: Wire> Driver<W> {
         }
     }
 
+    fn handle_timeout(&mut self) {
+        let now = self.clock.now();
+        if self.inbound.handle_timeout(now) {
+            // What it sent meanwhile was not looked at.
+            self.session.handle_received(now);
+        }
+        self.session.handle_timeout(now);
+    }
+
     /// Whether the peer has accepted nothing for too long.
     fn is_stuck(&self) -> bool {
         self.stuck_at.is_some_and(|at| at <= self.clock.now())
@@ -200,7 +229,8 @@ impl<W: Wire> Driver<W> {
 
     /// Sets the timer to the next moment at which something is due.
     fn set(&self, timer: Pin<&mut Sleep>) {
-        let due = [self.stuck_at, self.session.poll_timeout()].into_iter().flatten().min();
+        let due = [self.stuck_at, self.inbound.paused_until(), self.session.poll_timeout()];
+        let due = due.into_iter().flatten().min();
         // Without anything due the session is closed, and only the peer's pace counts; then `stuck_at` is set.
         let Some(due) = due.map(|due| self.clock.instant(due)) else { return };
         if due != timer.deadline() {
@@ -211,10 +241,16 @@ impl<W: Wire> Driver<W> {
     /// What happens next. While the outbox waits for the peer, nothing else is taken in.
     fn poll_event(&mut self, timer: Pin<&mut Sleep>, context: &mut Context<'_>) -> Poll<Event> {
         let writing = !self.outbox.is_empty();
-        if !writing && self.mailbox.poll_called(context).is_ready() {
+        // Asked for by all: whoever waits for the peer may be given up meanwhile.
+        let called = self.mailbox.poll_called(context);
+        if self.mailbox.is_given_up() {
+            return Poll::Ready(Event::GivenUp);
+        }
+        if !writing && called.is_ready() {
             return Poll::Ready(Event::Called);
         }
-        let reading = !writing && !self.session.is_full();
+        let is_paused = self.inbound.paused_until().is_some();
+        let reading = !writing && !is_paused && !self.session.is_full();
         if let Poll::Ready(ready) = self.wire.poll_ready(context, reading, writing) {
             return Poll::Ready(match ready {
                 Ok(Ready::Read) => Event::Received,
@@ -223,9 +259,9 @@ impl<W: Wire> Driver<W> {
             });
         }
         if let Some(busy) = &mut self.busy
-            && let Poll::Ready((performer, answer)) = busy.as_mut().poll(context)
+            && let Poll::Ready(answered) = busy.as_mut().poll(context)
         {
-            return Poll::Ready(Event::Answered(performer, Box::new(answer)));
+            return Poll::Ready(Event::Answered(Box::new(answered)));
         }
         timer.poll(context).map(|()| Event::Timeout)
     }
@@ -291,6 +327,9 @@ impl<W: Wire> Driver<W> {
         if !self.mailbox.take(&mut self.mail) {
             return false;
         }
+        if std::mem::take(&mut self.mail.revoked) {
+            self.node.with_revocations(|revocations| self.session.handle_revocations(revocations));
+        }
         for batch in std::mem::take(&mut self.mail.batches) {
             self.session.handle_batch(&batch);
         }
@@ -332,12 +371,22 @@ impl<W: Wire> Driver<W> {
         // Any byte is life, also one of a message that is not complete yet.
         self.session.handle_received(self.clock.now());
         for _ in 0..RECEIVED_PER_ROUND {
-            if self.session.is_full() || self.session.is_closed() {
+            let is_paused = self.inbound.paused_until().is_some();
+            if is_paused || self.session.is_full() || self.session.is_closed() {
                 return Ok(true);
             }
-            let Some(received) = self.wire.receive(&mut self.outbox)? else { return Ok(true) };
+            let received = self.wire.receive(&mut self.outbox)?;
+            let bytes = self.wire.take_read_bytes();
+            self.inbound.count_bytes(bytes, self.clock.now());
+            self.receiving = if received.is_some() { 0 } else { self.receiving + bytes };
+            self.mailbox.set_receiving(self.receiving);
+            let Some(received) = received else { return Ok(true) };
             match received {
-                Received::Command(id, command) => self.session.handle_command(id, command),
+                Received::Command(id, command) => match self.inbound.judge(self.session.grant()) {
+                    Verdict::Take => self.session.handle_command(id, command),
+                    Verdict::Refuse(problem) => self.session.handle_refused(CommandRefused { id, problem }),
+                    Verdict::End(close) => self.session.close(close),
+                },
                 Received::Refused(refused) => self.session.handle_refused(refused),
                 Received::Heard => {}
                 Received::Gone => return Ok(false),

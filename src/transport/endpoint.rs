@@ -12,15 +12,16 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::server::create_response;
 use tracing::debug;
 
-use super::admission::{admit, grant_of, subprotocols};
+use super::admission::{admit, grant_of, seat, subprotocols};
 use super::connection::Connection;
 use super::contained::contained;
-use super::performer::Performer;
+use super::inbound::Inbound;
+use super::performer::{Performer, Places};
 use super::websocket::WebSocketWire;
 use super::wire::Wire;
 use crate::api::ApiError;
 use crate::hub::{Grant, Session, SessionConfig};
-use crate::instance::Instance;
+use crate::instance::{Instance, caller_of};
 use crate::node::{Member, Profile, SharedMailbox};
 
 /// `GET /ws`
@@ -28,7 +29,7 @@ pub async fn websocket(
     State(instance): State<Arc<Instance>>,
     request: Request,
 ) -> Result<Response<Body>, ApiError> {
-    admit(&instance)?;
+    let place = admit(&instance, request.extensions())?;
     let (mut parts, _) = request.into_parts();
     let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
     let request = axum::http::Request::from_parts(parts, ());
@@ -36,7 +37,9 @@ pub async fn websocket(
         |why: String| Problem::new(Code::BadRequest, format!("no WebSocket handshake: {why}"));
     let response = create_response(&request).map_err(|error| not_websocket(error.to_string()))?;
     let upgrade = upgrade.ok_or_else(|| not_websocket("the connection cannot be upgraded".to_owned()))?;
-    let grant = grant_of(&instance, request.headers())?;
+    let grant = grant_of(&instance, request.headers()).await?;
+    let identity = grant.as_ref().map(|grant| seat(&instance, &caller_of(grant))).transpose()?;
+    let places = Places { address: place, identity };
 
     let mut response = response.map(|()| Body::empty());
     if subprotocols(request.headers()).any(|offered| offered == SUBPROTOCOL_JSON) {
@@ -45,7 +48,7 @@ pub async fn websocket(
     let (tasks, metrics) = (instance.tasks.clone(), instance.metrics.clone());
     tasks.spawn(contained(metrics, async move {
         match upgrade.await {
-            Ok(upgraded) => take_over(instance, upgraded, grant),
+            Ok(upgraded) => take_over(instance, upgraded, grant, places),
             Err(error) => debug!(%error, "upgrade failed"),
         }
     }));
@@ -54,42 +57,51 @@ pub async fn websocket(
 
 /// Takes the bare socket out of hyper's hands and gives it a task of its own: a fresh one, which does not keep the memory
 /// that the handshake took.
-fn take_over(instance: Arc<Instance>, upgraded: hyper::upgrade::Upgraded, grant: Option<Grant>) {
+fn take_over(
+    instance: Arc<Instance>,
+    upgraded: hyper::upgrade::Upgraded,
+    grant: Option<Grant>,
+    places: Places,
+) {
     let parts = match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => parts,
         Err(_) => return debug!("the upgraded connection is no TCP socket"),
     };
-    let limits = &instance.config.limits;
-    let wire = WebSocketWire::new(parts.io.into_inner(), &parts.read_buf, limits);
-    let config = instance.websocket.clone();
-    open(&instance, config, grant, wire, |session| session);
+    let wire = WebSocketWire::new(parts.io.into_inner(), &parts.read_buf, &instance.limits.load());
+    let config = instance.websocket.load_full();
+    open(&instance, config, (grant, false, places), wire, |session| session);
 }
 
 /// Starts the task of a connection.
 pub(super) fn open<W: Wire>(
     instance: &Arc<Instance>,
     config: Arc<SessionConfig>,
-    grant: Option<Grant>,
+    (grant, has_passes, places): (Option<Grant>, bool, Places),
     wire: W,
     prepare: impl FnOnce(Session) -> Session,
 ) {
     let profile = Profile::new(W::KIND.into(), instance.clock.unix_ms());
-    let mailbox = Arc::new(SharedMailbox::new(instance.config.limits.mailbox_bytes, profile));
+    let mailbox = Arc::new(SharedMailbox::new(instance.limits.load().mailbox_bytes, profile));
     let member: Member = instance.node.enter(mailbox.clone());
-    grant.iter().for_each(|grant| member.identify(&grant.user));
+    grant.iter().for_each(|grant| member.identify(grant));
+    let caller = grant.as_ref().map(caller_of).unwrap_or_default();
+    if has_passes {
+        member.add_pass();
+    }
+    // What was revoked before it could be found with the connection, it looks at by itself.
+    let is_revoked = |grant: &Grant| instance.node.is_revoked(&grant.user, &grant.credential);
+    if has_passes || grant.as_ref().is_some_and(is_revoked) {
+        mailbox.recheck();
+    }
     let session =
         Session::new(config, member.name().to_string(), grant, instance.jitter(), instance.clock.now());
     let connection = Connection {
         session: prepare(session),
         wire,
         mailbox,
-        performer: Performer {
-            node: instance.node.clone(),
-            member,
-            authenticator: instance.authenticator.clone(),
-            metrics: instance.metrics.clone(),
-            clock: instance.clock,
-        },
+        performer: Performer { instance: instance.clone(), member, caller, places },
+        inbound: Inbound::new(instance.clone()),
+        node: instance.node.clone(),
         clock: instance.clock,
         metrics: instance.metrics.clone(),
         write_timeout: instance.config.server.write_timeout,

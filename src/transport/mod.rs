@@ -5,6 +5,7 @@ mod admission;
 mod connection;
 mod contained;
 mod endpoint;
+mod inbound;
 mod outbox;
 mod performer;
 mod pipe;
@@ -14,6 +15,6 @@ mod websocket;
 mod wire;
 
 pub use accept::accept;
-pub use admission::{arrivals, bearer};
+pub use admission::bearer;
 pub use endpoint::websocket;
 pub use stream::{sse_get, sse_post};

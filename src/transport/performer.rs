@@ -2,38 +2,42 @@
 
 use std::sync::Arc;
 
-use tidings_protocol::PublishCommand;
+use tidings_protocol::{Problem, PublishCommand};
 
-use crate::auth::{Authenticator, Now};
-use crate::clock::Clock;
-use crate::hub::{Action, Answer};
-use crate::node::{Member, Node};
-use crate::observe::Metrics;
+use super::admission::seat;
+use crate::hub::{Action, Answer, ChannelGrant, Grant};
+use crate::instance::{Instance, caller_of};
+use crate::limits::{Caller, Seat};
+use crate::node::Member;
 
 /// A connection's hands.
 pub(super) struct Performer {
-    pub(super) node: Arc<Node>,
+    pub(super) instance: Arc<Instance>,
     pub(super) member: Member,
-    pub(super) authenticator: Arc<Authenticator>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) clock: Clock,
+    /// Whom what it does is counted to.
+    pub(super) caller: Caller,
+    pub(super) places: Places,
+}
+
+/// What a connection takes up of the limits of connections at once.
+pub(super) struct Places {
+    #[expect(dead_code, reason = "it is given back with the connection")]
+    pub(super) address: Seat,
+    /// Taken once it is known who it is.
+    pub(super) identity: Option<Seat>,
 }
 
 impl Performer {
     /// Does one thing.
     pub(super) async fn perform(&mut self, action: Action) -> Answer {
         match action {
-            Action::Authenticate { token } => {
-                let now = Now { time: self.clock.now(), unix: self.clock.unix_ms() / 1_000 };
-                let granted = self.authenticator.authenticate(&token, now);
-                granted.iter().for_each(|grant| self.member.identify(&grant.user));
-                Answer::Authenticated(granted)
-            }
+            Action::Authenticate { token } => Answer::Authenticated(self.authenticate(&token).await),
+            Action::Admit { token } => Answer::Admitted(self.admit(&token).await),
             Action::Join { channel, since, limit, user, presence } => {
                 let resumes = since.is_some();
                 let page = self.member.join(channel, since, limit, user, presence).await;
                 if let (true, Ok(page)) = (resumes, &page) {
-                    self.metrics.resumed(page.as_ref().is_some_and(|page| page.gap.is_none()));
+                    self.instance.metrics.resumed(page.as_ref().is_some_and(|page| page.gap.is_none()));
                 }
                 Answer::Joined(page)
             }
@@ -42,12 +46,14 @@ impl Performer {
                 Answer::Left
             }
             Action::Resume { channel, since, limit } => {
-                Answer::Read(self.node.resume(channel, since, limit).await)
+                Answer::Read(self.instance.node.resume(channel, since, limit).await)
             }
             Action::Read { channel, since, limit } => {
-                Answer::Read(self.node.history(channel, since, limit).await)
+                Answer::Read(self.instance.node.history(channel, since, limit).await)
             }
-            Action::Members { channel, limit } => Answer::Members(self.node.members(&channel, limit).await),
+            Action::Members { channel, limit } => {
+                Answer::Members(self.instance.node.members(&channel, limit).await)
+            }
             Action::Publish(publish) => self.publish(publish).await,
             Action::Watch { log, groups, granted } => {
                 Answer::Watched(self.member.watch(log, groups, granted).await)
@@ -64,10 +70,31 @@ impl Performer {
         }
     }
 
+    async fn authenticate(&mut self, token: &str) -> Result<Grant, Problem> {
+        let grant = self.instance.authenticate(token).await?;
+        let caller = caller_of(&grant);
+        if self.places.identity.is_none() || self.caller != caller {
+            self.places.identity = Some(seat(&self.instance, &caller)?);
+            self.caller = caller;
+        }
+        self.member.identify(&grant);
+        // Whoever revokes it from here on finds it with the connection; what was revoked before is known by now.
+        self.instance.recheck(&grant).map(|()| grant)
+    }
+
+    async fn admit(&self, token: &str) -> Result<ChannelGrant, Problem> {
+        self.member.add_pass();
+        self.instance.admit_to_channel(token).await
+    }
+
     async fn publish(&self, publish: PublishCommand) -> Answer {
-        let published = self.node.publish(publish).await;
+        let admitted = self.instance.admit_publish(&self.caller, publish.payload.as_bytes().len());
+        if let Err(limited) = admitted {
+            return Answer::Published(Err(limited.problem()));
+        }
+        let published = self.instance.node.publish(publish).await;
         if published.is_ok() {
-            self.metrics.published();
+            self.instance.metrics.published();
         }
         Answer::Published(published)
     }

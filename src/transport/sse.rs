@@ -45,6 +45,10 @@ impl Wire for SseWire {
         Ok(self.pipe.is_abandoned().then_some(Received::Gone))
     }
 
+    fn take_read_bytes(&mut self) -> usize {
+        0
+    }
+
     fn encode(&mut self, transmit: Transmit, outbox: &mut Outbox) {
         let format = if self.raw { Format::SseRaw } else { Format::Sse };
         match transmit {

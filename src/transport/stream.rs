@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use axum::http::{Response, StatusCode};
+use axum::http::{Extensions, Response, StatusCode};
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use tidings_protocol::{
@@ -13,15 +13,16 @@ use tidings_protocol::{
     WatchGroup, log_of, tags_of,
 };
 
-use super::admission::{admit, grant_of};
+use super::admission::{admit, grant_of, seat};
 use super::endpoint::open;
+use super::performer::Places;
 use super::sse::{self, SseWire};
 use crate::api::{ApiError, read_body};
 use crate::auth::refused;
 use crate::dialect;
 use crate::dialect::cursor::{self, Cursor};
-use crate::hub::{CursorState, Grant, come_back_after};
-use crate::instance::Instance;
+use crate::hub::{ChannelGrant, CursorState, Grant, come_back_after};
+use crate::instance::{Instance, caller_of};
 
 /// What a stream is asked for.
 #[derive(Debug, Default)]
@@ -58,7 +59,8 @@ pub async fn sse_get(
     if !watch.tags.is_empty() {
         wanted.watches.push(watch.command()?);
     }
-    stream(&instance, request.headers(), wanted)
+    let (headers, extensions) = (request.headers().clone(), request.extensions().clone());
+    stream(&instance, &headers, &extensions, wanted).await
 }
 
 /// `POST /sse`: for clients that use fetch, and for many channels.
@@ -82,22 +84,24 @@ pub async fn sse_post(
         since: Option<Position>,
         #[serde(default)]
         presence: bool,
+        token: Option<String>,
     }
-    let headers = request.headers().clone();
-    let body = read_body(&instance, request, instance.config.limits.message_bytes_max).await?;
+    let (headers, extensions) = (request.headers().clone(), request.extensions().clone());
+    let bytes_max = instance.limits.load().message_bytes_max;
+    let body = read_body(&instance, request, bytes_max).await?;
     let form: Form = serde_json::from_slice(&body)
         .map_err(|e| Problem::new(Code::BadRequest, format!("the body is no subscription: {e}")))?;
     if form.c.is_some_and(|c| c > INTEGER_MAX) {
         return Err(Problem::new(Code::BadRequest, "`c` is a clock in milliseconds, below 2^53").into());
     }
     let mut wanted = StreamRequest { raw: form.raw, clock: form.c, ..StreamRequest::default() };
-    for Subscribe { channel: name, since, presence } in form.subscribe {
-        wanted.subscribes.push(SubscribeCommand { channel: channel(&name)?, since, presence });
+    for Subscribe { channel: name, since, presence, token } in form.subscribe {
+        wanted.subscribes.push(SubscribeCommand { channel: channel(&name)?, since, presence, token });
     }
     for watch in form.watch {
         wanted.watches.push(watch.command()?);
     }
-    stream(&instance, &headers, wanted)
+    stream(&instance, &headers, &extensions, wanted).await
 }
 
 /// Tags as a stream is asked for them.
@@ -125,21 +129,24 @@ fn channel(name: &str) -> Result<Channel, Problem> {
 
 /// A subscription from now on.
 fn at_the_head(channel: Channel) -> SubscribeCommand {
-    SubscribeCommand { channel, since: None, presence: false }
+    SubscribeCommand::new(channel, None)
 }
 
-fn stream(
+async fn stream(
     instance: &Arc<Instance>,
     headers: &HeaderMap,
+    extensions: &Extensions,
     wanted: StreamRequest,
 ) -> Result<Response<Body>, ApiError> {
-    let grant = grant_of(instance, headers)?.ok_or_else(refused)?;
+    let grant = grant_of(instance, headers).await?.ok_or_else(refused)?;
     let StreamRequest { subscribes, watches, clock, raw, cursor } = wanted;
     let mut subscribes = with_granted(&grant, subscribes);
-    check(instance, &grant, &subscribes, !watches.is_empty())?;
-    if admit(instance).is_err() {
-        return Ok(come_back_later(instance));
-    }
+    check_size(instance, &subscribes, !watches.is_empty())?;
+    let passes = passes(instance, &grant, &mut subscribes).await?;
+    check(instance, &grant, &passes, &subscribes)?;
+    let places = admit(instance, extensions)
+        .and_then(|address| Ok(Places { address, identity: Some(seat(instance, &caller_of(&grant))?) }));
+    let Ok(places) = places else { return Ok(come_back_later(instance)) };
     const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
     let header = headers.get(LAST_EVENT_ID).map(|value| value.to_str().unwrap_or("?").to_owned());
     let cursor = header.or(cursor).filter(|cursor| !cursor.is_empty());
@@ -156,9 +163,9 @@ fn stream(
     }
 
     let (wire, body): (SseWire, Body) = sse::stream(raw);
-    let config = instance.sse.clone();
-    open(instance, config, Some(grant), wire, |session| {
-        let session = session.with_channels(subscribes, watches, cursor_state);
+    let config = instance.sse.load_full();
+    open(instance, config, (Some(grant), !passes.is_empty(), places), wire, |session| {
+        let session = session.with_channels(subscribes, watches, cursor_state).with_passes(passes);
         match clock {
             Some(c) => session.with_clock(c, instance.clock.now()),
             None => session,
@@ -179,28 +186,54 @@ fn with_granted(grant: &Grant, asked: Vec<SubscribeCommand>) -> Vec<SubscribeCom
     subscribes
 }
 
-fn check(
+/// The tokens that came with single channels: each holds for the one that it came with.
+async fn passes(
     instance: &Instance,
     grant: &Grant,
-    subscribes: &[SubscribeCommand],
-    watches: bool,
-) -> Result<(), Problem> {
-    let most = instance.config.limits.channels_per_connection.min(cursor::CHANNELS_MAX);
+    subscribes: &mut [SubscribeCommand],
+) -> Result<Vec<ChannelGrant>, Problem> {
+    let mut passes = Vec::new();
+    for subscribe in subscribes {
+        if let Some(token) = subscribe.token.take() {
+            let pass = instance.admit_to_channel(&token).await?;
+            pass.check(&subscribe.channel, &grant.user)?;
+            passes.push(pass);
+        }
+    }
+    Ok(passes)
+}
+
+fn check_size(instance: &Instance, subscribes: &[SubscribeCommand], watches: bool) -> Result<(), Problem> {
+    let most = instance.limits.load().channels_per_connection.min(cursor::CHANNELS_MAX);
     if subscribes.is_empty() && !watches {
         let message = "a stream needs a channel or a tag: /sse?channel=tickets&watch=ticket:42";
         return Err(Problem::new(Code::BadRequest, message));
     }
-    let heard = subscribes.iter().filter(|subscribe| subscribe.presence);
-    let count = subscribes.len() + heard.clone().count();
-    if count > most {
-        let message = format!("a stream has at most {most} channels, {count} were asked for");
-        return Err(Problem::new(Code::TooManyItems, message));
+    let count = subscribes.len() + subscribes.iter().filter(|subscribe| subscribe.presence).count();
+    match count > most {
+        true => {
+            let message = format!("a stream has at most {most} channels, {count} were asked for");
+            Err(Problem::new(Code::TooManyItems, message))
+        }
+        false => Ok(()),
     }
+}
+
+fn check(
+    instance: &Instance,
+    grant: &Grant,
+    passes: &[ChannelGrant],
+    subscribes: &[SubscribeCommand],
+) -> Result<(), Problem> {
+    let heard = subscribes.iter().filter(|subscribe| subscribe.presence);
     let refused = |channel: &Channel, what: &str| {
         let message = format!("the credential does not allow to {what} {channel}");
         Err(Problem::new(Code::ChannelNotAllowed, message))
     };
-    if let Some(subscribe) = subscribes.iter().find(|asked| !grant.may_subscribe(&asked.channel)) {
+    let may_subscribe = |channel: &Channel| {
+        grant.may_subscribe(channel) || passes.iter().any(|pass| pass.channel == *channel)
+    };
+    if let Some(subscribe) = subscribes.iter().find(|asked| !may_subscribe(&asked.channel)) {
         return refused(&subscribe.channel, "subscribe to");
     }
     if let Some(subscribe) = heard.clone().find(|asked| !grant.may_see_presence(&asked.channel)) {

@@ -49,6 +49,7 @@ pub(super) struct WebSocketWire {
     stream: TcpStream,
     decoder: WebSocketContext,
     replies: Vec<u8>,
+    read_bytes: usize,
     /// The last message took all the reads that it may, or was one of many: whoever else waits comes first.
     had_its_turn: bool,
     /// Messages since others had a turn.
@@ -71,6 +72,7 @@ impl WebSocketWire {
             stream,
             decoder,
             replies: Vec::new(),
+            read_bytes: 0,
             had_its_turn: false,
             messages: 0,
             trusts_with: Some(limits.message_bytes_max + FRAME_OVERHEAD_BYTES),
@@ -113,14 +115,20 @@ impl Wire for WebSocketWire {
     }
 
     fn receive(&mut self, outbox: &mut Outbox) -> io::Result<Option<Received>> {
-        let mut io = Bare { stream: &self.stream, replies: &mut self.replies, reads_left: READS_PER_TURN };
+        let mut io =
+            Bare { stream: &self.stream, replies: &mut self.replies, bytes: 0, reads_left: READS_PER_TURN };
         let result = self.decoder.read(&mut io);
         self.messages += 1;
+        self.read_bytes += io.bytes;
         self.had_its_turn |= io.reads_left == 0 || self.messages >= MESSAGES_PER_TURN;
         if !self.replies.is_empty() {
             outbox.push(Bytes::from(std::mem::take(&mut self.replies)));
         }
         received(result)
+    }
+
+    fn take_read_bytes(&mut self) -> usize {
+        std::mem::take(&mut self.read_bytes)
     }
 
     fn encode(&mut self, transmit: Transmit, outbox: &mut Outbox) {
@@ -218,6 +226,7 @@ fn received(result: Result<Message, Error>) -> io::Result<Option<Received>> {
 struct Bare<'a> {
     stream: &'a TcpStream,
     replies: &'a mut Vec<u8>,
+    bytes: usize,
     reads_left: usize,
 }
 
@@ -225,7 +234,9 @@ impl Read for Bare<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         // The socket stays readable for the runtime, which comes back to it when others had their turn.
         self.reads_left = self.reads_left.checked_sub(1).ok_or(io::ErrorKind::WouldBlock)?;
-        self.stream.try_read(buffer)
+        let read = self.stream.try_read(buffer)?;
+        self.bytes += read;
+        Ok(read)
     }
 }
 

@@ -45,6 +45,9 @@ pub(super) trait Wire: Send + 'static {
     /// The next thing that came, without waiting. Replies that the transport owes go into the outbox.
     fn receive(&mut self, outbox: &mut Outbox) -> io::Result<Option<Received>>;
 
+    /// Bytes that came since this was asked last.
+    fn take_read_bytes(&mut self) -> usize;
+
     /// Puts what is to be said into the outbox.
     fn encode(&mut self, transmit: Transmit, outbox: &mut Outbox);
 

@@ -1,10 +1,11 @@
 //! Whoever comes and goes leaves nothing behind.
 
+use futures::StreamExt;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::support::{Process, RawFrame, RawWebSocket, Request, TestServer, eventually};
+use crate::support::{Process, RawFrame, RawWebSocket, Request, TestServer, eventually, sized};
 
 /// One visitor of each kind in turn; all of them have subscribed to `c` before they leave, if they can.
 async fn visit(server: &TestServer, kind: usize) {
@@ -84,4 +85,49 @@ async fn a_thousand_connections_give_their_descriptors_back() {
         (descriptors(process.id()).await <= before).then_some(())
     })
     .await;
+}
+
+/// Comes, subscribes and goes, so often, fifty at a time.
+async fn come_and_go(address: std::net::SocketAddr, count: usize) {
+    let visit = |n: usize| async move {
+        let mut socket = RawWebSocket::connect(address).await;
+        let subscribe = json!({"id": 1, "subscribe": {"channel": format!("c{}", n % 100)}});
+        socket.send(&RawFrame::text(&subscribe.to_string())).await;
+        if n.is_multiple_of(2) {
+            socket.frame().await;
+        }
+    };
+    futures::stream::iter(0..count).for_each_concurrent(50, visit).await;
+}
+
+#[tokio::test]
+async fn whoever_comes_and_goes_leaves_no_memory_behind() {
+    let process = Process::start(&["dev", "--listen", "127.0.0.1:0"], "");
+    let address = process.address().await;
+    let gone = async || {
+        eventually("all to be gone", async || {
+            (process.metric("tidings_connections", "").await == 0.0).then_some(())
+        })
+        .await;
+        process.resident_bytes()
+    };
+    come_and_go(address, sized(20_000, 1_000)).await;
+    let warm = gone().await;
+    come_and_go(address, sized(200_000, 3_000)).await;
+    let after = gone().await;
+    println!("{} MiB before, {} MiB after", warm >> 20, after >> 20);
+    assert!(after < warm + (4 << 20), "{after} bytes, {warm} after the first");
+}
+
+#[tokio::test]
+async fn whoever_comes_and_goes_leaves_no_task_behind() {
+    let server = TestServer::dev("").await;
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    come_and_go(server.address, 100).await;
+    let ended = async || eventually("tasks to end", async || (server.tasks() == 0).then_some(())).await;
+    ended().await;
+    let before = tasks();
+    come_and_go(server.address, 2_000).await;
+    ended().await;
+    eventually("as many tasks as before", async || (tasks() <= before).then_some(())).await;
 }

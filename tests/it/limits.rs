@@ -7,7 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::{
-    API_KEY, Answer, EventStream, RawFrame, RawWebSocket, TestServer, Token, WebSocket, auth_config, within,
+    API_KEY, Answer, EventStream, RawFrame, RawWebSocket, TestServer, Token, WebSocket, auth_config, sized,
+    within,
 };
 
 /// Sends bytes on a socket of its own and reads what comes until the server closes.
@@ -30,6 +31,31 @@ async fn channels_per_connection() {
     assert_eq!(socket.data("a", 1).await, [json!(1)], "the connection goes on");
     socket.ask(json!({"unsubscribe": {"channel": "a"}})).await;
     socket.subscribe("c").await;
+}
+
+#[tokio::test]
+async fn of_a_hundred_thousand_channels_128_are_subscribed_to() {
+    let count = sized(100_000, 5_000);
+    let server = TestServer::dev("").await;
+    let (mut socket, mut reader) = (RawWebSocket::connect(server.address).await, server.websocket().await);
+    let subscribe =
+        |n: usize| RawFrame::text(&format!("{{\"id\":{n},\"subscribe\":{{\"channel\":\"c{n}\"}}}}"));
+    let (mut subscribed, mut refused) = (0, 0);
+    for from in (0..count).step_by(500) {
+        let some: Vec<u8> = (from..from + 500).flat_map(|n| subscribe(n).bytes()).collect();
+        socket.send_bytes(&some).await;
+        for _ in 0..500 {
+            let frame = socket.frame().await.expect("the connection goes on");
+            let text = String::from_utf8_lossy(&frame.payload);
+            subscribed += usize::from(text.contains("\"subscribed\""));
+            refused += usize::from(text.contains("\"limit_reached\""));
+        }
+    }
+    assert_eq!((subscribed, refused), (128, count - 128));
+    reader.subscribe("c1").await;
+    server.publish("c1", "1").await;
+    assert_eq!(reader.data("c1", 1).await, [json!(1)], "others do not notice");
+    assert!(socket.frame().await.is_some_and(|frame| frame.payload.starts_with(b"{\"batch\"")));
 }
 
 #[tokio::test]

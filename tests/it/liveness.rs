@@ -25,6 +25,23 @@ async fn a_peer_that_answers_no_ping_is_closed_with_4409() {
 }
 
 #[tokio::test]
+async fn a_peer_that_is_half_open_is_no_member_any_more_once_its_silence_is_too_long() {
+    let server = TestServer::dev(&format!("{IMPATIENT}\n[namespace.room]\npresence = true")).await;
+    let mut socket = RawWebSocket::connect(server.address).await;
+    socket.send(&RawFrame::text(r#"{"subscribe":{"channel":"room:1"}}"#)).await;
+    let members = async |count: u64| {
+        let answer = server.get("/v1/channels/room:1/presence").send().await.json();
+        (answer["count"] == count).then_some(())
+    };
+    crate::support::eventually("it to be a member", async || members(1).await).await;
+    let begun = std::time::Instant::now();
+    crate::support::eventually("it to have left", async || members(0).await).await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    server.metric_reaches("tidings_connections", "", 0.0).await;
+    drop(socket);
+}
+
+#[tokio::test]
 async fn a_peer_that_only_takes_what_is_published_is_closed_too() {
     let server = TestServer::dev(IMPATIENT).await;
     let mut socket = RawWebSocket::connect(server.address).await;

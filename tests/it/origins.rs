@@ -35,7 +35,50 @@ async fn pages_of_other_origins_are_refused_and_listed_ones_may_read() {
     for header in ["authorization", "content-type", "idempotency-key"] {
         assert!(headers.contains(header), "{header} in {headers}");
     }
-    assert_eq!(preflight("https://evil.example.com").send().await.code(), "origin_not_allowed");
+    // A page reads why it is refused: a browser shows it the answer to the request, never that to the question before it.
+    let evil = "https://evil.example.com";
+    assert_eq!(preflight(evil).send().await.status, 204);
+    for request in [
+        publish(evil),
+        server.get("/sse?channel=c").header("origin", evil),
+        server.get("/health").header("origin", evil),
+    ] {
+        let refused = request.send().await;
+        assert_eq!((refused.status, refused.code().as_str()), (403, "origin_not_allowed"));
+        assert!(refused.text().contains("add it to server.allowed_origins"), "{}", refused.text());
+        assert_eq!(refused.header("access-control-allow-origin"), Some(evil));
+        assert_eq!(refused.header("access-control-allow-credentials"), Some("true"));
+    }
+}
+
+#[tokio::test]
+async fn an_origin_counts_letter_by_letter() {
+    let server = serve("[server]\nallowed_origins = [\"https://app.example.com:8443\"]").await;
+    for (origin, allowed) in [
+        ("https://app.example.com:8443", true),
+        ("https://app.example.com", false),
+        ("https://app.example.com:443", false),
+        ("https://app.example.com:8443/", false),
+        ("https://APP.example.com:8443", false),
+        ("HTTPS://app.example.com:8443", false),
+        ("https://user@app.example.com:8443", false),
+        ("https://app.example.com:8443@evil.com", false),
+        ("https://app.example.com:8443.evil.com", false),
+        ("https://evil.app.example.com:8443", false),
+        ("https://app.example.com.:8443", false),
+        ("null", false),
+        ("", false),
+        ("*", false),
+    ] {
+        let answer = server.post("/v1/publish/c", "1").bearer(API_KEY).header("origin", origin).send().await;
+        assert_eq!(answer.status == 200, allowed, "{origin:?}: {}", answer.text());
+        let token = Token::of("ada").subscribe("c").sign();
+        let cookie = format!("tidings_token={token}");
+        let stream = server.get("/sse?channel=c").header("origin", origin).header("cookie", &cookie);
+        let mut stream_socket = TcpStream::connect(server.address).await.unwrap();
+        stream_socket.write_all(&stream.bytes()).await.unwrap();
+        assert_eq!(read_head(&mut stream_socket).await.0.status == 200, allowed, "a cookie from {origin:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,8 +1,11 @@
 //! Consumers that do not keep up: nobody else notices, memory stays bounded, and nothing is lost without a word.
 
-use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
-use crate::support::{EventStream, RawFrame, RawWebSocket, TestServer};
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
+
+use crate::support::{EventStream, RawFrame, RawWebSocket, Request, TestServer};
 
 /// More than sockets and mailboxes hold together.
 const FLOOD: usize = 300;
@@ -88,6 +91,54 @@ async fn who_fell_behind_on_a_volatile_channel_is_told_of_a_gap() {
         }
     }
     assert!(told && skipped, "the flood was not large enough");
+}
+
+/// How long a publication takes to a neighbour: of a hundred, all but the slowest.
+async fn p99_to(server: &TestServer, neighbour: &mut crate::support::WebSocket) -> Duration {
+    let mut times = Vec::new();
+    for n in 0..100 {
+        let begun = Instant::now();
+        server.publish("d", &n.to_string()).await;
+        assert_eq!(neighbour.data("d", 1).await, [json!(n)]);
+        times.push(begun.elapsed());
+    }
+    times.sort_unstable();
+    times[98]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_of_a_byte_at_a_time_and_of_nothing_do_not_slow_down_their_neighbour() {
+    let server = TestServer::dev(&FAST.replace("100MiB", "10MiB")).await;
+    let mut neighbour = server.subscriber("d").await;
+    let mut slow = Vec::new();
+    for _ in 0..20 {
+        slow.push(stalled(&server, "c").await);
+    }
+    // Half of them read a byte now and then; the window of the others is closed.
+    let drip = tokio::spawn(async move {
+        loop {
+            for socket in slow.iter_mut().step_by(2) {
+                socket.stream.read_u8().await.ok();
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let (mut ratios, address) = (Vec::new(), server.address);
+    // A machine with other work to do makes one round slow, not three.
+    while ratios.len() < 3 && ratios.last().is_none_or(|ratio| *ratio > 2.0) {
+        let alone = p99_to(&server, &mut neighbour).await;
+        let flood = tokio::spawn(async move {
+            loop {
+                Request::new(address, "POST", "/v1/publish/c").body(padded(1)).send().await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        let beside = p99_to(&server, &mut neighbour).await;
+        flood.abort();
+        ratios.push(beside.as_secs_f64() / alone.as_secs_f64());
+    }
+    assert!(ratios.last() <= Some(&2.0), "p99 beside slow readers against alone: {ratios:?}");
+    drip.abort();
 }
 
 /// Floods until the server gives up on the reader.

@@ -8,8 +8,8 @@ import { gzipSync } from 'node:zlib';
 import { BUNDLE, bundle } from '../build.js';
 import * as sources from '../tidings.js';
 
-/** The promise of the README: the whole client with its cache in 12 kB. */
-const GZIPPED_BYTES_MAX = 12_288;
+/** The promise of the README: the whole client with its cache in 12.5 kB. */
+const GZIPPED_BYTES_MAX = 12_800;
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 

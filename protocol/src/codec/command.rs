@@ -45,6 +45,9 @@ impl Serialize for CommandForm<'_> {
                 if c.presence {
                     body["presence"] = true.into();
                 }
+                if let Some(token) = &c.token {
+                    body["token"] = token.as_str().into();
+                }
                 map.serialize_entry("subscribe", &body)
             }
             Command::Unsubscribe { channel } => {

@@ -9,6 +9,9 @@ use fred::types::Key;
 use sha2::{Digest, Sha256};
 use tidings_protocol::Channel;
 
+/// Whose slot revocations are in.
+pub(super) const REVOKED: &str = "$revoked";
+
 /// Makes names that begin with one prefix.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
@@ -83,6 +86,16 @@ impl Keys {
     /// The pub/sub channel on which instances talk to each other.
     pub(super) fn cluster(&self) -> String {
         format!("{}:$cluster", self.prefix)
+    }
+
+    /// The hash with what is revoked. No channel of a client is called so, and it is in a slot of its own.
+    pub(super) fn revocations(&self) -> Key {
+        format!("{}:{{{REVOKED}}}:r", self.prefix).into()
+    }
+
+    /// The string that tells one state of that hash from another.
+    pub(super) fn revocations_stamp(&self) -> Key {
+        format!("{}:{{{REVOKED}}}:n", self.prefix).into()
     }
 
     /// What the meta hashes of all channels match, as a pattern of `SCAN`; the prefix holds no sign that means something there.

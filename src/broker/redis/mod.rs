@@ -22,6 +22,7 @@ mod monitor;
 mod presence;
 mod receiver;
 mod replicated;
+mod revocations;
 mod script;
 mod sentinels;
 mod shard;
@@ -39,12 +40,12 @@ use fred::prelude::{Config as RedisClientConfig, PubsubInterface};
 use futures::future::{BoxFuture, FutureExt};
 use tidings_protocol::{
     Channel, ClusterMessage, LogName, MutateCommand, Position, PresenceMember, PresenceMembers,
-    PublishCommand,
+    PublishCommand, Revocation,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::{Broker, BrokerError, BrokerEvent, InstanceCard, Peer, Peers, Retentions};
+use super::{Broker, BrokerError, BrokerEvent, InstanceCard, Peer, Peers, Retentions, RevokedSince};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::freshness::Snapshot;
@@ -57,6 +58,7 @@ use keys::Keys;
 use monitor::{Monitor, Standing};
 use presence::Presence;
 use receiver::Request;
+use revocations::RevocationStore;
 use shard::Reach;
 use shards::Shards;
 use store::{Lives, Reader, RedisStore};
@@ -98,6 +100,7 @@ pub struct RedisBroker {
     advanced: Arc<Advanced>,
     standing: Arc<Standing>,
     presence: Presence,
+    revocations: RevocationStore,
     peers: Arc<Mutex<Peers>>,
     /// The bytes of publishes on their way; a permit is a KiB.
     room: Arc<Semaphore>,
@@ -196,6 +199,7 @@ impl RedisBroker {
         tasks.spawn(Monitor { shards: shards.clone(), clock, standing: standing.clone(), events }.run());
         let presence = Presence::start(shards.clone(), &store.keys, config, clock, &mut tasks);
         let room = Arc::new(Semaphore::new(config.limits.broker_pending_bytes.div_ceil(1_024)));
+        let revocations = RevocationStore::new(&store, config, clock);
         let config = config.clone();
         RedisBroker {
             shards,
@@ -205,6 +209,7 @@ impl RedisBroker {
             advanced,
             standing,
             presence,
+            revocations,
             peers,
             room,
             farewell,
@@ -344,6 +349,14 @@ impl Broker for RedisBroker {
 
     fn peers(&self) -> Vec<Peer> {
         self.peers.lock().expect("nobody panics with the peers").iter().cloned().collect()
+    }
+
+    fn revoke(&self, revocations: Vec<Revocation>) -> BoxFuture<'_, Result<(), BrokerError>> {
+        self.keep_revocations(revocations).boxed()
+    }
+
+    fn revoked(&self, known: Option<&str>) -> BoxFuture<'_, Result<Option<RevokedSince>, BrokerError>> {
+        self.read_revocations(known.map(str::to_owned)).boxed()
     }
 
     fn leave(&self) -> BoxFuture<'_, ()> {

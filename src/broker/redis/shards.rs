@@ -36,10 +36,15 @@ pub(super) struct Map {
 impl Map {
     /// Where a channel is; `None` where no server says that it has it.
     pub(super) fn of(&self, channel: &Channel) -> Option<&Arc<Shard>> {
-        let Some(ranges) = &self.ranges else { return self.shards.first() };
         // All its keys have the channel's name as their hash tag; those of a companion have that of its channel.
         let companion_of = channel.presence_of();
-        let slot = redis_keyslot(companion_of.as_ref().unwrap_or(channel).as_str().as_bytes());
+        self.of_tag(companion_of.as_ref().unwrap_or(channel).as_str())
+    }
+
+    /// Where the keys with this hash tag are.
+    fn of_tag(&self, tag: &str) -> Option<&Arc<Shard>> {
+        let Some(ranges) = &self.ranges else { return self.shards.first() };
+        let slot = redis_keyslot(tag.as_bytes());
         let range = ranges.iter().find(|range| (range.first..=range.last).contains(&slot))?;
         self.shards.iter().find(|shard| shard.server.as_ref() == Some(&range.server))
     }
@@ -133,8 +138,21 @@ impl Shards {
     where
         Work: Future<Output = Result<T, Failed>>,
     {
+        let companion_of = channel.presence_of();
+        self.at_tag(companion_of.as_ref().unwrap_or(channel).as_str(), work).await
+    }
+
+    /// Does something where the keys with this hash tag are.
+    pub(super) async fn at_tag<T, Work>(
+        &self,
+        tag: &str,
+        work: impl Fn(Arc<Shard>) -> Work,
+    ) -> Result<T, BrokerError>
+    where
+        Work: Future<Output = Result<T, Failed>>,
+    {
         for pause in MOVING_PAUSES {
-            let shard = self.map().of(channel).cloned().filter(|shard| !shard.is_lost());
+            let shard = self.map().of_tag(tag).cloned().filter(|shard| !shard.is_lost());
             match work(shard.ok_or(BrokerError::Unavailable)?).await {
                 Ok(done) => return Ok(done),
                 Err(Failed::Broker(error)) => return Err(error),

@@ -109,7 +109,7 @@ impl Conversation {
 
     fn subscribe(&mut self, index: usize) -> Step {
         let (channel, since) = (self.channel(index), self.feeds[index].continuity.position().cloned());
-        self.ask(index, Command::Subscribe(SubscribeCommand { channel, since, presence: false }))
+        self.ask(index, Command::Subscribe(SubscribeCommand::new(channel, since)))
     }
 
     fn ask(&mut self, index: usize, command: Command) -> Step {

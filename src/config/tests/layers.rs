@@ -10,7 +10,7 @@ use crate::config::{AllowedOrigin, BatchMode, Config, Each, Loaded, LogFormat};
 #[test]
 fn flags_win_over_environment_over_file_over_defaults() {
     let origin = |setup: &Setup| {
-        let Loaded { config, origins } = setup.loaded();
+        let Loaded { config, origins, .. } = setup.loaded();
         let origin = origins.of("server.listen").to_string();
         (config.server.listen.port(), origin.rsplit('/').next().map(str::to_owned).unwrap_or_default())
     };

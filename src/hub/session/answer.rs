@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use tidings_protocol::{
     Channel, CloseCode, Code, ContinuedFrame, Envelope, ErrorFrame, Frame, GapFrame, GapReason, HistoryFrame,
-    Position, Problem, PublishedFrame, RefreshedFrame, SubscribedFrame, UnsubscribedFrame,
+    Position, Problem, PublishedFrame, RefreshedFrame, SubscribedFrame,
 };
 
 use super::{Asked, CatchUp, CursorState, Session, State};
@@ -22,6 +22,12 @@ impl Session {
             (Asked::Connect { .. }, Answer::Authenticated(Ok(grant))) => self.open(grant),
             (Asked::Connect { id }, Answer::Authenticated(Err(problem))) => self.turn_away(id, problem),
             (Asked::Refresh { id }, Answer::Authenticated(Ok(grant))) => self.refreshed(id, grant),
+            (Asked::Admission { id, command }, Answer::Admitted(Ok(pass))) => {
+                self.admitted(id, command, pass);
+                // Its end may have come while it was looked at.
+                self.end_expired(now);
+            }
+            (Asked::Admission { id, .. }, Answer::Admitted(Err(problem))) => self.refuse(id, problem),
             (Asked::Join { id, channel, since, presence }, Answer::Joined(Ok(page))) => {
                 if presence {
                     self.hear_presence(&channel);
@@ -65,21 +71,24 @@ impl Session {
             return self
                 .refuse(id, Problem::new(Code::Unauthorized, "`refresh` takes a token of the same user"));
         }
-        let uncovered = |channel: &&Channel| !channel.is_presence() && !grant.may_subscribe(channel);
-        let lost: Vec<Channel> = self.subscriptions.keys().filter(uncovered).cloned().collect();
-        for channel in lost {
-            self.forget(&channel);
-            let frame = UnsubscribedFrame { channel: channel.clone(), code: Some(Code::ChannelNotAllowed) };
-            self.say(None, Frame::Unsubscribed(frame));
-            self.lost.push_back(channel);
-        }
-        self.end_presence(&grant);
         let exp = grant.expires.map(|expiry| expiry.exp);
-        self.grant = grant;
-        self.narrow_watches();
+        self.narrow(grant);
         if let Some(exp) = exp {
             self.reply(id, Frame::Refreshed(RefreshedFrame { exp }));
         }
+    }
+
+    /// From now on this grant holds: ends what it does not cover.
+    pub(super) fn narrow(&mut self, grant: Grant) {
+        let covered = |channel: &Channel| grant.may_subscribe(channel) || self.has_pass(channel);
+        let uncovered = |channel: &&Channel| !channel.is_presence() && !covered(channel);
+        let lost: Vec<Channel> = self.subscriptions.keys().filter(uncovered).cloned().collect();
+        for channel in lost {
+            self.lose(channel, Code::ChannelNotAllowed);
+        }
+        self.end_presence(&grant);
+        self.grant = grant;
+        self.narrow_watches();
     }
 
     fn not_joined(&mut self, id: Option<u64>, channel: &Channel, problem: Problem) {
@@ -94,7 +103,10 @@ impl Session {
     /// The channel is attached; `page` is what it holds after the asked position, `None` where it keeps nothing.
     fn joined(&mut self, id: Option<u64>, channel: Channel, since: Option<&Position>, page: Option<Page>) {
         let by_client = self.config.catch_up == CatchUp::ByClient;
-        let Some(subscription) = self.subscriptions.get_mut(&channel) else { return };
+        let Some(subscription) = self.subscriptions.get_mut(&channel) else {
+            // Its token ended meanwhile, and the client knows.
+            return self.greet_when_complete();
+        };
         let gap = match &page {
             Some(page) => match subscription.advance(page, by_client) {
                 Progress::Gap(reason, _) => Some(reason),
@@ -186,13 +198,15 @@ impl Session {
 
     /// Refuses a credential and ends the session.
     pub(super) fn turn_away(&mut self, id: Option<u64>, problem: Problem) {
-        let code = match problem.code {
-            Code::TokenExpired => CloseCode::TokenExpired,
-            _ => CloseCode::Unauthorized,
-        };
         let message = problem.message.to_string();
+        let close = match problem.code {
+            Code::TokenExpired => Close::new(CloseCode::TokenExpired, message),
+            // The credential is good, but there are too many of it.
+            Code::RateLimited | Code::LimitReached => Close::for_flood(message, self.jitter),
+            _ => Close::new(CloseCode::Unauthorized, message),
+        };
         self.refuse(id, problem);
-        self.close(Close::new(code, message));
+        self.close(close);
     }
 
     pub(super) fn refuse(&mut self, id: Option<u64>, problem: Problem) {

@@ -8,7 +8,7 @@ use tidings_protocol::{
 
 use super::{Asked, CatchUp, Session, State};
 use crate::hub::subscription::Subscription;
-use crate::hub::{Action, PageLimit};
+use crate::hub::{Action, Credential, PageLimit};
 
 impl Session {
     /// Turns a command into an action, or refuses it.
@@ -18,12 +18,23 @@ impl Session {
             return Err(Problem::new(Code::Unauthorized, "the first command must be `connect`"));
         }
         let (asked, action) = match command {
-            Command::Connect { .. } if !waiting => {
+            // Whoever was let in without a credential may still bring one, once.
+            Command::Connect { .. } if !waiting && self.grant.credential != Credential::Anonymous => {
                 return Err(Problem::new(Code::BadFrame, "the connection has its credential: use `refresh`"));
             }
             Command::Connect { token } => (Asked::Connect { id }, Action::Authenticate { token }),
             Command::Refresh { token } => (Asked::Refresh { id }, Action::Authenticate { token }),
-            Command::Subscribe(subscribe) => return self.begin_subscribe(id, subscribe),
+            Command::Subscribe(mut subscribe) => {
+                if let Some(token) = subscribe.token.take() {
+                    return self.begin_admission(id, subscribe, token);
+                }
+                let channel = subscribe.channel.clone();
+                let begun = self.begin_subscribe(id, subscribe);
+                if begun.is_err() && !self.subscriptions.contains_key(&channel) {
+                    self.drop_pass(&channel);
+                }
+                return begun;
+            }
             Command::Unsubscribe { channel } => {
                 if !self.forget(&channel) {
                     return Err(Code::NotSubscribed.into());
@@ -48,8 +59,9 @@ impl Session {
     }
 
     fn begin_subscribe(&mut self, id: Option<u64>, command: SubscribeCommand) -> Result<Action, Problem> {
-        let SubscribeCommand { channel, since, presence } = command;
-        self.demand(self.grant.may_subscribe(&channel), &channel, "subscribe to")?;
+        let SubscribeCommand { channel, since, presence, token: _ } = command;
+        let allowed = self.grant.may_subscribe(&channel) || self.has_pass(&channel);
+        self.demand(allowed, &channel, "subscribe to")?;
         self.demand(!presence || self.grant.may_see_presence(&channel), &channel, "see the presence of")?;
         let channels_max = self.config.channels_max;
         let full = self.subscriptions.len() + usize::from(presence) >= channels_max;

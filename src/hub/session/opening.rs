@@ -23,9 +23,12 @@ impl Session {
         let mut session = Session {
             state: State::Waiting { until: now.after(config.hello_timeout) },
             liveness: Liveness::new(config.heartbeat, jitter, now),
+            // From 0.9 to 1.1: those who came together do not go together.
+            ends_at: config.age_max.map(|age| now.after(age.mul_f64(0.9 + jitter.clamp(0.0, 1.0) / 5.0))),
             config,
             name,
             grant: Grant::default(),
+            passes: Vec::new(),
             subscriptions: IndexMap::new(),
             commands: VecDeque::new(),
             behind: VecDeque::new(),
@@ -66,20 +69,33 @@ impl Session {
         self
     }
 
+    /// Goes on, or begins, with this grant: greets, and subscribes to what it names.
     pub(super) fn open(&mut self, grant: Grant) {
-        self.state = State::Open;
-        self.grant = grant;
-        self.greet();
+        match self.state {
+            // It was let in without a credential, and may have subscribed already.
+            State::Open => {
+                self.narrow(grant);
+                self.say(None, Frame::Hello(self.hello()));
+            }
+            State::Waiting { .. } | State::Closed => {
+                self.state = State::Open;
+                self.grant = grant;
+                self.greet();
+            }
+        }
         for channel in self.grant.channels.clone() {
-            let subscribe = SubscribeCommand { channel, since: None, presence: false };
+            let subscribe = SubscribeCommand::new(channel, None);
             self.commands.push_back((None, Ok(Command::Subscribe(subscribe))));
         }
     }
 
     pub(super) fn greet(&mut self) {
         self.say_outage_first();
-        let hello = HelloFrame { session: self.name.clone(), ..self.config.hello.clone() };
-        let hello = Transmit::Frame(Box::new(Envelope { id: None, frame: Frame::Hello(hello) }));
-        self.transmits.push_front(hello);
+        let hello = Envelope { id: None, frame: Frame::Hello(self.hello()) };
+        self.transmits.push_front(Transmit::Frame(Box::new(hello)));
+    }
+
+    fn hello(&self) -> HelloFrame {
+        HelloFrame { session: self.name.clone(), ..self.config.hello.clone() }
     }
 }

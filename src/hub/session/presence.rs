@@ -29,6 +29,7 @@ impl Session {
 
     /// Ends a subscription and what belongs to it; false if there is none.
     pub(super) fn forget(&mut self, channel: &Channel) -> bool {
+        self.drop_pass(channel);
         self.subscriptions.shift_remove(&channel.presence());
         self.subscriptions.shift_remove(channel).is_some()
     }

@@ -38,6 +38,7 @@ pub(super) fn session(catch_up: CatchUp) -> Session {
         broker: "redis",
         catch_up,
         heartbeat: Heartbeat { interval: Duration::from_secs(25), timeout: None },
+        age_max: Some(Duration::from_secs(1_000)),
         hello_timeout: Duration::from_secs(5),
         retry_after: Duration::from_secs(1),
         channels_max: 8,
@@ -58,6 +59,7 @@ fn stream() -> Session {
         channel: channel(name),
         since: Some(since.parse().unwrap()),
         presence: false,
+        token: None,
     };
     let subscribes = vec![subscribe("a", "a.3"), subscribe("b", "a.5")];
     session(CatchUp::ByServer).with_channels(subscribes, Vec::new(), CursorState::Read)
@@ -112,6 +114,19 @@ fn a_stream_that_cannot_join_is_told_when_to_come_back() {
     let spread =
         [0.0, 0.5, 1.0].map(|jitter| Close::for_now("", jitter).after.expect("it is set").as_millis());
     assert_eq!(spread, [1_000, 3_000, 5_000]);
+}
+
+#[test]
+fn a_connection_that_is_old_enough_is_asked_to_come_back() {
+    let mut session = session(CatchUp::ByClient);
+    let at = |seconds| Time(Duration::from_secs(seconds));
+    session.handle_timeout(at(899));
+    assert!(session.is_open(), "with the least jitter it lives nine tenths of what it may");
+    assert_eq!(session.poll_timeout(), Some(at(900)));
+    while session.poll_transmit().is_some() {}
+    session.handle_timeout(at(900));
+    let Some(Transmit::Close(close)) = session.poll_transmit() else { panic!("it is closed") };
+    assert_eq!((close.code, close.after.is_some()), (CloseCode::Reconnect, true));
 }
 
 #[test]
@@ -233,7 +248,7 @@ fn command(session: &mut Session, command: Command) -> Option<Action> {
 }
 
 fn subscribe(name: &str, presence: bool) -> Command {
-    Command::Subscribe(SubscribeCommand { channel: channel(name), since: None, presence })
+    Command::Subscribe(SubscribeCommand { presence, ..SubscribeCommand::new(channel(name), None) })
 }
 
 /// A session that hears who comes and goes on `a`, and on `b` does not.

@@ -12,7 +12,7 @@ use tidings::broker::{
 use tidings::clock::Clock;
 use tidings::config::Config;
 use tidings::freshness::Snapshot;
-use tidings::hub::{BrokerState, Mail, Page, PageLimit, Published};
+use tidings::hub::{BrokerState, Grant, Mail, Page, PageLimit, Published};
 use tidings::node::{EVENTS_MAX, Findings, Member, Node, Profile, SharedMailbox};
 use tidings::observe::Metrics;
 use tidings_protocol::{
@@ -178,7 +178,7 @@ impl Cluster {
     fn enter(&self, node: usize, user: &str) -> (Member, Arc<SharedMailbox>) {
         let mailbox = Arc::new(SharedMailbox::new(1_000, Profile::new(Transport::WebSocket, 0)));
         let member = self.nodes[node].enter(mailbox.clone());
-        member.identify(&user.into());
+        member.identify(&Grant { user: user.into(), ..Grant::default() });
         (member, mailbox)
     }
 

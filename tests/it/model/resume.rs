@@ -273,9 +273,7 @@ impl World {
     fn ask(&mut self) {
         let (channel, since) = (channel(CHANNEL), self.continuity.position().cloned());
         let command = match self.continuity.outstanding() {
-            Some(Outstanding::Subscribe) => {
-                Command::Subscribe(SubscribeCommand { channel, since, presence: false })
-            }
+            Some(Outstanding::Subscribe) => Command::Subscribe(SubscribeCommand::new(channel, since)),
             Some(Outstanding::History) => Command::History(HistoryCommand { channel, since, limit: None }),
             None => return,
         };
@@ -357,6 +355,7 @@ fn session(catch_up: CatchUp, since: Option<Position>, now: Time) -> Session {
         broker: "model",
         catch_up,
         heartbeat: Heartbeat { interval: Duration::from_secs(1 << 30), timeout: None },
+        age_max: None,
         hello_timeout: Duration::from_secs(5),
         retry_after: RETRY_AFTER,
         channels_max: 2,
@@ -372,7 +371,7 @@ fn session(catch_up: CatchUp, since: Option<Position>, now: Time) -> Session {
     match catch_up {
         CatchUp::ByClient => session,
         CatchUp::ByServer => {
-            let subscribe = SubscribeCommand { channel: channel(CHANNEL), since, presence: false };
+            let subscribe = SubscribeCommand::new(channel(CHANNEL), since);
             session.with_channels(vec![subscribe], Vec::new(), CursorState::Read)
         }
     }

@@ -38,6 +38,7 @@ impl SessionRules {
             broker: "model",
             catch_up: CatchUp::ByClient,
             heartbeat: Heartbeat { interval: seconds(2), timeout: Some(seconds(7)) },
+            age_max: None,
             hello_timeout: seconds(5),
             retry_after: Duration::from_millis(200),
             channels_max: 16,
@@ -73,7 +74,7 @@ impl SessionRules {
         let session = Session::new(self.stream.clone(), id.0.to_string(), Some(Grant::open()), jitter, now);
         // Its channels all keep history, so a readable cursor changes nothing beside the positions.
         let cursor = if cursor_lost { CursorState::Unreadable } else { CursorState::None };
-        let subscribe = |(channel, since)| SubscribeCommand { channel, since, presence: false };
+        let subscribe = |(channel, since)| SubscribeCommand::new(channel, since);
         session.with_channels(channels.into_iter().map(subscribe).collect(), Vec::new(), cursor)
     }
 }

@@ -204,7 +204,7 @@ impl SocketClient {
     fn subscribe(&mut self, index: usize, context: &Context) {
         let channel = context.spec(self.held[index].channel()).channel.clone();
         let since = self.held[index].witness.position().cloned();
-        let id = self.send(Command::Subscribe(SubscribeCommand { channel, since, presence: false }));
+        let id = self.send(Command::Subscribe(SubscribeCommand::new(channel, since)));
         let held = &mut self.held[index];
         (held.phase, held.history) = (Phase::Subscribing(id), None);
     }

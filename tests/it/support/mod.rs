@@ -16,11 +16,11 @@ mod wait;
 mod websocket;
 
 pub(crate) use fault_proxy::{FaultProxy, Way};
-pub(crate) use faults::faults_asked;
+pub(crate) use faults::{faults_asked, is_soak, sized};
 pub(crate) use fleet::{Fleet, Instance, Link};
 pub(crate) use http::{Answer, Request, read_head};
 pub(crate) use port::free_port;
-pub(crate) use process::Process;
+pub(crate) use process::{Process, program};
 pub(crate) use raw_websocket::{RawFrame, RawWebSocket};
 pub(crate) use redis::{Data, RedisCluster, RedisServer, Reply, SentinelGroup};
 pub(crate) use server::{TestServer, config};

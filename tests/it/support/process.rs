@@ -11,6 +11,11 @@ use tokio::task::JoinHandle;
 
 use super::{eventually, within};
 
+/// The program that is tested: what was built with the tests, or what `TIDINGS_PROGRAM` names.
+pub(crate) fn program() -> std::ffi::OsString {
+    std::env::var_os("TIDINGS_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_tidings").into())
+}
+
 /// What its configuration is called.
 const CONFIG_FILE: &str = "tidings.toml";
 
@@ -25,8 +30,18 @@ pub(crate) struct Process {
 impl Process {
     /// Starts the binary with these arguments; `toml` becomes its `--config`, if there is any.
     pub(crate) fn start(arguments: &[&str], toml: &str) -> Process {
+        Process::run(Command::new(program()), arguments, toml)
+    }
+
+    /// As [`Process::start`], once a shell has run `prelude`: for limits that a process is born with.
+    pub(crate) fn start_after(prelude: &str, arguments: &[&str], toml: &str) -> Process {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("{prelude} && exec \"$0\" \"$@\"")).arg(program());
+        Process::run(shell, arguments, toml)
+    }
+
+    fn run(mut command: Command, arguments: &[&str], toml: &str) -> Process {
         let directory = tempfile::tempdir().expect("a directory can be made");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         if !toml.is_empty() {
             let file = directory.path().join(CONFIG_FILE);
@@ -50,6 +65,12 @@ impl Process {
         let (file, new) = (self.directory.path().join(CONFIG_FILE), self.directory.path().join("new"));
         std::fs::write(&new, toml).expect("a file can be written");
         std::fs::rename(&new, &file).expect("a file can be renamed");
+    }
+
+    /// A number of its own, summed over all series with labels that contain `label`.
+    pub(crate) async fn metric(&self, name: &str, label: &str) -> f64 {
+        let address = self.address().await;
+        super::Request::new(address, "GET", "/metrics").send().await.metric(name, label)
     }
 
     /// All that it said so far.

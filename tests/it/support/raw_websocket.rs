@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
+use super::http::try_read_head;
 use super::{Answer, Request, read_head, within};
 
 /// A socket after the handshake.
@@ -76,6 +77,27 @@ impl RawWebSocket {
         let request =
             headers.iter().fold(request_to(address), |request, (name, value)| request.header(name, value));
         RawWebSocket::shake(stream, &request.bytes()).await
+    }
+
+    /// Shakes hands with a server that may refuse it: then the head of its answer, or `None` where there was none.
+    pub(crate) async fn try_handshake(
+        address: SocketAddr,
+        headers: &[(&str, &str)],
+    ) -> Result<RawWebSocket, Option<Answer>> {
+        let request =
+            headers.iter().fold(request_to(address), |request, (name, value)| request.header(name, value));
+        let mut stream = TcpStream::connect(address).await.map_err(|_| None)?;
+        stream.write_all(&request.bytes()).await.map_err(|_| None)?;
+        let (head, unread) = try_read_head(&mut stream).await.map_err(|_| None)?;
+        match head.status {
+            101 => Ok(RawWebSocket { stream, head, unread }),
+            _ => Err(Some(head)),
+        }
+    }
+
+    /// The next frame, however long it takes; `None` once the server closed.
+    pub(crate) async fn wait_for_frame(&mut self) -> Option<RawFrame> {
+        self.read_frame().await
     }
 
     /// Says a frame in one write with the handshake, before its answer is known.

@@ -49,6 +49,11 @@ impl TestServer {
         self.server.drain().await;
     }
 
+    /// Tasks that serve peers.
+    pub(crate) fn tasks(&self) -> usize {
+        self.server.instance().tasks.len()
+    }
+
     pub(crate) fn get(&self, path: &str) -> Request {
         Request::new(self.address, "GET", path)
     }
@@ -83,7 +88,7 @@ impl TestServer {
             let read = within("the answer's body", stream.read_buf(&mut rest)).await;
             assert_ne!(read.unwrap_or_default(), 0, "the body broke off");
         }
-        (head.status, String::from_utf8(rest).expect("problems are UTF-8"))
+        (head.status, String::from_utf8_lossy(&rest).into_owned())
     }
 
     /// A WebSocket that was greeted.

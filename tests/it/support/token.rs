@@ -47,6 +47,12 @@ impl Token {
         self
     }
 
+    /// Of this tenant.
+    pub(crate) fn tenant(mut self, name: &str) -> Token {
+        self.0.tenant = Some(name.to_owned());
+        self
+    }
+
     /// May read no history but that of these patterns.
     pub(crate) fn history(mut self, patterns: &[&str]) -> Token {
         self.rights().history = Some(patterns.iter().map(|pattern| (*pattern).to_owned()).collect());
@@ -62,6 +68,29 @@ impl Token {
     pub(crate) fn channel(mut self, name: &str) -> Token {
         self.rights().channels.push(name.to_owned());
         self
+    }
+
+    /// Is called so.
+    pub(crate) fn id(mut self, id: &str) -> Token {
+        self.0.jti = Some(id.to_owned());
+        self
+    }
+
+    /// Was issued so many seconds ago, or is to be later.
+    pub(crate) fn issued(mut self, seconds_ago: i64) -> Token {
+        self.0.iat = Some(unix_now().saturating_add_signed(-seconds_ago));
+        self
+    }
+
+    /// Is for this one channel.
+    pub(crate) fn only_for(mut self, channel: &str) -> Token {
+        self.rights().channel = Some(channel.to_owned());
+        self
+    }
+
+    /// What it says.
+    pub(crate) fn claims(&self) -> &Claims {
+        &self.0
     }
 
     /// Ends so many seconds from now, or before.

@@ -212,6 +212,40 @@ fn time_and_randomness_come_in_as_arguments() {
     }
 }
 
+/// Maps whose keys peers choose draw their seed: whoever knows it can make all keys collide.
+fn fixed_seeds(files: &[Source]) -> Vec<String> {
+    let words = [
+        "BuildHasherDefault",
+        "with_hasher",
+        "FxHashMap",
+        "FxHashSet",
+        "AHashMap",
+        "FnvHashMap",
+        "DefaultHasher",
+    ];
+    let code = files.iter().filter(|file| file.is_in("src") || file.is_in("protocol/src"));
+    said(code, &words, "hashes alike in every process: use a map that draws its seed")
+}
+
+/// What a peer presents is compared with a secret, or its hash, in a time that tells nothing.
+fn hasty_comparisons(files: &[Source]) -> Vec<String> {
+    let words =
+        ["hash ==", "== hash", "secret ==", "== secret", "signature ==", "== signature", "key ==", "== key"];
+    let auth = files.iter().filter(|file| file.is_in("src/auth"));
+    said(auth, &words, "takes longer the more is right: compare in constant time (`ct_eq`)")
+}
+
+#[test]
+fn hashes_are_seeded_and_secrets_compared_in_constant_time() {
+    demand_none("no hash has a fixed seed", fixed_seeds(&tree()));
+    demand_none("no secret is compared in haste", hasty_comparisons(&server()));
+    let bad = "let m = HashMap::with_hasher(BuildHasherDefault::default());";
+    assert_eq!(found_in("src/node/x.rs", bad, fixed_seeds).len(), 1);
+    assert!(found_in("src/node/x.rs", "let m = HashMap::new();", fixed_seeds).is_empty());
+    assert_eq!(found_in("src/auth/x.rs", "if known.hash == hash {", hasty_comparisons).len(), 1);
+    assert!(found_in("src/auth/x.rs", "if bool::from(known.ct_eq(&hash)) {", hasty_comparisons).is_empty());
+}
+
 #[test]
 fn loss_is_a_value() {
     demand_none("hub, broker, node and transport drop nothing in passing", dropped_in_passing(&server()));

@@ -18,6 +18,9 @@ export class Hub {
   channels = new Map();
   logs = new Map();
   sessions = new Set();
+  /** Tokens that let a session have the channels that begin with `guarded`, and those that did. */
+  passes = new Set();
+  expired = new Set();
   #nextSession = 1;
 
   /** `historySize` publications are kept, `page` fit in a frame; channels that start with `volatile` keep none. */
@@ -85,6 +88,18 @@ export class Hub {
     const frame = { batch: channel.batch(publications) };
     for (const session of this.sessions) if (session.wants(name) && reaches(session)) session.send(frame);
     return channel.position;
+  }
+
+  /** Tokens expire, and the subscriptions of guarded channels with them. */
+  expirePasses() {
+    for (const pass of this.passes) this.expired.add(pass);
+    this.passes.clear();
+    for (const session of this.sessions) {
+      for (const channel of [...session.subscriptions.keys()].filter((name) => name.startsWith('guarded'))) {
+        session.subscriptions.delete(channel);
+        session.send({ unsubscribed: { channel, code: 'token_expired' } });
+      }
+    }
   }
 
   /** A new epoch that keeps everything up to `lost` before the head; sessions at or below the fork go on. */
@@ -222,7 +237,11 @@ class Session {
     this.send({ invalidated: { ns: log.ns, at, tags: Object.fromEntries(touched.map((tag) => [tag, at.offset])), spread_ms: spreadMs } });
   }
 
-  subscribe({ channel: name, since, presence }) {
+  subscribe({ channel: name, since, presence, token }) {
+    if (name.startsWith('guarded') && !this.hub.passes.has(token)) {
+      const code = this.hub.expired.has(token) ? 'token_expired' : 'channel_not_allowed';
+      return { error: { code, message: code, retryable: code === 'token_expired' } };
+    }
     if (this.subscriptions.has(name)) return { error: { code: 'already_subscribed', message: name, retryable: false } };
     if (name.startsWith('secret')) return { error: { code: 'channel_not_allowed', message: name, retryable: false } };
     const channel = this.hub.channel(name);

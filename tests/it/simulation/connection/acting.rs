@@ -65,7 +65,7 @@ impl Acting {
     /// An action of which nothing is done yet.
     pub(super) fn begin(action: Action) -> Self {
         let steps: &[Step] = match action {
-            Action::Authenticate { .. } => &[],
+            Action::Authenticate { .. } | Action::Admit { .. } => &[],
             Action::Join { .. } => &join_steps(),
             Action::Leave { .. } => &[Step::Detach],
             Action::Read { .. } | Action::Resume { .. } => &[Step::Read],
@@ -128,6 +128,8 @@ impl Acting {
     pub(super) fn answer(self, place: &mut Place<'_>, context: &Context) -> Answer {
         match self.action {
             Action::Authenticate { .. } => Answer::Authenticated(Ok(Grant::open())),
+            // Nobody in a simulation has a token.
+            Action::Admit { .. } => Answer::Admitted(Err(Code::Unauthorized.into())),
             Action::Join { channel, .. } => {
                 let read = self.read.expect("a join reads");
                 if read.is_err() {

@@ -178,7 +178,7 @@ impl SocketReader {
 
     fn subscribe(&mut self, index: usize) {
         let (channel, since) = (self.held[index].name.clone(), self.held[index].witness.position().cloned());
-        let command = Command::Subscribe(SubscribeCommand { channel, since, presence: false });
+        let command = Command::Subscribe(SubscribeCommand::new(channel, since));
         self.ask(index, Outstanding::Subscribe, &command);
     }
 

@@ -1,0 +1,24 @@
+//! How much anybody may ask of this instance: rates by level, connections at once, and what memory there is.
+//!
+//! ```text
+//!   Caller ──names──▶ Rates (governor, a meter for each level and count) ──▶ Standing of each, or Limited
+//!   Caller ──names──▶ Seats (connections at once) ──▶ Seat, given back when it is dropped
+//! ```
+//!
+//! Which buckets an event touches is decided by [`Caller::name`] alone. Nothing here is asked for a delivery: what costs a
+//! client nothing to cause is metered, what it is sent is bounded by its mailbox.
+
+mod caller;
+mod flood;
+mod meter;
+mod pressure;
+mod rates;
+mod seats;
+mod standing;
+
+pub use caller::{Caller, Count, Name, Scope};
+pub use flood::Flood;
+pub use pressure::{Memory, Pressure};
+pub use rates::{ConnectionRates, Rates, Standings};
+pub use seats::{Seat, SeatLimits, Seats};
+pub use standing::{Limited, Standing, policy_header, standing_header};

@@ -1,0 +1,258 @@
+//! All rates of an instance: each limit of the configuration that is not 0 has its meter.
+
+use std::time::Duration;
+
+use governor::clock::{Clock, DefaultClock};
+use governor::middleware::NoOpMiddleware;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+use smallvec::SmallVec;
+
+use super::meter::{Meter, cells, quota};
+use super::{Caller, Count, Limited, Scope, Standing};
+use crate::config::Limits;
+
+/// The standings that one event has: rarely more than two.
+pub type Standings = SmallVec<[Standing; 2]>;
+
+type Direct<C> = RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<<C as Clock>::Instant>>;
+
+/// What may come per second.
+pub struct Rates<C: Clock = DefaultClock> {
+    /// The narrowest first: what a wider one refuses is counted at the narrower ones, for it was sent.
+    meters: Vec<Meter<C>>,
+    arrivals: Direct<C>,
+    connection: ConnectionLimits,
+    clock: C,
+}
+
+/// What one connection may send.
+#[derive(Clone, Copy, Debug, Default)]
+struct ConnectionLimits {
+    commands: Option<Quota>,
+    bytes: Option<Quota>,
+    window: Duration,
+}
+
+/// The meters of one connection, made when it first sends something.
+pub struct ConnectionRates<C: Clock = DefaultClock> {
+    commands: Option<Direct<C>>,
+    bytes: Option<Direct<C>>,
+    limits: ConnectionLimits,
+    clock: C,
+    /// Bytes that came and were not counted yet.
+    owed: usize,
+}
+
+impl Rates {
+    /// What the configuration says.
+    pub fn new(limits: &Limits) -> Rates {
+        Rates::with_clock(limits, DefaultClock::default())
+    }
+}
+
+impl<C: Clock + Clone> Rates<C> {
+    /// As [`Rates::new`], by another clock.
+    pub fn with_clock(limits: &Limits, clock: C) -> Rates<C> {
+        use Count::{Bytes, Commands, Connections, Mutations, Publishes};
+        let rates = [
+            (Scope::User, Commands, limits.user_commands_per_second),
+            (Scope::User, Publishes, limits.user_publishes_per_second),
+            (Scope::User, Mutations, limits.user_mutations_per_second),
+            (Scope::Key, Commands, limits.key_commands_per_second),
+            (Scope::Key, Publishes, limits.key_publishes_per_second),
+            (Scope::Key, Mutations, limits.key_mutations_per_second),
+            (Scope::Address, Connections, limits.address_connections_per_second),
+            (Scope::Tenant, Connections, limits.tenant_connections_per_second),
+            (Scope::Tenant, Commands, limits.tenant_commands_per_second),
+            (Scope::Tenant, Publishes, limits.tenant_publishes_per_second),
+            (Scope::Tenant, Bytes, limits.tenant_bytes_per_second),
+            (Scope::Tenant, Mutations, limits.tenant_mutations_per_second),
+            (Scope::Instance, Publishes, limits.instance_publishes_per_second),
+            (Scope::Instance, Mutations, limits.instance_mutations_per_second),
+        ];
+        let window = limits.rate_burst;
+        let meter = |(scope, count, per_second)| {
+            Meter::new((scope, count), per_second, window, limits.rate_names_max, clock.clone())
+        };
+        // A burst of its own, for all come back at once after an outage.
+        let burst =
+            Duration::from_secs_f64(limits.connections_burst as f64 / limits.connections_per_second as f64);
+        let arrivals = quota(limits.connections_per_second, burst).expect("its least value is 1");
+        Rates {
+            meters: rates.into_iter().filter_map(meter).collect(),
+            arrivals: RateLimiter::direct_with_clock(arrivals, clock.clone()),
+            connection: ConnectionLimits {
+                commands: quota(limits.connection_commands_per_second, window),
+                bytes: quota(limits.connection_bytes_per_second, window),
+                window,
+            },
+            clock,
+        }
+    }
+
+    /// Whether the instance takes one more connection: when everybody comes back at once, handshakes must not take the
+    /// time of those who are here.
+    pub fn admit_arrival(&self) -> bool {
+        self.arrivals.check().is_ok()
+    }
+
+    /// Counts `n` events of the caller at each level that counts them; how it stands there.
+    pub fn admit(&self, caller: &Caller, count: Count, n: usize) -> Result<Standings, Limited> {
+        let mut standings = Standings::new();
+        for meter in self.meters.iter().filter(|meter| meter.count == count) {
+            if let Some(name) = caller.name(meter.scope) {
+                standings.push(meter.check(name, n)?);
+            }
+        }
+        Ok(standings)
+    }
+
+    /// The meters of a new connection.
+    pub fn connection(&self) -> ConnectionRates<C> {
+        let direct = |quota: Option<Quota>| {
+            quota.map(|quota| RateLimiter::direct_with_clock(quota, self.clock.clone()))
+        };
+        ConnectionRates {
+            commands: direct(self.connection.commands),
+            bytes: direct(self.connection.bytes),
+            limits: self.connection,
+            clock: self.clock.clone(),
+            owed: 0,
+        }
+    }
+
+    /// Forgets all buckets that are as good as new. To be called about once a second.
+    pub fn retain_recent(&self) {
+        self.meters.iter().for_each(Meter::retain_recent);
+    }
+}
+
+impl<C: Clock + Clone> ConnectionRates<C> {
+    /// Counts a command.
+    pub fn admit_command(&self) -> Result<(), Limited> {
+        let (Some(commands), Some(quota)) = (&self.commands, self.limits.commands) else { return Ok(()) };
+        let Err(until) = commands.check() else { return Ok(()) };
+        let standing = Standing {
+            scope: Scope::Connection,
+            count: Count::Commands,
+            quota: quota.burst_size().get(),
+            window: self.limits.window,
+            remaining: 0,
+            after: until.wait_time_from(self.clock.now()),
+        };
+        let per_second = (Duration::from_secs(1).as_nanos() / quota.replenish_interval().as_nanos()) as usize;
+        Err(Limited { standing, per_second })
+    }
+
+    /// Counts bytes that came, and those that are owed; how long nothing more should be read.
+    pub fn take_bytes(&mut self, n: usize) -> Option<Duration> {
+        let (Some(bytes), Some(quota)) = (&self.bytes, self.limits.bytes) else { return None };
+        self.owed += n;
+        if self.owed == 0 {
+            return None;
+        }
+        let asked = cells(self.owed, quota.burst_size());
+        match bytes.check_n(asked).expect("no more is asked for than a bucket holds") {
+            Ok(()) => {
+                self.owed = 0;
+                None
+            }
+            Err(until) => Some(until.wait_time_from(self.clock.now())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use governor::clock::FakeRelativeClock;
+
+    fn rates(change: impl FnOnce(&mut Limits)) -> (Rates<FakeRelativeClock>, FakeRelativeClock) {
+        let mut limits = crate::config::Config::default().limits;
+        limits.rate_burst = Duration::from_secs(2);
+        change(&mut limits);
+        let clock = FakeRelativeClock::default();
+        (Rates::with_clock(&limits, clock.clone()), clock)
+    }
+
+    fn of(tenant: &str, user: &str) -> Caller {
+        Caller { user: Some(user.into()), tenant: Some(tenant.into()), ..Caller::default() }
+    }
+
+    #[test]
+    fn a_tenant_beyond_its_limit_is_refused_and_its_neighbour_is_not() {
+        let (rates, clock) = rates(|limits| limits.tenant_publishes_per_second = 10);
+        let publish = |caller: &Caller| rates.admit(caller, Count::Publishes, 1);
+        let granted = (0..200).filter(|n| publish(&of("loud", &n.to_string())).is_ok()).count();
+        assert_eq!(granted, 20, "what two seconds bring");
+        let limited = publish(&of("loud", "x")).unwrap_err();
+        assert_eq!((limited.standing.scope, limited.per_second), (Scope::Tenant, 10));
+        assert!(limited.problem().message.contains("limits.tenant_publishes_per_second, which is 10"));
+        assert!(publish(&of("quiet", "a")).is_ok());
+        clock.advance(limited.standing.after);
+        assert!(publish(&of("loud", "x")).is_ok(), "it was told how long to wait");
+        assert!(publish(&of("loud", "x")).is_err());
+    }
+
+    #[test]
+    fn what_is_off_counts_nothing_and_what_is_on_says_how_one_stands() {
+        let (rates, _) = rates(|limits| {
+            limits.user_publishes_per_second = 5;
+            limits.tenant_bytes_per_second = 0;
+        });
+        let standings = rates.admit(&of("a", "ada"), Count::Publishes, 3).unwrap();
+        assert_eq!(
+            standings.iter().map(|at| (at.scope, at.quota, at.remaining)).collect::<Vec<_>>(),
+            [(Scope::User, 10, 7)]
+        );
+        assert_eq!(standings[0].after, Duration::from_millis(600));
+        assert!(rates.admit(&of("a", "ada"), Count::Bytes, 1 << 30).unwrap().is_empty());
+        assert!(
+            rates.admit(&Caller::default(), Count::Publishes, 100).unwrap().is_empty(),
+            "nobody in particular"
+        );
+    }
+
+    #[test]
+    fn what_is_larger_than_a_bucket_takes_a_whole_one() {
+        let (rates, clock) = rates(|limits| limits.tenant_bytes_per_second = 1_000);
+        let send = || rates.admit(&of("a", "ada"), Count::Bytes, 1_000_000).is_ok();
+        assert!(send() && !send());
+        clock.advance(Duration::from_secs(2));
+        assert!(send());
+    }
+
+    #[test]
+    fn buckets_are_bounded_and_forgotten() {
+        let (rates, clock) = rates(|limits| {
+            (limits.user_commands_per_second, limits.rate_names_max) = (5, 500);
+        });
+        let meter = rates.meters.iter().find(|meter| meter.count == Count::Commands).unwrap();
+        for n in 0..20_000 {
+            rates.admit(&of("a", &n.to_string()), Count::Commands, 1).ok();
+        }
+        assert!((500..=500 + 64 + 256).contains(&meter.len()), "{}", meter.len());
+        clock.advance(Duration::from_secs(10));
+        rates.retain_recent();
+        assert_eq!(meter.len(), 0);
+        assert!(rates.admit(&of("a", "late"), Count::Commands, 1).is_ok());
+    }
+
+    #[test]
+    fn a_connection_that_sends_too_fast_is_read_more_slowly() {
+        let (rates, clock) = rates(|limits| {
+            limits.connection_bytes_per_second = 1_000;
+            limits.connection_commands_per_second = 3;
+        });
+        let mut connection = rates.connection();
+        assert_eq!(connection.take_bytes(2_000), None);
+        let pause = connection.take_bytes(500).expect("the bucket is empty");
+        assert_eq!(pause, Duration::from_millis(500));
+        clock.advance(pause);
+        assert_eq!(connection.take_bytes(0), None, "what was owed is paid");
+        let granted = (0..50).filter(|_| connection.admit_command().is_ok()).count();
+        assert_eq!(granted, 6);
+        assert_eq!(connection.admit_command().unwrap_err().per_second, 3);
+    }
+}

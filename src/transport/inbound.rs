@@ -1,0 +1,92 @@
+//! What a connection may still send: each command is counted, and bytes that come too fast are read later.
+
+use std::sync::Arc;
+
+use tidings_protocol::Problem;
+
+use crate::hub::{Close, Grant, Time};
+use crate::instance::{Instance, caller_of};
+use crate::limits::{ConnectionRates, Count, Flood, Limited};
+
+/// What is counted of one connection. Most of them only listen: the meters are made when something comes.
+pub(super) struct Inbound {
+    instance: Arc<Instance>,
+    meters: Option<Box<Meters>>,
+}
+
+struct Meters {
+    rates: ConnectionRates,
+    flood: Flood,
+    paused_until: Option<Time>,
+}
+
+/// What becomes of a command.
+pub(super) enum Verdict {
+    /// It is handled.
+    Take,
+    /// It is refused.
+    Refuse(Problem),
+    /// The connection ends.
+    End(Close),
+}
+
+impl Inbound {
+    pub(super) fn new(instance: Arc<Instance>) -> Inbound {
+        Inbound { instance, meters: None }
+    }
+
+    /// A command came, of a session with this grant.
+    pub(super) fn judge(&mut self, grant: &Grant) -> Verdict {
+        let admitted = self.meters().rates.admit_command();
+        if let Err(limited) = &admitted {
+            self.instance.metrics.rate_limited(limited.standing.scope);
+        }
+        let admitted =
+            admitted.and_then(|()| self.instance.admit(&caller_of(grant), Count::Commands, 1).map(|_| ()));
+        let jitter = self.instance.jitter();
+        let flood = &mut self.meters().flood;
+        match admitted {
+            Ok(()) => {
+                flood.grant();
+                Verdict::Take
+            }
+            Err(limited) if flood.refuse() => {
+                Verdict::End(Close::for_flood(Limited::problem(&limited).message, jitter))
+            }
+            Err(limited) => Verdict::Refuse(limited.problem()),
+        }
+    }
+
+    /// So many bytes came.
+    pub(super) fn count_bytes(&mut self, bytes: usize, now: Time) {
+        if bytes > 0 {
+            let meters = self.meters();
+            meters.paused_until = meters.rates.take_bytes(bytes).map(|pause| now.after(pause));
+        }
+    }
+
+    /// Until when nothing more is read.
+    pub(super) fn paused_until(&self) -> Option<Time> {
+        self.meters.as_ref()?.paused_until
+    }
+
+    /// Time has passed; true if a pause is over.
+    pub(super) fn handle_timeout(&mut self, now: Time) -> bool {
+        let is_over = self.paused_until().is_some_and(|until| until <= now);
+        if is_over {
+            let meters = self.meters();
+            meters.paused_until = meters.rates.take_bytes(0).map(|pause| now.after(pause));
+        }
+        is_over
+    }
+
+    fn meters(&mut self) -> &mut Meters {
+        let Inbound { instance, meters } = self;
+        let made = || Meters {
+            rates: instance.rates.load().connection(),
+            flood: Flood::default(),
+            paused_until: None,
+        };
+        meters.get_or_insert_with(|| Box::new(made()))
+    }
+}

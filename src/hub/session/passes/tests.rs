@@ -41,8 +41,8 @@ fn said(session: &mut Session) -> Vec<String> {
             let text = String::from_utf8(encode_frame(&Envelope { id, frame })).unwrap();
             let value: serde_json::Value = serde_json::from_str(&text).unwrap();
             let (name, body) = value.as_object().unwrap().iter().find(|(name, _)| *name != "id").unwrap();
-            let words = [&body["channel"], &body["code"]].map(|word| word.as_str().unwrap_or_default());
-            format!("{name} {}", words.join(" ")).trim().to_owned()
+            let words = [&body["channel"], &body["code"]].into_iter().filter_map(|word| word.as_str());
+            words.fold(name.clone(), |said, word| format!("{said} {word}"))
         }
         Transmit::Close(close) => format!("close {}", close.code.slug()),
         other => format!("{other:?}"),

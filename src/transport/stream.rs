@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue};
 use axum::http::{Response, StatusCode};
 use axum::response::IntoResponse;
 use serde::Deserialize;
@@ -84,7 +84,9 @@ pub async fn sse_post(
         presence: bool,
         token: Option<String>,
     }
-    let headers = request.headers().clone();
+    let mut headers = request.headers().clone();
+    // Whoever can send a POST can send a header too: a cookie goes with it whether the page wants it or not.
+    headers.remove(COOKIE);
     let body = read_body(&instance, request, instance.config.limits.message_bytes_max).await?;
     let form: Form = serde_json::from_slice(&body)
         .map_err(|e| Problem::new(Code::BadRequest, format!("the body is no subscription: {e}")))?;

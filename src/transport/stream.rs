@@ -9,8 +9,8 @@ use axum::http::{Response, StatusCode};
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use tidings_protocol::{
-    Channel, Code, Position, PositionInvalid, Problem, SubscribeCommand, WatchCommand, WatchGroup, log_of,
-    tags_of,
+    Channel, Code, Position, PositionInvalid, Problem, SubscribeCommand, TokenText, WatchCommand, WatchGroup,
+    log_of, tags_of,
 };
 
 use super::admission::{admit, grant_of};
@@ -82,7 +82,7 @@ pub async fn sse_post(
         since: Option<Position>,
         #[serde(default)]
         presence: bool,
-        token: Option<String>,
+        token: Option<TokenText>,
     }
     let mut headers = request.headers().clone();
     // Whoever can send a POST can send a header too: a cookie goes with it whether the page wants it or not.

@@ -16,8 +16,8 @@ use serde_json::value::RawValue;
 
 use crate::{
     Ack, Channel, Code, Command, Envelope, Frame, HistoryCommand, INTEGER_MAX, LogName, Payload,
-    PayloadInvalid, Position, Problem, PublishCommand, SubscribeCommand, Tag, TagInvalid, UnwatchCommand,
-    WatchCommand, WatchGroup,
+    PayloadInvalid, Position, Problem, PublishCommand, SubscribeCommand, Tag, TagInvalid, TokenText,
+    UnwatchCommand, WatchCommand, WatchGroup,
 };
 
 /// Keys of a frame that are looked at; a frame has two.
@@ -127,7 +127,7 @@ fn decode_body(name: &str, body: &str) -> Result<Command, Problem> {
 
 #[derive(Deserialize)]
 struct Token {
-    token: String,
+    token: TokenText,
 }
 
 #[derive(Deserialize)]
@@ -141,7 +141,7 @@ struct SubscribeBody {
     since: Option<Position>,
     #[serde(default)]
     presence: bool,
-    token: Option<String>,
+    token: Option<TokenText>,
 }
 
 /// The fields of the commands that read a channel.

@@ -1,6 +1,7 @@
 //! What a client says on a connection.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -20,18 +21,43 @@ pub enum Ack {
     Replicated,
 }
 
+/// A credential as somebody presents it. `Debug` does not give it away.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct TokenText(String);
+
+impl<T: Into<String>> From<T> for TokenText {
+    fn from(text: T) -> Self {
+        TokenText(text.into())
+    }
+}
+
+impl Deref for TokenText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for TokenText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenText(***)")
+    }
+}
+
 /// One command. The `id` that asks for a reply travels beside it.
 #[derive(Clone, Debug)]
 pub enum Command {
     /// Presents a credential on a connection that brought none.
     Connect {
         /// A JWT or an API key.
-        token: String,
+        token: TokenText,
     },
     /// Replaces the credential by a later one of the same user.
     Refresh {
         /// A JWT.
-        token: String,
+        token: TokenText,
     },
     /// Asks for a channel's publications.
     Subscribe(SubscribeCommand),
@@ -63,7 +89,7 @@ pub enum Command {
 }
 
 /// Asks for a channel's publications, from now on or from after `since`.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct SubscribeCommand {
     /// The channel.
     pub channel: Channel,
@@ -72,23 +98,13 @@ pub struct SubscribeCommand {
     /// Whether it wants to hear who comes and goes, too.
     pub presence: bool,
     /// A token for this one channel, where the connection's own credential does not grant it.
-    pub token: Option<String>,
+    pub token: Option<TokenText>,
 }
 
 impl SubscribeCommand {
     /// A subscription from now on, or from after `since`.
     pub fn new(channel: Channel, since: Option<Position>) -> Self {
         SubscribeCommand { channel, since, presence: false, token: None }
-    }
-}
-
-impl fmt::Debug for SubscribeCommand {
-    /// The token is nobody's business.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let SubscribeCommand { channel, since, presence, token } = self;
-        let mut command = f.debug_struct("SubscribeCommand");
-        command.field("channel", channel).field("since", since).field("presence", presence);
-        command.field("token", &token.as_ref().map(|_| "***")).finish()
     }
 }
 
@@ -142,4 +158,25 @@ pub struct HistoryCommand {
     pub since: Option<Position>,
     /// The most publications wanted.
     pub limit: Option<usize>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_command_gives_its_token_away() {
+        let token = || TokenText::from("canary");
+        let channel = Channel::parse("a").unwrap();
+        let subscribe = SubscribeCommand { token: Some(token()), ..SubscribeCommand::new(channel, None) };
+        for command in [
+            Command::Connect { token: token() },
+            Command::Refresh { token: token() },
+            Command::Subscribe(subscribe),
+        ] {
+            let text = format!("{command:?}");
+            assert!(text.contains("***") && !text.contains("canary"), "{text}");
+        }
+        assert_eq!(&*token(), "canary");
+    }
 }

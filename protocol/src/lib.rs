@@ -25,7 +25,7 @@ pub use codec::{
     CommandRefused, MutationDraft, decode_command, decode_frame, decode_invalidation, decode_mutations,
     decode_publish, encode_command, encode_frame, log_of, tags_of,
 };
-pub use command::{Ack, Command, HistoryCommand, PublishCommand, SubscribeCommand};
+pub use command::{Ack, Command, HistoryCommand, PublishCommand, SubscribeCommand, TokenText};
 pub use continuity::{Continuity, Outstanding, Reaction};
 pub use frame::{
     BatchFrame, ContinuedFrame, DegradedFrame, DisconnectFrame, Envelope, ErrorFrame, Frame, GapFrame,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidings_protocol::{
     Ack, Channel, CloseCode, Envelope, LogName, Offset, Position, PresenceMembers, Problem, PublishCommand,
-    Tag, WatchGroup,
+    Tag, TokenText, WatchGroup,
 };
 
 use super::{Batch, ChannelGrant, Grant, Page, PageLimit};
@@ -16,12 +16,12 @@ pub enum Action {
     /// Check a credential.
     Authenticate {
         /// A JWT or an API key.
-        token: String,
+        token: TokenText,
     },
     /// Check a token that is for one channel.
     Admit {
         /// A JWT.
-        token: String,
+        token: TokenText,
     },
     /// Attach to the channel, then read what follows `since` (or where it stands).
     Join {

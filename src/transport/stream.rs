@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue};
 use axum::http::{Extensions, Response, StatusCode};
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use tidings_protocol::{
-    Channel, Code, INTEGER_MAX, Position, PositionInvalid, Problem, SubscribeCommand, WatchCommand,
-    WatchGroup, log_of, tags_of,
+    Channel, Code, INTEGER_MAX, Position, PositionInvalid, Problem, SubscribeCommand, TokenText,
+    WatchCommand, WatchGroup, log_of, tags_of,
 };
 
 use super::admission::{admit, grant_of, seat};
@@ -84,9 +84,11 @@ pub async fn sse_post(
         since: Option<Position>,
         #[serde(default)]
         presence: bool,
-        token: Option<String>,
+        token: Option<TokenText>,
     }
-    let (headers, extensions) = (request.headers().clone(), request.extensions().clone());
+    let (mut headers, extensions) = (request.headers().clone(), request.extensions().clone());
+    // Whoever can send a POST can send a header too: a cookie goes with it whether the page wants it or not.
+    headers.remove(COOKIE);
     let bytes_max = instance.limits.load().message_bytes_max;
     let body = read_body(&instance, request, bytes_max).await?;
     let form: Form = serde_json::from_slice(&body)

@@ -117,6 +117,12 @@ async fn a_stream_takes_the_same_credentials() {
         EventStream::open(request).await.expect("hello").await;
     }
     assert_eq!(stream.header("cookie", &cookie).send().await.code(), "unauthorized");
+    let posted = server.post("/sse", r#"{"subscribe":[{"channel":"room:1"}]}"#);
+    EventStream::open(posted.clone().bearer(&token)).await.expect("hello").await;
+    for (name, value) in [("origin", "https://app.example.com"), ("sec-fetch-site", "same-origin")] {
+        let posted = posted.clone().header("cookie", &cookie).header(name, value);
+        assert_eq!(posted.send().await.code(), "unauthorized", "cookies count where nothing is posted");
+    }
     assert_eq!(server.get("/sse?channel=x").bearer(&token).send().await.code(), "channel_not_allowed");
     let in_url = server.get(&format!("/sse?channel=room:1&token={token}")).send().await;
     assert_eq!(in_url.code(), "unauthorized", "a token in a URL would end in logs");

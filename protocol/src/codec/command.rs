@@ -35,10 +35,10 @@ impl Serialize for CommandForm<'_> {
         };
         match self.command {
             Command::Connect { token } => {
-                map.serialize_entry("connect", &serde_json::json!({ "token": token }))
+                map.serialize_entry("connect", &serde_json::json!({ "token": &**token }))
             }
             Command::Refresh { token } => {
-                map.serialize_entry("refresh", &serde_json::json!({ "token": token }))
+                map.serialize_entry("refresh", &serde_json::json!({ "token": &**token }))
             }
             Command::Subscribe(c) => {
                 let mut body = channel_and(&c.channel, &c.since, None);
@@ -46,7 +46,7 @@ impl Serialize for CommandForm<'_> {
                     body["presence"] = true.into();
                 }
                 if let Some(token) = &c.token {
-                    body["token"] = token.as_str().into();
+                    body["token"] = (&**token).into();
                 }
                 map.serialize_entry("subscribe", &body)
             }

@@ -1,7 +1,9 @@
 //! Tokens for single channels: each lets the session hold one subscription that its own credential does not grant, for as
 //! long as the token holds.
 
-use tidings_protocol::{Channel, Code, Command, Frame, Problem, SubscribeCommand, UnsubscribedFrame};
+use tidings_protocol::{
+    Channel, Code, Command, Frame, Problem, SubscribeCommand, TokenText, UnsubscribedFrame,
+};
 
 use super::{Asked, Session};
 use crate::hub::{Action, ChannelGrant, Revocations, Time};
@@ -18,7 +20,7 @@ impl Session {
         &mut self,
         id: Option<u64>,
         command: SubscribeCommand,
-        token: String,
+        token: TokenText,
     ) -> Result<Action, Problem> {
         if self.subscriptions.contains_key(&command.channel) {
             return Err(Code::AlreadySubscribed.into());

@@ -223,7 +223,7 @@ fn whoever_has_no_credential_yet_hears_of_an_outage_with_the_greeting() {
     let mut session = Session::new(config, "s".to_owned(), None, 0.0, Time::ZERO);
     session.handle_broker_state(DOWN);
     assert_eq!(said(&mut session), [""; 0]);
-    session.handle_command(None, Command::Connect { token: "t".to_owned() });
+    session.handle_command(None, Command::Connect { token: "t".into() });
     assert!(matches!(session.poll_action(), Some(Action::Authenticate { .. })));
     session.handle_answer(Answer::Authenticated(Ok(Grant::open())), Time::ZERO);
     assert_eq!(said(&mut session), ["hello", "degraded redis 5"]);
@@ -298,7 +298,7 @@ fn a_grant_that_is_narrowed_ends_changes_or_the_whole_subscription() {
         (vec![], a(), "unsubscribed a, unsubscribed b", vec!["a", "b"]),
     ] {
         let mut session = listener();
-        let refresh = Command::Refresh { token: String::new() };
+        let refresh = Command::Refresh { token: "".into() };
         session.handle_command(None, refresh);
         assert!(matches!(session.poll_action(), Some(Action::Authenticate { .. })));
         let grant = Grant { subscribe, presence, expires, ..Grant::default() };

@@ -55,7 +55,7 @@ impl SocketClient {
     /// The connection is open.
     pub(crate) fn handle_open(&mut self) {
         if self.sends_connect {
-            self.send(Command::Connect { token: "secret".to_owned() });
+            self.send(Command::Connect { token: "secret".into() });
         }
     }
 

@@ -41,8 +41,8 @@ fn said(session: &mut Session) -> Vec<String> {
             let text = String::from_utf8(encode_frame(&Envelope { id, frame })).unwrap();
             let value: serde_json::Value = serde_json::from_str(&text).unwrap();
             let (name, body) = value.as_object().unwrap().iter().find(|(name, _)| *name != "id").unwrap();
-            let words = [&body["channel"], &body["code"]].map(|word| word.as_str().unwrap_or_default());
-            format!("{name} {}", words.join(" ")).trim().to_owned()
+            let words = [&body["channel"], &body["code"]].into_iter().filter_map(|word| word.as_str());
+            words.fold(name.clone(), |said, word| format!("{said} {word}"))
         }
         Transmit::Close(close) => format!("close {}", close.code.slug()),
         other => format!("{other:?}"),
@@ -51,7 +51,7 @@ fn said(session: &mut Session) -> Vec<String> {
 }
 
 fn subscribe(session: &mut Session, name: &str, token: Option<&str>) -> Option<Action> {
-    let token = token.map(str::to_owned);
+    let token = token.map(TokenText::from);
     let command = SubscribeCommand { token, ..SubscribeCommand::new(channel(name), None) };
     session.handle_command(Some(1), Command::Subscribe(command));
     session.poll_action()
@@ -64,7 +64,7 @@ fn page() -> Page {
 
 /// Subscribes by a token that holds until `until`.
 fn subscribed(session: &mut Session, name: &str, until: u64) {
-    assert!(matches!(subscribe(session, name, Some("t")), Some(Action::Admit { token }) if token == "t"));
+    assert!(matches!(subscribe(session, name, Some("t")), Some(Action::Admit { token }) if &*token == "t"));
     session.handle_answer(Answer::Admitted(Ok(pass(name, "ada", until))), at(0));
     assert!(matches!(session.poll_action(), Some(Action::Join { channel, .. }) if channel.as_str() == name));
     session.handle_answer(Answer::Joined(Ok(Some(page()))), at(0));
@@ -197,7 +197,7 @@ fn whoever_was_let_in_without_a_credential_may_bring_one_once() {
     said(&mut session);
     subscribe(&mut session, "news", None);
     session.handle_answer(Answer::Joined(Ok(Some(page()))), at(0));
-    session.handle_command(Some(2), Command::Connect { token: "t".to_owned() });
+    session.handle_command(Some(2), Command::Connect { token: "t".into() });
     assert!(matches!(session.poll_action(), Some(Action::Authenticate { .. })));
     let credential = Credential::Token { id: None, issued: None };
     let grant = Grant { user: "ada".into(), credential, ..Grant::default() };
@@ -205,7 +205,7 @@ fn whoever_was_let_in_without_a_credential_may_bring_one_once() {
     assert_eq!(said(&mut session), ["subscribed news", "unsubscribed news channel_not_allowed", "hello"]);
     assert!(matches!(session.poll_action(), Some(Action::Leave { .. })));
     session.handle_answer(Answer::Left, at(0));
-    session.handle_command(Some(3), Command::Connect { token: "t".to_owned() });
+    session.handle_command(Some(3), Command::Connect { token: "t".into() });
     assert!(session.poll_action().is_none());
     assert_eq!(said(&mut session), ["error bad_frame"]);
 }

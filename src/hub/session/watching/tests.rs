@@ -149,7 +149,7 @@ fn a_reset_is_said() {
 #[test]
 fn a_narrower_credential_takes_watches_back() {
     let mut session = watcher(CatchUp::ByClient);
-    session.handle_command(None, Command::Refresh { token: String::new() });
+    session.handle_command(None, Command::Refresh { token: "".into() });
     assert!(matches!(session.poll_action(), Some(Action::Authenticate { .. })));
     let expires = Some(Expiry { at: seconds(60), exp: 60 });
     let grant = Grant { watch: vec![tag("u")], expires, ..Grant::default() };

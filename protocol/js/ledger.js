@@ -20,14 +20,9 @@
 import { Held } from './held.js';
 import { Lease } from './lease.js';
 import { Numbering } from './numbering.js';
+import { Recent } from './recent.js';
 import { covers, overlap } from './tag.js';
 import { commands, pairKey } from './watch.js';
-
-/**
- * Touched tags that are remembered although nobody may hold them, for reads that were on their way. A read that sees more of
- * them go by is refused.
- */
-const RECENT_MAX = 256;
 
 export class Ledger {
   #numbering = new Numbering();
@@ -40,8 +35,7 @@ export class Ledger {
   /** key → {key, tags, basis, stale, unproven, provenAt} */
   #entries = new Map();
   #held = new Held();
-  /** [position, tag, c of the last ping before] that were touched without the log saying so: by own mutations and resets. */
-  #recent = [];
+  #recent = new Recent(this.#numbering);
   /** Subtrees that the server names in place of the tags in them. */
   #escalated = new Set();
   /** id → groups of the watches without an answer. */
@@ -75,8 +69,7 @@ export class Ledger {
     this.#lease = new Lease(leaseMs);
     this.#escalated.clear();
     for (const known of this.#held.values()) Object.assign(known, { covered: Infinity, denied: false });
-    const { epoch } = this.#numbering;
-    this.#recent = this.#recent.filter(([position]) => epoch === null || this.#numbering.offsetOf(position) !== undefined);
+    this.#recent.connected();
     this.#doubt(() => true);
     // Whoever has nothing yet learns where the log stands: the basis of its first read.
     if (!this.#asked.size) this.#send([]);
@@ -127,9 +120,7 @@ export class Ledger {
     const isBefore = (version) => version > 0 && !(offset >= version);
     if (isBefore(this.#floor)) return true;
     if (tags.some((tag) => isBefore(this.#held.get(tag)?.version ?? 0))) return true;
-    return this.#recent.some(
-      ([position, touched]) => tags.some((tag) => overlap(tag, touched)) && this.#precedes(basis, position),
-    );
+    return this.#recent.touched(tags).some((position) => this.#precedes(basis, position));
   }
 
   /** A value is held no more. */
@@ -269,12 +260,7 @@ export class Ledger {
   #turnTo({ epoch, offset }, renumber) {
     if (this.#floor) this.#floor = renumber(this.#floor);
     for (const known of this.#held.values()) if (known.version) known.version = renumber(known.version);
-    for (const recent of this.#recent) {
-      const [position] = recent;
-      // What nobody has said how to compare may be of an epoch that is yet to come.
-      const before = position.epoch === epoch ? undefined : this.#numbering.offsetOf(position);
-      if (before !== undefined) recent[0] = { epoch, offset: renumber(before) };
-    }
+    this.#recent.turnTo(epoch, renumber);
     this.#numbering.epoch = epoch;
     this.#horizon = offset;
     this.#doubt(({ basis }) => this.#numbering.offsetOf(basis) === undefined);
@@ -282,11 +268,7 @@ export class Ledger {
 
   #echoed(c) {
     if (c === undefined || !this.#connected || !this.#lease.echoed(c)) return;
-    // The log was looked at after the ping: what was touched before the ping is not yet to come, whatever it is called now.
-    for (const recent of this.#recent) {
-      const [position, , pinged] = recent;
-      if (pinged < c && this.#numbering.offsetOf(position) === undefined) recent[0] = this.horizon;
-    }
+    this.#recent.confirmed(c, this.horizon);
   }
 
   /**
@@ -368,10 +350,8 @@ export class Ledger {
   }
 
   #remember(position, tag) {
-    this.#recent.push([position, tag, this.#lease.last]);
-    if (this.#recent.length <= RECENT_MAX) return;
-    const [[gone]] = this.#recent.splice(0, 1);
-    this.#floor = Math.max(this.#floor, this.#numbering.offsetOf(gone) ?? 0);
+    const gone = this.#recent.note(position, tag, this.#lease.last);
+    if (gone) this.#floor = Math.max(this.#floor, this.#numbering.offsetOf(gone) ?? 0);
   }
 
   /** Whether `one` is before `other`, or nobody can tell. */

@@ -396,8 +396,3 @@ impl<W: Wire> Driver<W> {
         Ok(true)
     }
 }
-
-/// A close that a transport asks for because of what the peer sent.
-pub(super) fn violation(code: CloseCode, message: impl Into<String>) -> Received {
-    Received::Violation(Close::new(code, message))
-}

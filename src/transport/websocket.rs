@@ -16,7 +16,6 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as TheirC
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::connection::violation;
 use super::outbox::{Outbox, SLICES};
 use super::wire::{Ready, Received, Wire};
 use crate::config::Limits;
@@ -201,24 +200,24 @@ fn received(result: Result<Message, Error>) -> io::Result<Option<Received>> {
             Err(refused) => Received::Refused(refused),
         },
         Ok(Message::Binary(_)) => {
-            violation(CloseCode::UnsupportedData, "this session speaks JSON in text frames")
+            Received::violation(CloseCode::UnsupportedData, "this session speaks JSON in text frames")
         }
         Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Received::Heard,
         Ok(Message::Close(Some(close))) if close.code == TheirCloseCode::Protocol => {
-            violation(CloseCode::ProtocolError, "a close frame carries a code that may be sent")
+            Received::violation(CloseCode::ProtocolError, "a close frame carries a code that may be sent")
         }
         // The peer said that it closes; tungstenite's answer is in the outbox, and a write is tried before the end.
         Ok(Message::Close(_)) | Err(Error::ConnectionClosed | Error::AlreadyClosed) => {
-            violation(CloseCode::Normal, "")
+            Received::violation(CloseCode::Normal, "")
         }
         Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
         Err(Error::Io(error)) => return Err(error),
-        Err(Error::Utf8(_)) => violation(CloseCode::InvalidUtf8, "text frames carry UTF-8"),
-        Err(Error::Capacity(error)) => violation(CloseCode::TooLarge, error.to_string()),
+        Err(Error::Utf8(_)) => Received::violation(CloseCode::InvalidUtf8, "text frames carry UTF-8"),
+        Err(Error::Capacity(error)) => Received::violation(CloseCode::TooLarge, error.to_string()),
         Err(Error::Protocol(
             tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
         )) => Received::Gone,
-        Err(error) => violation(CloseCode::ProtocolError, error.to_string()),
+        Err(error) => Received::violation(CloseCode::ProtocolError, error.to_string()),
     }))
 }
 

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::task::{Context, Poll};
 
-use tidings_protocol::{Command, CommandRefused};
+use tidings_protocol::{CloseCode, Command, CommandRefused};
 
 use super::outbox::Outbox;
 use crate::hub::{Close, Session, Transmit};
@@ -32,6 +32,13 @@ pub(super) enum Received {
     Gone,
     /// Bytes that cannot be a frame at all.
     Violation(Close),
+}
+
+impl Received {
+    /// A close that a transport asks for because of what the peer sent.
+    pub(super) fn violation(code: CloseCode, message: impl Into<String>) -> Received {
+        Received::Violation(Close::new(code, message))
+    }
 }
 
 /// One transport of one connection.

@@ -12,7 +12,7 @@ use super::{Closing, Promise, number_from_environment, run_all, settings};
 const SEEDS: u64 = 300;
 
 /// Seeds that are run before somebody looks whether the closing was missed.
-const SEEDS_AT_ONCE: u64 = 10;
+const SEEDS_AT_ONCE: u64 = 2;
 
 /// What is left open, and the promise that must be seen to break.
 enum Open {

@@ -12,6 +12,7 @@
 //! | `a:*` | the subtree as a whole |
 //! | below `a` | anything in the subtree |
 
+use smallvec::{SmallVec, smallvec};
 use tidings_protocol::{Offset, Tag};
 
 /// See the module.
@@ -74,18 +75,23 @@ pub(super) fn touched(tag: &Tag) -> impl Iterator<Item = u64> {
         .chain(up_to_root(tag.name()).map(|name| hash(Kind::Below, name)))
 }
 
-/// The hashes under which mutations are kept that touch the tag, or anything in the subtree.
+/// The hashes under which mutations are kept that touch the tag, or anything in the subtree. Whoever comes back asks after everything that
+/// it has, so each byte is hashed once: a subtree's name goes on where that of its root ends.
 pub(super) fn asked(tag: &Tag) -> impl Iterator<Item = u64> {
-    let itself = match tag.is_subtree() {
-        true => hash(Kind::Below, tag.name()),
-        false => hash(Kind::Itself, tag.as_str()),
-    };
-    std::iter::once(itself).chain(up_to_root(tag.name()).map(subtree_hash))
-}
-
-fn subtree_hash(root: &str) -> u64 {
-    let suffix = if root.is_empty() { "*" } else { ":*" };
-    finish(suffix.bytes().fold(root.bytes().fold(Kind::Itself.seed(), step), step))
+    let subtree = |root: u64| finish(step(step(root, b':'), b'*'));
+    let mut name = Kind::Itself.seed();
+    let mut hashes: SmallVec<[u64; Tag::SEGMENTS_MAX + 2]> = smallvec![finish(step(name, b'*'))];
+    for byte in tag.name().bytes() {
+        if byte == b':' {
+            hashes.push(subtree(name));
+        }
+        name = step(name, byte);
+    }
+    if !tag.name().is_empty() {
+        hashes.push(subtree(name));
+    }
+    hashes.push(if tag.is_subtree() { hash(Kind::Below, tag.name()) } else { finish(name) });
+    hashes.into_iter()
 }
 
 /// `a:b:c`, `a:b`, `a`, and the empty name of the root.

@@ -43,6 +43,13 @@ struct Watcher<M> {
     escalated: Vec<Tag>,
 }
 
+impl<M> Watcher<M> {
+    /// The subtree that took the place of tags, if the tag is in one.
+    fn escalated_over(&self, tag: &Tag) -> Option<&Tag> {
+        self.escalated.iter().find(|subtree| subtree.covers(tag))
+    }
+}
+
 /// What became of a request to watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Admitted {
@@ -120,10 +127,12 @@ impl<M> WatchIndex<M> {
         if !is_granted(tag) {
             return Admitted::Denied;
         }
-        if let Some(subtree) = self.escalated_over(session, tag) {
+        let watcher = self.by_session.get(&session).map(|slot| &self.sessions[*slot as usize]);
+        if let Some(subtree) = watcher.and_then(|watcher| watcher.escalated_over(tag)) {
             return Admitted::Escalated(subtree.clone());
         }
-        if self.count(session) < allowance.tags_max || self.is_watched_by(session, tag) {
+        let count = watcher.map_or(0, |watcher| watcher.tags.len());
+        if count < allowance.tags_max || self.is_watched_by(session, tag) {
             self.watch(session, || mailbox.clone(), tag);
             return Admitted::Watched;
         }
@@ -205,17 +214,6 @@ impl<M> WatchIndex<M> {
             self.remove(slot, last as u32);
         }
         self.forget_if_idle(slot);
-    }
-
-    /// The number of tags that the session watches.
-    fn count(&self, session: SessionId) -> usize {
-        self.by_session.get(&session).map_or(0, |slot| self.sessions[*slot as usize].tags.len())
-    }
-
-    /// The subtree that took the place of tags of this session, if the tag is in one.
-    fn escalated_over(&self, session: SessionId, tag: &Tag) -> Option<&Tag> {
-        let slot = *self.by_session.get(&session)?;
-        self.sessions[slot as usize].escalated.iter().find(|subtree| subtree.covers(tag))
     }
 
     /// The session watches a subtree in place of all that it watches in it. False if it watches nothing in it.
@@ -321,6 +319,11 @@ mod tests {
         touched
     }
 
+    fn escalated_over<'a>(index: &'a WatchIndex<u64>, session: u64, text: &str) -> Option<&'a Tag> {
+        let slot = *index.by_session.get(&SessionId(session))?;
+        index.sessions[slot as usize].escalated_over(&tag(text))
+    }
+
     #[test]
     fn a_mutation_reaches_those_who_watch_the_tag_or_a_subtree_around_it_and_nobody_else() {
         let index =
@@ -341,7 +344,7 @@ mod tests {
     #[test]
     fn watches_come_and_go_in_any_order() {
         let mut index = index(&[(1, "a"), (1, "b"), (1, "c"), (2, "a"), (2, "c"), (3, "a"), (3, "a")]);
-        assert_eq!((index.watches(), index.count(SessionId(3))), (6, 1), "once is enough");
+        assert_eq!((index.watches(), index.tags_of(SessionId(3), |_| true).len()), (6, 1), "once is enough");
         index.unwatch(SessionId(1), &tag("a"));
         index.unwatch(SessionId(1), &tag("x"));
         assert_eq!(touched(&index, "a").len(), 2);
@@ -357,14 +360,14 @@ mod tests {
         let mut index = index(&[(1, "a:1"), (1, "a:2"), (1, "b")]);
         assert!(!index.escalate(SessionId(1), &tag("c:*")), "nothing would be gained");
         assert!(index.escalate(SessionId(1), &tag("a:*")));
-        assert_eq!(index.count(SessionId(1)), 2);
+        assert_eq!(index.tags_of(SessionId(1), |_| true).len(), 2);
         assert_eq!(touched(&index, "a:2"), [(1, "a:*".to_owned())]);
-        assert_eq!(index.escalated_over(SessionId(1), &tag("a:7")), Some(&tag("a:*")));
-        assert_eq!(index.escalated_over(SessionId(1), &tag("b")), None);
+        assert_eq!(escalated_over(&index, 1, "a:7"), Some(&tag("a:*")));
+        assert_eq!(escalated_over(&index, 1, "b"), None);
         index.unwatch(SessionId(1), &tag("a:*"));
         assert_eq!(touched(&index, "a:2"), [(1, "a:*".to_owned())], "it stands for tags that are watched");
         index.revoke(SessionId(1), &tag("a:*"));
-        assert_eq!((touched(&index, "a:2"), index.escalated_over(SessionId(1), &tag("a:7"))), (vec![], None));
+        assert_eq!((touched(&index, "a:2"), escalated_over(&index, 1, "a:7")), (vec![], None));
     }
 
     #[test]

@@ -255,7 +255,7 @@ async fn publisher(address: SocketAddr, pause: Duration, end: watch::Receiver<bo
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everybody_drops_at_once_and_is_back_and_others_do_not_notice() {
-    let count = sized(9_500, 300);
+    let count = sized(10_000, 300);
     let limits = sized("", "[limits]\nconnections_per_second = 100\nconnections_burst = 150\n");
     let server = Process::start(&["serve", "--listen", "127.0.0.1:0"], &format!("{}{limits}", auth_config()));
     let address = server.address().await;

@@ -3,6 +3,7 @@
 //! ```text
 //!   Caller ──names──▶ Rates (governor, a meter for each level and count) ──▶ Standing of each, or Limited
 //!   Caller ──names──▶ Seats (connections at once) ──▶ Seat, given back when it is dropped
+//!   Caller ──levels─▶ Pot (a resource of the instance) ──▶ Taken, given back when it is dropped, or Refused
 //! ```
 //!
 //! Which buckets an event touches is decided by [`Caller::name`] alone. Nothing here is asked for a delivery: what costs a
@@ -14,6 +15,7 @@ mod meter;
 mod pressure;
 mod rates;
 mod seats;
+mod share;
 mod standing;
 
 pub use caller::{Caller, Count, Name, Scope};
@@ -21,4 +23,5 @@ pub use flood::Flood;
 pub use pressure::{Memory, Pressure};
 pub use rates::{ConnectionRates, Rates, Standings};
 pub use seats::{Seat, SeatLimits, Seats};
+pub use share::{Account, Pot, Refused, Shares, Taken};
 pub use standing::{Limited, Standing, policy_header, standing_header};

@@ -3,6 +3,7 @@
 mod batcher;
 mod mailbox;
 mod resume;
+mod share;
 mod stream;
 
 use std::sync::Arc;

@@ -26,6 +26,8 @@ pub enum Safeguard {
     HeadProbe,
     /// What a log has lost is written again.
     Rewrite,
+    /// A channel is of interest to the broker until its last subscriber is detached, whoever else ends before.
+    Interest,
     /// What overflowed between the broker's connection and the instance is loss.
     Lag,
 }

@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use tidings_protocol::{Channel, Epoch, Position, Publication};
 
 use super::BrokerEvent;
@@ -83,6 +83,9 @@ pub struct Intake {
     /// Channels that the broker must be asked for again.
     unheeded: VecDeque<(Time, Channel)>,
     lingering: VecDeque<(Time, Channel)>,
+    /// Channels that the broker announces though nobody needs them, and when it is told so again.
+    unneeded: IndexSet<Channel>,
+    unneeded_at: Time,
     expected: IndexMap<Channel, ExpectedHead>,
     refresh_at: Time,
     tail_bytes: usize,
@@ -103,40 +106,55 @@ impl Intake {
             retries: VecDeque::new(),
             unheeded: VecDeque::new(),
             lingering: VecDeque::new(),
+            unneeded: IndexSet::new(),
+            unneeded_at: Time::ZERO,
             expected: IndexMap::new(),
             tail_bytes: 0,
             events: VecDeque::new(),
         }
     }
 
-    /// Somebody needs the channel. True if it is listened to already, see [`Intake::is_listening`].
-    pub fn listen(&mut self, channel: &Channel, retention: &Retention) -> bool {
-        if let Some(feed) = self.feeds.get_mut(channel) {
-            feed.listeners += 1;
-            return feed.is_ready();
-        }
-        self.feeds.insert(channel.clone(), Feed::new(retention.clone()));
-        self.interests.push_back(Interest::Listen(channel.clone()));
-        false
+    /// The channel is needed. [`BrokerEvent::Listening`] with this number says when it is listened to for certain, and what
+    /// is announced from then on is passed on: a session that read history while this instance still asks where the channel
+    /// stands would miss what lies between the two answers.
+    pub fn listen(&mut self, channel: &Channel, number: u64, retention: &Retention) {
+        let feed = self.feeds.entry(channel.clone()).or_insert_with(|| {
+            self.unneeded.swap_remove(channel);
+            self.interests.push_back(Interest::Listen(channel.clone()));
+            Feed::new(retention.clone())
+        });
+        feed.want(number);
+        self.answer(channel);
     }
 
-    /// Takes back one [`Intake::listen`].
+    /// Nobody needs the channel any more.
     pub fn unlisten(&mut self, channel: &Channel, now: Time) {
-        let Some(feed) = self.feeds.get_mut(channel) else { return };
-        feed.listeners = feed.listeners.saturating_sub(1);
-        if feed.listeners == 0 {
-            feed.idle_since = now;
-            self.lingering.push_back((now, channel.clone()));
-        }
+        let is_idle = self.feeds.get_mut(channel).is_some_and(|feed| feed.unwant(now));
+        self.lingering.extend(is_idle.then(|| (now, channel.clone())));
+    }
+
+    /// Says that the channel is listened to, if it is and somebody waits for that.
+    fn answer(&mut self, channel: &Channel) {
+        let number = self.feeds.get_mut(channel).and_then(Feed::answer);
+        self.events.extend(number.map(|number| BrokerEvent::Listening { channel: channel.clone(), number }));
     }
 
     /// The broker announces the channel from now on.
     pub fn handle_listening(&mut self, channel: &Channel) {
-        let Some(feed) = self.feeds.get_mut(channel) else { return };
+        let Some(feed) = self.feeds.get_mut(channel) else {
+            self.unneeded.insert(channel.clone());
+            return self.interests.push_back(Interest::Unlisten(channel.clone()));
+        };
         self.events.extend(feed.confirm().then(|| BrokerEvent::Lost(channel.clone())));
         if feed.needs_read() {
             self.reads.push_back(channel.clone());
         }
+        self.answer(channel);
+    }
+
+    /// The broker announces the channel no more.
+    pub fn handle_unlistened(&mut self, channel: &Channel) {
+        self.unneeded.swap_remove(channel);
     }
 
     /// The broker could not be told to announce the channel: it is told again after a while.
@@ -172,6 +190,7 @@ impl Intake {
     pub fn handle_server_lost(&mut self, is_of_it: impl Fn(&Channel) -> bool) {
         let is_asked_for = |interest: &Interest| matches!(interest, Interest::Listen(of) if is_of_it(of));
         self.interests.retain(|interest| !is_asked_for(interest));
+        self.unneeded.retain(|channel| !is_of_it(channel));
         for (channel, feed) in self.feeds.iter_mut().filter(|(channel, _)| is_of_it(channel)) {
             feed.is_confirmed = false;
             self.events.extend(feed.lose().then(|| BrokerEvent::Lost(channel.clone())));
@@ -233,6 +252,7 @@ impl Intake {
         self.events.extend(lost.then(|| BrokerEvent::Lost(channel.clone())));
         self.reads.extend(feed.needs_read().then(|| channel.clone()));
         self.tail_bytes = self.tail_bytes - before + feed.tail_bytes();
+        self.answer(channel);
         self.bound_tails();
     }
 
@@ -249,6 +269,10 @@ impl Intake {
         }
         self.handle_expected(now);
         self.forget_idle(now);
+        if !self.unneeded.is_empty() && self.unneeded_at <= now {
+            self.unneeded_at = now.after(RETRY_AFTER);
+            self.interests.extend(self.unneeded.iter().cloned().map(Interest::Unlisten));
+        }
         if self.refresh_at <= now {
             self.refresh_at = now.after(self.limits.refresh);
             self.handle_doubt();
@@ -281,6 +305,10 @@ impl Intake {
             let idle = self.feeds.get(channel).is_some_and(|feed| feed.is_idle_since(*since));
             if idle && let Some(feed) = self.feeds.swap_remove(channel) {
                 self.tail_bytes -= feed.tail_bytes();
+                if feed.may_be_announced() {
+                    self.unneeded.insert(channel.clone());
+                    self.unneeded_at = now.after(RETRY_AFTER);
+                }
                 self.interests.push_back(Interest::Unlisten(channel.clone()));
             }
             self.lingering.pop_front();
@@ -302,15 +330,9 @@ impl Intake {
         page
     }
 
-    /// Whether the channel is listened to for certain, and what is announced from now on is passed on: a session that read
-    /// history while this instance still asked where the channel stands would miss what lies between the two answers.
-    pub fn is_listening(&self, channel: &Channel) -> bool {
-        self.feeds.get(channel).is_some_and(Feed::is_ready)
-    }
-
-    /// The number of channels listened to, those that linger among them.
-    pub fn channels(&self) -> usize {
-        self.feeds.len()
+    /// The channels listened to, those that linger among them, each with whether it is needed.
+    pub fn channels(&self) -> impl ExactSizeIterator<Item = (&Channel, bool)> {
+        self.feeds.iter().map(|(channel, feed)| (channel, feed.is_wanted))
     }
 
     /// The next change of what is to be announced here.

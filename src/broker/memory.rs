@@ -160,12 +160,8 @@ impl Broker for MemoryBroker {
     }
 
     /// Everything is announced to the one node there is.
-    fn listen(&self, _: &Channel) -> BoxFuture<'_, Result<(), BrokerError>> {
-        ready(Ok(())).boxed()
-    }
-
-    fn unlisten(&self, _: &Channel) -> BoxFuture<'_, ()> {
-        ready(()).boxed()
+    fn set_interest(&self, _: &Channel, _: bool) -> Option<u64> {
+        None
     }
 
     fn channels(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>> {

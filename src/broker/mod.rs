@@ -21,6 +21,7 @@ mod redis;
 mod retentions;
 mod roster;
 mod store;
+mod wanted;
 
 pub use attendance::Attendance;
 pub use card::InstanceCard;
@@ -33,6 +34,7 @@ pub use redis::{RedisBroker, RedisRefused};
 pub use retentions::Retentions;
 pub use roster::{Roster, Update};
 pub use store::{Store, StoreLimits, Stored};
+pub use wanted::Wanted;
 
 use std::sync::Arc;
 
@@ -68,12 +70,12 @@ pub trait Broker: Send + Sync {
         limit: PageLimit,
     ) -> BoxFuture<'_, Result<Option<Page>, BrokerError>>;
 
-    /// From the moment this returns, what is published on the channel is announced here. Each call, a failed one too, is
-    /// taken back by one of `unlisten`.
-    fn listen(&self, channel: &Channel) -> BoxFuture<'_, Result<(), BrokerError>>;
-
-    /// Takes back one call of `listen`.
-    fn unlisten(&self, channel: &Channel) -> BoxFuture<'_, ()>;
+    /// Whether what is published on the channel is to be announced here. The last call holds: nothing is counted, and the
+    /// broker works until it is so, however long that takes. Never waits.
+    ///
+    /// For a channel that is wanted, returns what to wait for: once [`BrokerEvent::Listening`] came with this number or a
+    /// higher one, what is published on the channel is announced here. `None` where it is so already.
+    fn set_interest(&self, channel: &Channel, wanted: bool) -> Option<u64>;
 
     /// Channels that hold something, with their heads, in no particular order; at most `limit`.
     fn channels(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>>;
@@ -151,6 +153,13 @@ pub enum BrokerEvent {
         epoch: Option<Epoch>,
         /// What.
         publication: Arc<Publication>,
+    },
+    /// The broker listens to a channel, as it was asked to by the call of [`Broker::set_interest`] of that number.
+    Listening {
+        /// The channel.
+        channel: Channel,
+        /// The number of the last such call that the broker had taken in.
+        number: u64,
     },
     /// Announcements of this channel may have been lost.
     Lost(Channel),

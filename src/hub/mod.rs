@@ -5,6 +5,7 @@
 //! `node.rs` runs these machines against a real clock; the simulation runs them against a model.
 
 mod action;
+mod attachments;
 mod batch;
 mod batcher;
 mod broker_state;
@@ -20,6 +21,7 @@ mod subscription;
 mod time;
 
 pub use action::{Action, Answer, Close, Published, Transmit, Watched, come_back_after};
+pub use attachments::{Attach, Attached, Attachments, LISTEN_TIMEOUT};
 pub use batch::{Batch, Format, Span};
 pub use batcher::{BatchRules, Batcher, Sealed, Urgency};
 pub use broker_state::BrokerState;
@@ -48,6 +50,8 @@ pub struct SessionId(pub u64);
 #[derive(Debug)]
 pub struct Hub<M> {
     channels: IndexMap<Channel, Audience<M>>,
+    /// The channels of every session that is attached to any.
+    sessions: IndexMap<SessionId, Vec<Channel>>,
     /// Channels in which something waits, by the end of its window.
     due: BTreeMap<Time, Vec<Channel>>,
 }
@@ -60,27 +64,59 @@ struct Audience<M> {
 
 impl<M> Default for Hub<M> {
     fn default() -> Self {
-        Hub { channels: IndexMap::new(), due: BTreeMap::new() }
+        Hub { channels: IndexMap::new(), sessions: IndexMap::new(), due: BTreeMap::new() }
     }
 }
 
 impl<M> Hub<M> {
-    /// Adds a subscriber to a channel.
-    pub fn attach(&mut self, channel: &Channel, session: SessionId, mailbox: M, rules: &Arc<BatchRules>) {
+    /// Adds a subscriber to a channel. True if it is the channel's first.
+    pub fn attach(
+        &mut self,
+        channel: &Channel,
+        session: SessionId,
+        mailbox: M,
+        rules: &Arc<BatchRules>,
+    ) -> bool {
         let audience = self.channels.entry(channel.clone()).or_insert_with(|| {
             let batcher = Batcher::new(channel.clone(), rules.clone());
             Audience { subscribers: IndexMap::new(), batcher }
         });
-        audience.subscribers.insert(session, mailbox);
+        let is_first = audience.subscribers.is_empty();
+        if audience.subscribers.insert(session, mailbox).is_none() {
+            self.sessions.entry(session).or_default().push(channel.clone());
+        }
+        is_first
     }
 
-    /// Removes a subscriber; a channel without any is forgotten.
-    pub fn detach(&mut self, channel: &Channel, session: SessionId) {
-        let Some(audience) = self.channels.get_mut(channel) else { return };
-        audience.subscribers.swap_remove(&session);
-        if audience.subscribers.is_empty() {
+    /// Removes a subscriber; a channel without any is forgotten. True if it was the channel's last.
+    pub fn detach(&mut self, channel: &Channel, session: SessionId) -> bool {
+        if let Some(channels) = self.sessions.get_mut(&session) {
+            channels.retain(|attached| attached != channel);
+            if channels.is_empty() {
+                self.sessions.swap_remove(&session);
+            }
+        }
+        self.remove_subscriber(channel, session)
+    }
+
+    /// Removes a session from all its channels. Returns them, each with whether the session was its last subscriber.
+    pub fn remove(&mut self, session: SessionId) -> Vec<(Channel, bool)> {
+        let channels = self.sessions.swap_remove(&session).unwrap_or_default().into_iter();
+        let removed = channels.map(|channel| {
+            let was_last = self.remove_subscriber(&channel, session);
+            (channel, was_last)
+        });
+        removed.collect()
+    }
+
+    fn remove_subscriber(&mut self, channel: &Channel, session: SessionId) -> bool {
+        let Some(audience) = self.channels.get_mut(channel) else { return false };
+        let was_attached = audience.subscribers.swap_remove(&session).is_some();
+        let is_empty = audience.subscribers.is_empty();
+        if is_empty {
             self.channels.swap_remove(channel);
         }
+        was_attached && is_empty
     }
 
     /// Takes in what the broker published; returns the batches that are sealed by it.
@@ -125,6 +161,16 @@ impl<M> Hub<M> {
     /// The subscribers of a channel.
     pub fn subscribers(&self, channel: &Channel) -> impl Iterator<Item = &M> {
         self.channels.get(channel).into_iter().flat_map(|audience| audience.subscribers.values())
+    }
+
+    /// The channels that a session is attached to.
+    pub fn channels_of(&self, session: SessionId) -> &[Channel] {
+        self.sessions.get(&session).map_or(&[], Vec::as_slice)
+    }
+
+    /// The sessions that are attached to any channel.
+    pub fn sessions(&self) -> impl Iterator<Item = SessionId> {
+        self.sessions.keys().copied()
     }
 
     /// The channels with the number of their subscribers here.
@@ -175,11 +221,30 @@ mod tests {
     fn a_channel_is_kept_as_long_as_somebody_subscribes_to_it() {
         let mut hub = hub_with(&[("a", 1), ("a", 2)]);
         let channel = Channel::parse("a").unwrap();
-        hub.detach(&channel, SessionId(1));
+        assert!(!hub.detach(&channel, SessionId(1)), "another one is attached");
+        assert!(!hub.detach(&channel, SessionId(1)), "a second time it changes nothing");
         assert_eq!(hub.subscribers(&channel).collect::<Vec<_>>(), [&2]);
-        hub.detach(&channel, SessionId(2));
-        assert_eq!(hub.channels().count(), 0);
-        hub.detach(&channel, SessionId(2));
+        assert!(hub.detach(&channel, SessionId(2)));
+        assert_eq!((hub.channels().count(), hub.sessions().count()), (0, 0));
+        assert!(!hub.detach(&channel, SessionId(2)));
+    }
+
+    #[test]
+    fn a_session_that_ends_leaves_all_its_channels_and_no_other() {
+        let mut hub = hub_with(&[("a", 1), ("b", 1), ("a", 2), ("a", 1)]);
+        let removed: Vec<_> = hub
+            .remove(SessionId(1))
+            .into_iter()
+            .map(|(channel, was_last)| (channel.to_string(), was_last))
+            .collect();
+        assert_eq!(removed, [("a".to_owned(), false), ("b".to_owned(), true)]);
+        assert!(hub.remove(SessionId(1)).is_empty(), "a second time it changes nothing");
+        assert_eq!(
+            hub.channels().map(|(channel, count)| (channel.as_str(), count)).collect::<Vec<_>>(),
+            [("a", 1)]
+        );
+        assert!(hub.channels_of(SessionId(1)).is_empty());
+        assert_eq!(hub.channels_of(SessionId(2)).len(), 1);
     }
 
     #[test]

@@ -11,9 +11,9 @@ use super::cluster::Cluster;
 use super::connections::Connections;
 use super::logs::{LogRequest, Logs};
 use super::wakes::Wakes;
-use crate::broker::BrokerEvent;
+use crate::broker::{Broker, BrokerEvent};
 use crate::clock::Clock;
-use crate::hub::{BatchRules, BrokerState, Hub, Sealed, SessionId, Time};
+use crate::hub::{Attach, Attached, Attachments, BatchRules, BrokerState, Sealed, SessionId, Time};
 use crate::observe::Metrics;
 
 /// Events taken in before the windows are looked at again: a busy broker must not hold up a tick.
@@ -21,15 +21,9 @@ const EVENTS_PER_ROUND: usize = 1_024;
 
 /// What connections ask of the hub.
 pub(super) enum NodeCommand {
-    /// Deliver the channel into this mailbox.
-    Attach {
-        channel: Channel,
-        session: SessionId,
-        mailbox: Arc<SharedMailbox>,
-        rules: Arc<BatchRules>,
-        done: oneshot::Sender<()>,
-    },
-    /// Stop delivering.
+    /// Deliver the channel to the session; answered once the broker listens to it.
+    Attach { channel: Channel, session: SessionId, rules: Arc<BatchRules>, done: oneshot::Sender<Attached> },
+    /// Stop delivering the channel and its companion.
     Detach { channel: Channel, session: SessionId, done: oneshot::Sender<()> },
     /// Deliver what was announced and what waits for its window now.
     Flush { done: oneshot::Sender<()> },
@@ -37,17 +31,17 @@ pub(super) enum NodeCommand {
     Log { log: LogName, request: LogRequest, refused: oneshot::Sender<Result<(), Problem>> },
     /// A mutation was acknowledged.
     Acknowledged { log: LogName, position: Position, tags: Arc<[Tag]> },
-    /// The session watches nothing any more.
-    Forget { session: SessionId, done: oneshot::Sender<()> },
+    /// The connection ended: its session is attached to nothing and watches nothing any more. Comes after everything else
+    /// that the session asked for.
+    Gone { session: SessionId },
     /// The channels with subscribers here, at most `limit`.
     Channels { limit: usize, done: oneshot::Sender<Vec<(Channel, usize)>> },
 }
 
 pub(super) struct EventLoop {
-    pub(super) hub: Hub<Arc<SharedMailbox>>,
+    pub(super) attachments: Attachments<Arc<SharedMailbox>, oneshot::Sender<Attached>>,
     pub(super) connections: Arc<Connections>,
-    /// What the broker is called.
-    pub(super) broker: &'static str,
+    pub(super) broker: Arc<dyn Broker>,
     pub(super) commands: mpsc::Receiver<NodeCommand>,
     pub(super) events: mpsc::Receiver<BrokerEvent>,
     pub(super) cluster: Arc<Cluster>,
@@ -83,18 +77,22 @@ impl EventLoop {
     }
 
     fn next_due(&self) -> Option<Time> {
-        [self.hub.next_due(), self.wakes.next_due(), self.logs.next_due()].into_iter().flatten().min()
+        let (hub, waiting) = (self.attachments.hub.next_due(), self.attachments.poll_timeout());
+        [hub, waiting, self.wakes.next_due(), self.logs.next_due()].into_iter().flatten().min()
     }
 
     fn handle_command(&mut self, command: NodeCommand) {
         // Whoever asked may be gone by now; then nobody needs the answer.
         match command {
-            NodeCommand::Attach { channel, session, mailbox, rules, done } => {
-                self.hub.attach(&channel, session, mailbox, &rules);
-                done.send(()).ok();
+            NodeCommand::Attach { channel, session, rules, done } => {
+                self.attach(channel, session, rules, done)
             }
             NodeCommand::Detach { channel, session, done } => {
-                self.hub.detach(&channel, session);
+                let broker = &self.broker;
+                for channel in [channel.presence(), channel] {
+                    self.attachments.detach(&channel, session, |of, wanted| broker.set_interest(of, wanted));
+                }
+                self.show_channels(session);
                 done.send(()).ok();
             }
             NodeCommand::Flush { done } => {
@@ -102,7 +100,7 @@ impl EventLoop {
                 while let Ok(event) = self.events.try_recv() {
                     self.handle_event(event);
                 }
-                let sealed = self.hub.seal_all(self.clock.now());
+                let sealed = self.attachments.hub.seal_all(self.clock.now());
                 self.deliver(sealed);
                 done.send(()).ok();
             }
@@ -112,15 +110,49 @@ impl EventLoop {
             NodeCommand::Acknowledged { log, position, tags } => {
                 self.logs.handle_acknowledged(&log, &position, tags);
             }
-            NodeCommand::Forget { session, done } => {
+            NodeCommand::Gone { session } => {
+                let broker = &self.broker;
+                self.attachments.remove(session, |of, wanted| broker.set_interest(of, wanted));
                 self.logs.forget(session);
-                done.send(()).ok();
             }
             NodeCommand::Channels { limit, done } => {
-                let channels = self.hub.channels().filter(|(channel, _)| !channel.is_presence()).take(limit);
-                let channels = channels.map(|(channel, count)| (channel.clone(), count));
+                let channels = self.attachments.hub.channels();
+                let channels = channels
+                    .filter(|(channel, _)| !channel.is_presence())
+                    .take(limit)
+                    .map(|(channel, count)| (channel.clone(), count));
                 done.send(channels.collect()).ok();
             }
+        }
+    }
+
+    fn attach(
+        &mut self,
+        channel: Channel,
+        session: SessionId,
+        rules: Arc<BatchRules>,
+        waiter: oneshot::Sender<Attached>,
+    ) {
+        // A connection that ended is attached to nothing any more, in whatever order this is heard of.
+        let Some(mailbox) = self.connections.mailbox(session) else { return };
+        let (broker, now) = (&self.broker, self.clock.now());
+        let attach = Attach { channel, session, mailbox, rules, waiter };
+        self.attachments.attach(attach, now, |of, wanted| broker.set_interest(of, wanted));
+        self.show_channels(session);
+    }
+
+    /// Lets operators see how many channels the session is attached to.
+    fn show_channels(&self, session: SessionId) {
+        if let Some(mailbox) = self.connections.mailbox(session) {
+            let channels = self.attachments.hub.channels_of(session).iter();
+            mailbox.profile().set_channels(channels.filter(|channel| !channel.is_presence()).count());
+        }
+    }
+
+    fn answer_attached(&mut self) {
+        while let Some((waiter, attached)) = self.attachments.poll_answer() {
+            // Whoever asked may be gone by now.
+            waiter.send(attached).ok();
         }
     }
 
@@ -130,15 +162,19 @@ impl EventLoop {
                 if let Some(log) = channel.log() {
                     return self.logs.handle_publication(&log, epoch, &publication, &mut self.wakes);
                 }
-                let sealed = self.hub.publish(&channel, epoch, publication, self.clock.now());
+                let sealed = self.attachments.hub.publish(&channel, epoch, publication, self.clock.now());
                 self.deliver(sealed);
             }
+            BrokerEvent::Listening { channel, number } => match channel.log() {
+                Some(log) => self.logs.handle_listening(&log),
+                None => self.attachments.handle_listening(&channel, number),
+            },
             BrokerEvent::Lost(channel) => {
                 self.metrics.lost();
                 if let Some(log) = channel.log() {
                     return self.logs.handle_lost(&log);
                 }
-                for mailbox in self.hub.subscribers(&channel) {
+                for mailbox in self.attachments.hub.subscribers(&channel) {
                     self.wakes.note(mailbox, mailbox.with(|inside| inside.forget(&channel)));
                 }
             }
@@ -149,7 +185,7 @@ impl EventLoop {
     }
 
     fn handle_broker_state(&mut self, state: BrokerState) {
-        let (broker, connections) = (self.broker, self.connections.len());
+        let (broker, connections) = (self.broker.name(), self.connections.len());
         match state {
             BrokerState::Up => info!(broker, connections, "restored"),
             BrokerState::Down { since_ms } => warn!(broker, since_ms, connections, "degraded"),
@@ -159,18 +195,20 @@ impl EventLoop {
 
     fn handle_due(&mut self) {
         let now = self.clock.now();
-        let sealed = self.hub.seal_due(now);
+        let sealed = self.attachments.hub.seal_due(now);
         self.deliver(sealed);
         self.logs.handle_timeout(now);
         self.wakes.call_due(now);
+        self.attachments.handle_timeout(now);
+        self.answer_attached();
     }
 
     fn deliver(&mut self, sealed: Vec<Sealed>) {
         let now = self.clock.now();
-        let Self { hub, wakes, metrics, .. } = self;
+        let Self { attachments, wakes, metrics, .. } = self;
         for Sealed { batch, urgency } in sealed {
             metrics.sealed(&batch);
-            for mailbox in hub.subscribers(&batch.channel) {
+            for mailbox in attachments.hub.subscribers(&batch.channel) {
                 wakes.note(mailbox, mailbox.with(|inside| inside.offer(&batch, urgency, now)));
             }
         }

@@ -23,9 +23,6 @@ use crate::hub::{LogNews, SessionId, Time, Watched};
 /// Reports that wait for the event loop; who finds no room waits. A log has at most three tasks out.
 const REPORTS_MAX: usize = 256;
 
-/// How long after a failed attempt to listen the next one is made.
-const RETRY_AFTER: Duration = Duration::from_millis(500);
-
 /// A spread that is shorter is not worth a word: networks do as much.
 const SPREAD_MIN: Duration = Duration::from_millis(20);
 
@@ -84,7 +81,6 @@ pub(super) struct Report {
 }
 
 enum Outcome {
-    Listening,
     Snapshot(Result<Snapshot, BrokerError>),
     Confirmed(u64, Result<Position, BrokerError>),
     Rewritten(Result<Position, BrokerError>),
@@ -158,25 +154,19 @@ impl Logs {
         }
         self.names.admit(name)?;
         let log = Log::new(self.rules.logs.of(name).events);
-        let held = Held { log, is_listening: false, waiting: Vec::new() };
+        // The log's mutations are announced here, for good, however long it takes until they are.
+        let is_listening = self.broker.set_interest(&name.channel(), true).is_none();
+        let held = Held { log, is_listening, waiting: Vec::new() };
         let (index, _) = self.logs.insert_full(name.clone(), held);
-        self.listen(name.clone());
         Ok(index)
     }
 
-    /// Has the log's mutations announced here, however long that takes.
-    fn listen(&self, log: LogName) {
-        let (broker, reporter) = (self.broker.clone(), self.reporter.clone());
-        tokio::spawn(async move {
-            let channel = log.channel();
-            while let Err(error) = broker.listen(&channel).await {
-                debug!(%log, %error, "cannot listen to the mutation log yet");
-                broker.unlisten(&channel).await;
-                tokio::time::sleep(RETRY_AFTER).await;
-            }
-            // Without an event loop there is no log.
-            reporter.send(Report { log, outcome: Outcome::Listening }).await.ok();
-        });
+    /// The log's mutations are announced here from now on.
+    pub(super) fn handle_listening(&mut self, name: &LogName) {
+        if let Some(index) = self.logs.get_index_of(name) {
+            self.logs[index].is_listening = true;
+            self.pursue(index);
+        }
     }
 
     fn answer(&mut self, index: usize, request: LogRequest, at: &Position) {
@@ -251,7 +241,6 @@ impl Logs {
         let now = self.clock.now();
         let failed = |what| move |error: BrokerError| debug!(%error, "{what}");
         match report.outcome {
-            Outcome::Listening => self.logs[index].is_listening = true,
             Outcome::Snapshot(snapshot) => {
                 let snapshot = snapshot.map_err(failed("no snapshot of the mutation log"));
                 self.with(index, wakes, |log, tell| log.handle_snapshot(snapshot, now, tell));

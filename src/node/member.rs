@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use tidings_protocol::{Channel, Code, Position, PresenceMember, Problem};
-use tokio::task::JoinHandle;
 
 use super::event_loop::NodeCommand;
 use super::{Node, SharedMailbox, operation};
@@ -17,17 +16,16 @@ pub struct Member {
     pub(super) session: SessionId,
     name: Arc<str>,
     pub(super) mailbox: Arc<SharedMailbox>,
-    channels: Vec<Channel>,
-    /// Those of the channels that know it as a member.
+    /// The channels that know it as a member.
     present: Vec<Channel>,
-    /// Whether it may watch something.
-    pub(super) watches: bool,
+    /// Whether it may be attached to something, or watch something.
+    pub(super) is_known: bool,
 }
 
 impl Member {
     pub(super) fn new(node: Arc<Node>, session: SessionId, mailbox: Arc<SharedMailbox>) -> Member {
         let name = operation::name_of(node.cluster.card().id(), session).into();
-        Member { node, session, name, mailbox, channels: Vec::new(), present: Vec::new(), watches: false }
+        Member { node, session, name, mailbox, present: Vec::new(), is_known: false }
     }
 
     /// What `hello` calls the connection, and lists of members; no other has this name on any instance.
@@ -99,52 +97,36 @@ impl Member {
 
     /// Detaches from a channel and from its companion.
     pub async fn leave(&mut self, channel: &Channel) {
-        let companion = channel.presence();
-        let (left, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.channels)
-            .into_iter()
-            .partition(|attached| attached == channel || *attached == companion);
-        self.channels = kept;
-        self.show_channels();
-        let (absent, present) = std::mem::take(&mut self.present).into_iter().partition(|at| at == channel);
-        self.present = present;
-        self.part(left, absent).await.ok();
-    }
-
-    /// Takes back what was attached, in a task of its own: it must be done though nobody waits for it any more.
-    fn part(&self, channels: Vec<Channel>, present: Vec<Channel>) -> JoinHandle<()> {
-        let (node, session, name) = (self.node.clone(), self.session, self.name.clone());
-        self.node.parting.spawn(async move {
-            join_all(present.iter().map(|channel| node.broker.exit(channel, &name))).await;
-            for channel in channels {
-                node.detach(&channel, session).await;
-            }
-        })
-    }
-
-    fn show_channels(&self) {
-        let channels = self.channels.iter().filter(|channel| !channel.is_presence());
-        self.mailbox.profile().set_channels(channels.count());
+        if self.present.contains(channel) {
+            // Forgotten once it is done: whoever is interrupted in between is taken back too.
+            self.node.broker.exit(channel, &self.name).await;
+            self.present.retain(|present| present != channel);
+        }
+        self.node.detach(channel, self.session).await;
     }
 
     async fn attach(&mut self, channel: &Channel) -> Result<(), Problem> {
-        self.channels.push(channel.clone());
-        self.show_channels();
-        self.node.attach(channel, self.session, self.mailbox.clone()).await
+        self.is_known = true;
+        self.node.attach(channel, self.session).await
     }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
+        // First: what is attached later finds no connection.
         self.node.connections.remove(self.session);
         self.node.cluster.card().connection_closed();
-        let (channels, present) = (std::mem::take(&mut self.channels), std::mem::take(&mut self.present));
-        if !channels.is_empty() {
-            self.part(channels, present);
+        if !self.is_known {
+            return;
         }
-        if self.watches {
-            let (node, session) = (self.node.clone(), self.session);
-            let forget = async move { node.ask(|done| NodeCommand::Forget { session, done }).await.ok() };
-            self.node.parting.spawn(forget);
-        }
+        let (node, session, name) = (self.node.clone(), self.session, self.name.clone());
+        let present = std::mem::take(&mut self.present);
+        // In a task of its own, which waits for room where nobody can interrupt it. What the session asked for before is ahead
+        // of it in the queue, or was never sent.
+        self.node.parting.spawn(async move {
+            // Without an event loop nobody is attached.
+            node.commands.send(NodeCommand::Gone { session }).await.ok();
+            join_all(present.iter().map(|channel| node.broker.exit(channel, &name))).await;
+        });
     }
 }

@@ -35,10 +35,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::ablation::defect;
-use crate::broker::{Broker, BrokerEvent, InstanceCard, Peer};
+use crate::broker::{Broker, BrokerError, BrokerEvent, InstanceCard, Peer};
 use crate::clock::Clock;
 use crate::config::{BatchMode, Config, Limits, Namespace, Namespaces};
-use crate::hub::{BatchRules, BrokerState, Close, Hub, Page, PageLimit, Published, SessionId};
+use crate::hub::{
+    Attached, Attachments, BatchRules, BrokerState, Close, Page, PageLimit, Published, SessionId,
+};
 use crate::observe::Metrics;
 use cluster::Cluster;
 use connections::Connections;
@@ -91,9 +93,9 @@ impl Node {
         let log_rules = LogRules::new(config);
         let log_names = Arc::new(LogNames::new(&log_rules));
         let event_loop = EventLoop {
-            hub: Hub::default(),
+            attachments: Attachments::default(),
             connections: connections.clone(),
-            broker: broker.name(),
+            broker: broker.clone(),
             cluster: cluster.clone(),
             commands,
             events,
@@ -259,27 +261,23 @@ impl Node {
         }
     }
 
-    async fn attach(
-        &self,
-        channel: &Channel,
-        session: SessionId,
-        mailbox: Arc<SharedMailbox>,
-    ) -> Result<(), Problem> {
+    /// Returns once the session is attached to the channel, and what is published there is announced here.
+    async fn attach(&self, channel: &Channel, session: SessionId) -> Result<(), Problem> {
         let subject = channel.presence_of();
         let namespace = self.namespaces.of(subject.as_ref().unwrap_or(channel).as_str());
         let rules = self.rules[&namespace.name].clone();
         let channel = channel.clone();
-        let attach = |done| NodeCommand::Attach { channel: channel.clone(), session, mailbox, rules, done };
-        self.ask(attach).await?;
-        // Whoever comes second must not read history before the first one's listening is confirmed.
-        Ok(self.broker.listen(&channel).await?)
+        match self.ask(|done| NodeCommand::Attach { channel, session, rules, done }).await? {
+            Attached::Listening => Ok(()),
+            Attached::TimedOut => Err(BrokerError::Unavailable.into()),
+        }
     }
 
+    /// Detaches the session from the channel and from its companion.
     async fn detach(&self, channel: &Channel, session: SessionId) {
-        let detach = |done| NodeCommand::Detach { channel: channel.clone(), session, done };
-        if self.ask(detach).await.is_ok() {
-            self.broker.unlisten(channel).await;
-        }
+        let channel = channel.clone();
+        // Without an event loop nobody is attached.
+        self.ask(|done| NodeCommand::Detach { channel, session, done }).await.ok();
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> NodeCommand) -> Result<T, Problem> {

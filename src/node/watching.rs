@@ -62,7 +62,7 @@ impl Member {
         groups: Vec<WatchGroup>,
         granted: Vec<Tag>,
     ) -> Result<Watched, Problem> {
-        self.watches = true;
+        self.is_known = true;
         let (session, mailbox) = (self.session, self.mailbox.clone());
         let watch = |done| LogRequest::Watch { session, mailbox, groups, granted, done };
         self.node.ask_log(log, watch).await

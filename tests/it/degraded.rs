@@ -68,12 +68,8 @@ impl Broker for Switch {
         self.history(channel, since, limit)
     }
 
-    fn listen(&self, _: &Channel) -> BoxFuture<'_, Result<(), BrokerError>> {
-        ready(Ok(())).boxed()
-    }
-
-    fn unlisten(&self, _: &Channel) -> BoxFuture<'_, ()> {
-        ready(()).boxed()
+    fn set_interest(&self, _: &Channel, _: bool) -> Option<u64> {
+        None
     }
 
     fn channels(&self, _: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>> {

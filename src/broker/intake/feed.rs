@@ -12,10 +12,12 @@ pub(super) struct Feed {
     /// The last publications without a hole, up to the subscription's position; `None` until that is known.
     tail: Option<Stream>,
     retention: Retention,
-    /// Those who need it.
-    pub(super) listeners: usize,
+    /// Whether somebody needs it.
+    pub(super) is_wanted: bool,
     /// Since when nobody does.
-    pub(super) idle_since: Time,
+    idle_since: Time,
+    /// The number under which somebody waits until it is listened to.
+    asked: Option<u64>,
     /// Whether the broker announces it for certain.
     pub(super) is_confirmed: bool,
     /// Whether it did so before.
@@ -35,7 +37,7 @@ pub(super) enum Took {
 }
 
 impl Feed {
-    /// A feed that one listener asked for.
+    /// A feed of which nothing is known yet.
     pub(super) fn new(retention: Retention) -> Self {
         let mut subscription = Subscription::joining();
         if retention.publications_max == 0 {
@@ -45,8 +47,9 @@ impl Feed {
             subscription,
             tail: None,
             retention,
-            listeners: 1,
+            is_wanted: false,
             idle_since: Time::ZERO,
+            asked: None,
             is_confirmed: false,
             was_confirmed: false,
             ticket: None,
@@ -69,9 +72,29 @@ impl Feed {
         }
     }
 
-    /// Whether sessions may read history, and then count on what is announced.
-    pub(super) fn is_ready(&self) -> bool {
-        self.is_confirmed && !self.subscription.is_joining()
+    /// Somebody needs it, and waits under this number until it is listened to.
+    pub(super) fn want(&mut self, number: u64) {
+        (self.is_wanted, self.asked) = (true, Some(number));
+    }
+
+    /// Nobody needs it any more. False if nobody did before.
+    pub(super) fn unwant(&mut self, now: Time) -> bool {
+        if !std::mem::take(&mut self.is_wanted) {
+            return false;
+        }
+        (self.asked, self.idle_since) = (None, now);
+        true
+    }
+
+    /// Whether the broker may announce it.
+    pub(super) fn may_be_announced(&self) -> bool {
+        self.is_confirmed || self.was_confirmed
+    }
+
+    /// The number that can be answered: sessions may read history, and then count on what is announced.
+    pub(super) fn answer(&mut self) -> Option<u64> {
+        let is_ready = self.is_confirmed && !self.subscription.is_joining();
+        if is_ready { self.asked.take() } else { None }
     }
 
     /// The broker announces it from now on. True if what it announced until now, and did not reach this instance, must be
@@ -165,7 +188,7 @@ impl Feed {
 
     /// Whether nobody has needed it since then.
     pub(super) fn is_idle_since(&self, since: Time) -> bool {
-        self.listeners == 0 && self.idle_since == since
+        !self.is_wanted && self.idle_since == since
     }
 
     pub(super) fn tail_bytes(&self) -> usize {

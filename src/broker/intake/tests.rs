@@ -49,6 +49,7 @@ fn told(intake: &mut Intake) -> Vec<String> {
             epoch.unwrap().at(publication.offset.unwrap()).to_string()
         }
         BrokerEvent::Lost(_) => "lost".to_owned(),
+        BrokerEvent::Listening { number, .. } => format!("listening {number}"),
         other => unreachable!("{other:?} does not come of an intake"),
     };
     std::iter::from_fn(|| intake.poll_event()).map(name).collect()
@@ -64,12 +65,13 @@ fn answer(intake: &mut Intake, since: Option<&str>, page: Page) {
 /// Listens to `c`, which stands at `a.10`.
 fn live() -> Intake {
     let mut intake = intake();
-    assert!(!intake.listen(&channel("c"), &retention()));
+    intake.listen(&channel("c"), 1, &retention());
     assert_eq!(intake.poll_interest(), Some(Interest::Listen(channel("c"))));
     assert!(intake.poll_read().is_none(), "reading comes after listening");
     intake.handle_listening(&channel("c"));
+    assert!(told(&mut intake).is_empty(), "it is not known where the channel stands");
     answer(&mut intake, None, page("a.10", 10, 10, None));
-    assert!(told(&mut intake).is_empty());
+    assert_eq!(told(&mut intake), ["listening 1"]);
     intake
 }
 
@@ -146,24 +148,24 @@ fn a_new_link_makes_every_channel_listened_to_and_read_again() {
     let since = "a.10".parse().unwrap();
     assert!(intake.resume(&channel("c"), Some(&since), LIMIT, at(0)).is_some(), "nobody knows better yet");
     intake.handle_server_lost(|_| true);
-    assert!(!intake.is_listening(&channel("c")));
+    intake.listen(&channel("c"), 2, &retention());
+    assert!(told(&mut intake).is_empty(), "whoever comes meanwhile waits");
     assert!(intake.resume(&channel("c"), Some(&since), LIMIT, at(0)).is_none());
     assert_eq!(intake.poll_interest(), Some(Interest::Listen(channel("c"))));
     assert!(intake.poll_read().is_none());
     intake.handle_listening(&channel("c"));
     answer(&mut intake, Some("a.10"), page("a.10", 12, 12, None));
-    assert_eq!(told(&mut intake), ["a.11", "a.12"]);
+    assert_eq!(told(&mut intake), ["listening 2", "a.11", "a.12"]);
 }
 
 #[test]
 fn a_lost_server_makes_only_its_own_channels_listened_to_again() {
     let mut intake = live();
     intake.handle_server_lost(|name| name.as_str() != "c");
-    assert!(intake.is_listening(&channel("c")) && intake.poll_interest().is_none());
+    assert!(intake.poll_interest().is_none());
     for _ in 0..2 {
         intake.handle_server_lost(|name| name.as_str() == "c");
     }
-    assert!(!intake.is_listening(&channel("c")));
     assert_eq!(intake.poll_interest(), Some(Interest::Listen(channel("c"))));
     assert_eq!(intake.poll_interest(), None, "once");
     intake.handle_listening(&channel("c"));
@@ -233,18 +235,18 @@ fn a_read_that_fails_is_tried_again_and_one_that_is_late_does_not_count() {
     let late = intake.poll_read().unwrap();
     intake.unlisten(&channel("c"), at(500));
     intake.handle_timeout(at(10_500));
-    intake.listen(&channel("c"), &retention());
+    intake.listen(&channel("c"), 2, &retention());
     intake.handle_listening(&channel("c"));
     intake.handle_page(&late, Ok(Some(page("a.10", 10, 10, None))), at(0));
     answer(&mut intake, None, page("a.12", 12, 12, None));
     announce(&mut intake, "a", 13);
-    assert_eq!(told(&mut intake), ["a.13"]);
+    assert_eq!(told(&mut intake), ["listening 2", "a.13"]);
 }
 
 #[test]
 fn a_broker_that_did_not_listen_is_told_again() {
     let mut intake = intake();
-    intake.listen(&channel("c"), &retention());
+    intake.listen(&channel("c"), 1, &retention());
     assert_eq!(intake.poll_interest(), Some(Interest::Listen(channel("c"))));
     intake.handle_not_listening(&channel("c"), at(0));
     intake.handle_timeout(at(499));
@@ -256,24 +258,23 @@ fn a_broker_that_did_not_listen_is_told_again() {
 #[test]
 fn sessions_wait_until_it_is_known_where_their_channel_stands() {
     let mut intake = intake();
-    intake.listen(&channel("c"), &retention());
+    intake.listen(&channel("c"), 1, &retention());
     intake.handle_listening(&channel("c"));
     // A session that read history now could see a.10, and the instance would go on after a.11.
-    assert!(!intake.is_listening(&channel("c")));
-    assert!(!intake.listen(&channel("c"), &retention()), "nor may whoever comes second");
+    intake.listen(&channel("c"), 2, &retention());
+    assert!(told(&mut intake).is_empty(), "nor may whoever comes second");
     answer(&mut intake, None, page("a.11", 11, 11, None));
     announce(&mut intake, "a", 11);
     announce(&mut intake, "a", 12);
-    assert_eq!(told(&mut intake), ["a.12"]);
-    assert!(intake.is_listening(&channel("c")));
+    assert_eq!(told(&mut intake), ["listening 2", "a.12"], "the later answer holds for all before it");
 }
 
 #[test]
 fn a_volatile_channel_lost_what_came_until_it_was_listened_to_again() {
     let mut intake = intake();
-    intake.listen(&channel("c"), &Retention { publications_max: 0, ..retention() });
+    intake.listen(&channel("c"), 1, &Retention { publications_max: 0, ..retention() });
     intake.handle_listening(&channel("c"));
-    assert!(told(&mut intake).is_empty(), "it begins");
+    assert_eq!(told(&mut intake), ["listening 1"], "it begins");
     intake.handle_server_lost(|_| true);
     assert_eq!(told(&mut intake), ["lost"]);
     intake.handle_listening(&channel("c"));
@@ -294,24 +295,64 @@ fn what_nobody_needs_is_listened_to_a_while_longer() {
     let mut intake = live();
     intake.unlisten(&channel("c"), at(0));
     intake.handle_timeout(at(9_999));
-    assert!(intake.listen(&channel("c"), &retention()), "it is still listened to");
+    intake.listen(&channel("c"), 2, &retention());
+    assert_eq!(told(&mut intake), ["listening 2"], "it is still listened to");
     intake.unlisten(&channel("c"), at(9_999));
     intake.handle_timeout(at(10_000));
     assert_eq!(intake.poll_interest(), None, "the second wait counts");
     intake.handle_timeout(at(20_000));
     assert_eq!(intake.poll_interest(), Some(Interest::Unlisten(channel("c"))));
-    assert_eq!((intake.channels(), intake.tail_bytes), (0, 0));
+    assert_eq!((intake.channels().len(), intake.tail_bytes), (0, 0));
+}
+
+#[test]
+fn a_channel_is_needed_or_not_however_often_that_is_said() {
+    let mut intake = live();
+    intake.listen(&channel("c"), 2, &retention());
+    intake.listen(&channel("c"), 3, &retention());
+    intake.unlisten(&channel("c"), at(0));
+    intake.unlisten(&channel("c"), at(5_000));
+    intake.unlisten(&channel("other"), at(5_000));
+    intake.handle_timeout(at(9_999));
+    assert_eq!(intake.poll_interest(), None);
+    intake.handle_timeout(at(10_000));
+    assert_eq!(
+        intake.poll_interest(),
+        Some(Interest::Unlisten(channel("c"))),
+        "10 s after it was said first"
+    );
+}
+
+#[test]
+fn a_broker_that_goes_on_announcing_what_nobody_needs_is_told_again() {
+    let mut intake = live();
+    intake.unlisten(&channel("c"), at(0));
+    for ms in [10_000, 10_500, 11_000] {
+        intake.handle_timeout(at(ms));
+        assert_eq!(intake.poll_interest(), Some(Interest::Unlisten(channel("c"))));
+        intake.handle_timeout(at(ms + 499));
+        assert_eq!(intake.poll_interest(), None);
+    }
+    intake.handle_unlistened(&channel("c"));
+    intake.handle_timeout(at(20_000));
+    assert_eq!(intake.poll_interest(), None, "it has confirmed that");
+    // What was asked for long ago is confirmed only now.
+    intake.handle_listening(&channel("late"));
+    assert_eq!(intake.poll_interest(), Some(Interest::Unlisten(channel("late"))));
+    intake.handle_server_lost(|_| true);
+    intake.handle_timeout(at(30_000));
+    assert_eq!(intake.poll_interest(), None, "another connection announces nothing");
 }
 
 #[test]
 fn only_so_many_channels_linger_and_only_so_many_bytes_are_kept() {
     let mut intake = live();
     for name in ["d", "e", "f"] {
-        intake.listen(&channel(name), &retention());
+        intake.listen(&channel(name), 1, &retention());
         intake.unlisten(&channel(name), at(0));
     }
     intake.handle_timeout(at(0));
-    assert_eq!(intake.channels(), 3, "c and the two that came last");
+    assert_eq!(intake.channels().len(), 3, "c and the two that came last");
     intake.limits.tail_bytes_max = 3 * publication(1).memory() - 1;
     for offset in 11..=13 {
         announce(&mut intake, "a", offset);
@@ -322,8 +363,9 @@ fn only_so_many_channels_linger_and_only_so_many_bytes_are_kept() {
 #[test]
 fn a_volatile_channel_is_passed_on_as_it_comes_and_its_losses_are_told() {
     let mut intake = intake();
-    intake.listen(&channel("c"), &Retention { publications_max: 0, ..retention() });
+    intake.listen(&channel("c"), 1, &Retention { publications_max: 0, ..retention() });
     intake.handle_listening(&channel("c"));
+    assert_eq!(told(&mut intake), ["listening 1"]);
     assert!(intake.poll_read().is_none(), "there is nothing to read");
     let publication = Arc::new(Publication { offset: None, ..Publication::clone(&publication(1)) });
     intake.handle_publication(&channel("c"), None, publication, at(0));

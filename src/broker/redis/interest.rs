@@ -1,21 +1,53 @@
 //! Tells one server what to announce here, in the order in which it was decided.
 
+use std::sync::{Mutex, MutexGuard};
+
 use fred::clients::Client;
 use fred::prelude::*;
 use futures::StreamExt;
 use tidings_protocol::Channel;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tracing::debug;
 
 use super::keys::Keys;
 use super::receiver::Report;
-use crate::broker::Interest;
+use crate::broker::{Interest, Wanted};
 
 /// Changes that wait for the connection; further channels are asked for again a little later.
 pub(super) const INTERESTS_MAX: usize = 16_384;
 
 /// Channels in one command; sharded ones have a command each, and so many of them are under way at once.
 const CHANNELS_PER_COMMAND: usize = 256;
+
+/// What the node wants to hear of, where the receiver finds it.
+#[derive(Default)]
+pub(super) struct WantedHere {
+    wanted: Mutex<Wanted>,
+    changed: Notify,
+}
+
+impl WantedHere {
+    /// The channel is wanted, or is not any more.
+    pub(super) fn set(&self, channel: &Channel, wanted: bool) -> Option<u64> {
+        let number = self.locked().set(channel, wanted);
+        self.changed.notify_one();
+        number
+    }
+
+    /// Returns once something may have changed since it returned last.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// What changed since the last look: the number under which a channel is wanted, `None` where it is not any more.
+    pub(super) fn take(&self) -> impl IntoIterator<Item = (Channel, Option<u64>)> + use<> {
+        self.locked().take()
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Wanted> {
+        self.wanted.lock().expect("nothing panics while it holds what is wanted")
+    }
+}
 
 /// A change, and the state of the link that it was decided for.
 #[derive(Debug)]
@@ -51,12 +83,15 @@ impl Interests {
                 while let Some(next) = rest.next_if(alike) {
                     channels.push(channel_of(next.interest));
                 }
-                if !listens {
-                    self.unlisten(&channels).await;
+                let shard = self.shard;
+                let report = if listens {
+                    let (listening, refused) = self.listen(channels).await;
+                    Report::Listening { listening, refused, shard, link }
+                } else if self.unlisten(&channels).await {
+                    Report::Unlistened { channels, shard, link }
+                } else {
                     continue;
-                }
-                let (listening, refused) = self.listen(channels).await;
-                let report = Report::Listening { listening, refused, shard: self.shard, link };
+                };
                 if self.reports.send(report).await.is_err() {
                     return;
                 }
@@ -99,16 +134,18 @@ impl Interests {
         self.client.ping(None).await
     }
 
-    async fn unlisten(&self, channels: &[Channel]) {
+    /// Whether the server was told. If not, the intake has it told again.
+    async fn unlisten(&self, channels: &[Channel]) -> bool {
         let done = if self.is_sharded {
             let names = self.names(channels).into_iter();
             futures::future::try_join_all(names.map(|name| self.client.sunsubscribe(name))).await.map(|_| ())
         } else {
             self.client.unsubscribe(self.names(channels)).await
         };
-        if let Err(error) = done {
+        done.inspect_err(|error| {
             debug!(%error, channels = channels.len(), "redis goes on announcing what nobody listens to");
-        }
+        })
+        .is_ok()
     }
 
     fn names(&self, channels: &[Channel]) -> Vec<String> {

@@ -54,6 +54,7 @@ use answer::Failed;
 #[cfg(feature = "ablation")]
 pub use answer::read_redis_answers;
 use beacon::{Advanced, Beacons};
+use interest::WantedHere;
 use keys::Keys;
 use monitor::{Monitor, Standing};
 use presence::Presence;
@@ -63,9 +64,6 @@ use shard::Reach;
 use shards::Shards;
 use store::{Lives, Reader, RedisStore};
 use write::Write;
-
-/// How long somebody waits until a channel is listened to.
-const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the others may take to be told that this instance leaves.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -97,6 +95,7 @@ pub struct RedisBroker {
     store: Arc<RedisStore>,
     config: Config,
     requests: mpsc::Sender<Request>,
+    wanted: Arc<WantedHere>,
     advanced: Arc<Advanced>,
     standing: Arc<Standing>,
     presence: Presence,
@@ -176,7 +175,7 @@ impl RedisBroker {
         Surroundings { events, clock, card }: Surroundings,
     ) -> RedisBroker {
         let (standing, advanced) = (Arc::new(Standing::default()), Arc::new(Advanced::default()));
-        let (requests, peers) = receiver::start(
+        let (requests, wanted, peers) = receiver::start(
             config,
             &shards,
             store.clone(),
@@ -206,6 +205,7 @@ impl RedisBroker {
             store,
             config,
             requests,
+            wanted,
             advanced,
             standing,
             presence,
@@ -295,20 +295,8 @@ impl Broker for RedisBroker {
         self.resume_or_read(channel, since, limit).boxed()
     }
 
-    fn listen(&self, channel: &Channel) -> BoxFuture<'_, Result<(), BrokerError>> {
-        let channel = channel.clone();
-        let listening = self.ask(|done| Request::Listen { channel, done });
-        let within = tokio::time::timeout(LISTEN_TIMEOUT, listening);
-        within.map(|listening| listening.unwrap_or(Err(BrokerError::Unavailable))).boxed()
-    }
-
-    fn unlisten(&self, channel: &Channel) -> BoxFuture<'_, ()> {
-        let channel = channel.clone();
-        async move {
-            // Without a receiver nothing is listened to.
-            self.requests.send(Request::Unlisten { channel }).await.ok();
-        }
-        .boxed()
+    fn set_interest(&self, channel: &Channel, wanted: bool) -> Option<u64> {
+        self.wanted.set(channel, wanted)
     }
 
     fn channels(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>> {

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::answer;
+use super::interest::WantedHere;
 use super::line::{FromLine, HEARD_MAX, Heard as FromServer, Line};
 use super::monitor::Standing;
 use super::shards::{Map, Shards};
@@ -42,10 +43,6 @@ const PAGE: PageLimit = PageLimit { publications: 1_000, bytes: 4 << 20 };
 
 /// What is asked of the receiver.
 pub(super) enum Request {
-    /// Announce this channel; answered when that is certain.
-    Listen { channel: Channel, done: oneshot::Sender<()> },
-    /// Take that back.
-    Unlisten { channel: Channel },
     /// What the tail holds after `since`; answered by `None` where only Redis can tell.
     Resume {
         channel: Channel,
@@ -60,6 +57,8 @@ pub(super) enum Request {
 pub(super) enum Report {
     /// On the link of that number, a server announces some channels, and others not.
     Listening { listening: Vec<Channel>, refused: Vec<Channel>, shard: u64, link: u64 },
+    /// On the link of that number, a server announces these channels no more.
+    Unlistened { channels: Vec<Channel>, shard: u64, link: u64 },
     /// History was read, or could not be.
     Page { read: IntakeRead, page: Result<Option<Page>, ()> },
 }
@@ -79,10 +78,9 @@ struct Receiver {
     reporter: mpsc::Sender<Report>,
     reports: mpsc::Receiver<Report>,
     requests: mpsc::Receiver<Request>,
+    wanted: Arc<WantedHere>,
     speaker: mpsc::Sender<FromLine>,
     heard: mpsc::Receiver<FromLine>,
-    /// Who waits until a channel is listened to.
-    waiting: HashMap<Channel, Vec<oneshot::Sender<()>>>,
     /// What instances told all in this round, to be passed on.
     told: Vec<ClusterMessage>,
     standing: Arc<Standing>,
@@ -90,7 +88,7 @@ struct Receiver {
     interruptions: Vec<Interruption>,
 }
 
-/// Starts what takes announcements in; returns where it is asked, and whom it hears of.
+/// Starts what takes announcements in; returns where it is asked, where it is told what is wanted, and whom it hears of.
 pub(super) fn start(
     config: &Config,
     shards: &Arc<Shards>,
@@ -99,8 +97,9 @@ pub(super) fn start(
     clock: Clock,
     events: mpsc::Sender<BrokerEvent>,
     tasks: &mut JoinSet<()>,
-) -> (mpsc::Sender<Request>, Arc<Mutex<Peers>>) {
+) -> (mpsc::Sender<Request>, Arc<WantedHere>, Arc<Mutex<Peers>>) {
     let (asker, requests) = mpsc::channel(REQUESTS_MAX);
+    let wanted = Arc::<WantedHere>::default();
     let peers = Arc::new(Mutex::new(Peers::default()));
     let (reporter, reports) = mpsc::channel(REQUESTS_MAX);
     let (speaker, heard) = mpsc::channel(HEARD_MAX);
@@ -119,15 +118,15 @@ pub(super) fn start(
         reporter,
         reports,
         requests,
+        wanted: wanted.clone(),
         speaker,
         heard,
-        waiting: HashMap::new(),
         told: Vec::new(),
         standing,
         interruptions: Vec::new(),
     };
     tasks.spawn(receiver.run());
-    (asker, peers)
+    (asker, wanted, peers)
 }
 
 fn intake_limits(config: &Config) -> IntakeLimits {
@@ -157,6 +156,7 @@ impl Receiver {
                     Some(request) => self.handle_request(request),
                     None => return,
                 },
+                () = self.wanted.changed() => self.handle_wanted(),
                 Some(heard) = self.heard.recv() => self.handle_heard(heard),
                 _ = tick.tick() => self.handle_tick(),
             }
@@ -186,7 +186,11 @@ impl Receiver {
 
     fn handle_renewed(&mut self, shard: u64) {
         let Some(line) = self.lines.get_mut(&shard) else { return };
-        warn!(shard, channels = self.intake.channels(), "the redis connection for announcements is new");
+        warn!(
+            shard,
+            channels = self.intake.channels().len(),
+            "the redis connection for announcements is new"
+        );
         self.interruptions.push(Interruption::LinkLost);
         line.renew(self.clock.now());
         self.intake.handle_server_lost(|channel| self.map.number_of(channel) == Some(shard));
@@ -203,26 +207,32 @@ impl Receiver {
                 }
                 for channel in listening.iter().filter(|name| self.map.number_of(name) == Some(shard)) {
                     self.intake.handle_listening(channel);
-                    answer_waiting(&self.intake, &mut self.waiting, channel);
                 }
             }
-            Report::Page { read, page } => {
-                self.intake.handle_page(&read, page, self.clock.now());
-                answer_waiting(&self.intake, &mut self.waiting, &read.channel);
+            Report::Unlistened { channels, shard, link } => {
+                if self.lines.get(&shard).is_some_and(|line| line.link == link) {
+                    channels.iter().for_each(|channel| self.intake.handle_unlistened(channel));
+                }
+            }
+            Report::Page { read, page } => self.intake.handle_page(&read, page, self.clock.now()),
+        }
+    }
+
+    /// The node wants other channels than before.
+    fn handle_wanted(&mut self) {
+        for (channel, number) in self.wanted.take() {
+            match number {
+                Some(number) => {
+                    let retention = tail_retention(&self.store.retentions, &channel);
+                    self.intake.listen(&channel, number, &retention);
+                }
+                None => self.intake.unlisten(&channel, self.clock.now()),
             }
         }
     }
 
     fn handle_request(&mut self, request: Request) {
         match request {
-            Request::Listen { channel, done } => {
-                let retention = tail_retention(&self.store.retentions, &channel);
-                match self.intake.listen(&channel, &retention) {
-                    true => drop(done.send(())),
-                    false => self.waiting.entry(channel).or_default().push(done),
-                }
-            }
-            Request::Unlisten { channel } => self.intake.unlisten(&channel, self.clock.now()),
             Request::Resume { channel, since, limit, done } => {
                 let page = self.intake.resume(&channel, since.as_ref(), limit, self.clock.now());
                 done.send(page).ok();
@@ -321,10 +331,6 @@ impl Receiver {
         self.intake.handle_timeout(now);
         self.lines.values_mut().for_each(|line| line.handle_timeout(now));
         self.standing.set_deaf(self.lines.values().any(|line| line.is_deaf));
-        self.waiting.retain(|_, waiting| {
-            waiting.retain(|done| !done.is_closed());
-            !waiting.is_empty()
-        });
     }
 
     /// Does what the intake asks for. Fails when the node is gone.
@@ -376,19 +382,5 @@ fn tail_retention(retentions: &Retentions, channel: &Channel) -> Retention {
     match channel.is_log() {
         true => Retention { publications_max: 1, ..retention },
         false => retention,
-    }
-}
-
-/// Answers those who wait for the channel, if it is listened to by now.
-fn answer_waiting(
-    intake: &Intake,
-    waiting: &mut HashMap<Channel, Vec<oneshot::Sender<()>>>,
-    channel: &Channel,
-) {
-    if intake.is_listening(channel) {
-        for waiting in waiting.remove(channel).into_iter().flatten() {
-            // Whoever asked may be gone by now.
-            waiting.send(()).ok();
-        }
     }
 }

@@ -57,7 +57,7 @@ async fn all_rows(subject: &mut impl Subject) {
     reading::what_cannot_be_continued_is_a_gap_with_its_reason(subject).await;
     reading::channels_are_listed_with_their_heads(subject).await;
     listening::what_is_published_is_announced_in_order(subject).await;
-    listening::each_listener_is_taken_back_on_its_own(subject).await;
+    listening::interest_is_what_was_said_last(subject).await;
     listening::who_listens_resumes_to_the_head(subject).await;
     logs::a_log_begins_empty(subject).await;
     logs::a_mutation_touches_the_slots_of_its_tags_alone(subject).await;

@@ -184,6 +184,7 @@ async fn restart_with_data(mut scene: impl Scene) {
             }
             // Sessions are made to look: they find that the new numbering continues the old one.
             BrokerEvent::Lost(_)
+            | BrokerEvent::Listening { .. }
             | BrokerEvent::State(_)
             | BrokerEvent::Told(_)
             | BrokerEvent::Interrupted(_) => {}

@@ -1,6 +1,6 @@
 //! What is tested: a broker, as the rows use it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -89,6 +89,8 @@ pub(super) trait Subject {
 pub(super) struct BrokerSubject {
     broker: Arc<dyn Broker>,
     events: mpsc::Receiver<BrokerEvent>,
+    /// What came while something else was waited for.
+    heard: VecDeque<BrokerEvent>,
     forget: Forget,
 }
 
@@ -104,7 +106,7 @@ impl BrokerSubject {
     pub(super) fn memory(toml: &str) -> BrokerSubject {
         let config = config(toml, true);
         let (broker, events) = memory(&config, 0);
-        BrokerSubject { broker, events, forget: Forget::Start(Box::new(config), 0) }
+        BrokerSubject { broker, events, heard: VecDeque::new(), forget: Forget::Start(Box::new(config), 0) }
     }
 
     pub(super) async fn redis(server: &RedisServer, toml: &str) -> BrokerSubject {
@@ -119,7 +121,7 @@ impl BrokerSubject {
         let card = Arc::new(InstanceCard::new("suite", String::new(), 0));
         let broker = RedisBroker::start(&config, sender, Clock::start(), card).await;
         let broker = Arc::new(broker.unwrap_or_else(|refused| panic!("{refused}")));
-        BrokerSubject { broker, events, forget: Forget::Flush(flushed) }
+        BrokerSubject { broker, events, heard: VecDeque::new(), forget: Forget::Flush(flushed) }
     }
 }
 
@@ -187,11 +189,21 @@ impl Subject for BrokerSubject {
     }
 
     async fn listen_to(&mut self, channel: &Channel) {
-        within("a listening", self.broker.listen(channel)).await.expect("it can be listened to");
+        let Some(number) = self.broker.set_interest(channel, true) else { return };
+        loop {
+            match within("a listening", self.events.recv()).await.expect("the broker runs") {
+                BrokerEvent::Listening { channel: of, number: of_call }
+                    if of == *channel && of_call >= number =>
+                {
+                    return;
+                }
+                event => self.heard.push_back(event),
+            }
+        }
     }
 
     async fn unlisten_to(&mut self, channel: &Channel) {
-        self.broker.unlisten(channel).await;
+        self.broker.set_interest(channel, false);
     }
 
     async fn mutate(&mut self, command: MutateCommand) -> Result<Published, BrokerError> {
@@ -209,7 +221,15 @@ impl Subject for BrokerSubject {
     }
 
     async fn heard(&mut self) -> BrokerEvent {
-        within("an announcement", self.events.recv()).await.expect("the broker runs")
+        loop {
+            let event = match self.heard.pop_front() {
+                Some(event) => event,
+                None => within("an announcement", self.events.recv()).await.expect("the broker runs"),
+            };
+            if !matches!(event, BrokerEvent::Listening { .. }) {
+                return event;
+            }
+        }
     }
 
     async fn channels(&mut self) -> BTreeMap<String, Position> {

@@ -68,12 +68,8 @@ impl Broker for Broking {
         self.memory.resume(channel, since, limit)
     }
 
-    fn listen(&self, channel: &Channel) -> BoxFuture<'_, Result<(), BrokerError>> {
-        self.memory.listen(channel)
-    }
-
-    fn unlisten(&self, channel: &Channel) -> BoxFuture<'_, ()> {
-        self.memory.unlisten(channel)
+    fn set_interest(&self, channel: &Channel, wanted: bool) -> Option<u64> {
+        self.memory.set_interest(channel, wanted)
     }
 
     fn channels(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>> {

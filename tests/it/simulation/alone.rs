@@ -106,13 +106,12 @@ impl Alone {
 
     /// Returns when the channel is listened to for certain.
     pub(crate) fn listen(&mut self, channel: &Channel) {
-        let retention = self.context.spec(self.context.id(channel)).retention.clone();
-        self.uplink.intake.listen(channel, &retention);
-        self.wait("a listening", |alone| alone.uplink.intake.is_listening(channel).then_some(()));
+        let number = self.uplink.set_interest(channel, true).expect("the model does not announce everything");
+        self.wait("a listening", |alone| alone.uplink.is_listening(channel, number).then_some(()));
     }
 
     pub(crate) fn unlisten(&mut self, channel: &Channel) {
-        self.uplink.intake.unlisten(channel, self.context.now());
+        self.uplink.set_interest(channel, false);
     }
 
     /// What the instance is told next.

@@ -338,7 +338,11 @@ impl Redis {
                 line.listens_to.insert(channel);
                 self.send(slot, Announcement::Listening(channel), context);
             }
-            Some(Interest::Unlisten(channel)) => drop(line.listens_to.remove(&context.id(&channel))),
+            Some(Interest::Unlisten(channel)) => {
+                let channel = context.id(&channel);
+                line.listens_to.remove(&channel);
+                self.send(slot, Announcement::Unlistened(channel), context);
+            }
             None => {}
         }
     }

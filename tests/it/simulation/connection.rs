@@ -216,7 +216,7 @@ impl Connection {
         let mut acting = self.acting.take().expect("steps are planned for an action that is out");
         let mut place = Place { id, hub, uplink, log, redis, attached: &mut self.attached };
         if acting.step(&mut place, context) {
-            return self.session.handle_answer(acting.answer(&mut place, context), context.now());
+            return self.session.handle_answer(acting.answer(&mut place), context.now());
         }
         self.acting = Some(acting);
         context.step(Plan::ActionStep(id));

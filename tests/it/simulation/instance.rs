@@ -235,8 +235,9 @@ impl Instance {
         let Some(connection) = self.connections.remove(&id) else { return };
         self.keeper.log.forget(id);
         for channel in connection.attached {
-            self.hub.detach(&channel, id);
-            self.uplink.intake.unlisten(&channel, context.now());
+            if self.hub.detach(&channel, id) {
+                self.uplink.set_interest(&channel, false);
+            }
         }
         match wires.get_mut(&id) {
             Some(wire) if !wire.is_cut => wire.send_down(id, Down::End, 0, context),

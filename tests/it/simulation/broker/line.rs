@@ -16,6 +16,8 @@ pub(crate) enum Announcement {
     Publication { channel: ChannelId, epoch: Option<Epoch>, publication: Arc<Publication> },
     /// From here on the channel is announced.
     Listening(ChannelId),
+    /// From here on it is announced no more.
+    Unlistened(ChannelId),
     /// An instance says that it lives.
     Beacon(Arc<Beacon>),
     /// The instance's own library dropped announcements before this.

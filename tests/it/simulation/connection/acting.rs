@@ -25,6 +25,8 @@ const TAGS_MAX: usize = 12;
 pub(super) struct Acting {
     action: Action,
     steps: VecDeque<Step>,
+    /// The number under which its channel was asked for.
+    number: u64,
     /// Until when it waits for its channel to be announced.
     until: Option<Time>,
     read: Option<Result<Option<Page>, BrokerError>>,
@@ -77,17 +79,18 @@ impl Acting {
             | Action::Confirm { .. } => &[Step::AskLog],
         };
         let steps = steps.iter().copied().collect();
-        Acting { steps, action, until: None, read: None, published: None, told: None }
+        Acting { steps, action, number: 0, until: None, read: None, published: None, told: None }
     }
 
     /// Does the next step. True once all were done before: then it is time for the answer.
     pub(super) fn step(&mut self, place: &mut Place<'_>, context: &mut Context) -> bool {
         let Some(step) = self.steps.pop_front() else { return true };
         match (step, &self.action) {
-            (Step::Attach, Action::Join { channel, .. }) => place.attach(channel, context),
+            (Step::Attach, Action::Join { channel, .. }) => self.number = place.attach(channel, context),
             (Step::Listen, Action::Join { channel, .. }) => {
                 let until = *self.until.get_or_insert(context.now().after(LISTEN_TIMEOUT));
-                if place.uplink.intake.is_listening(channel) || context.has_bug(Bug::ListenUnconfirmed) {
+                if place.uplink.is_listening(channel, self.number) || context.has_bug(Bug::ListenUnconfirmed)
+                {
                     return false;
                 }
                 match context.now() < until {
@@ -98,7 +101,7 @@ impl Acting {
                     }
                 }
             }
-            (Step::Detach, Action::Leave { channel }) => place.detach(channel, context),
+            (Step::Detach, Action::Leave { channel }) => place.detach(channel),
             (Step::Read, Action::Join { channel, since, limit, .. }) => {
                 self.read = Some(place.resume(channel, since.as_ref(), *limit, context));
             }
@@ -125,7 +128,7 @@ impl Acting {
     }
 
     /// What came of it.
-    pub(super) fn answer(self, place: &mut Place<'_>, context: &Context) -> Answer {
+    pub(super) fn answer(self, place: &mut Place<'_>) -> Answer {
         match self.action {
             Action::Authenticate { .. } => Answer::Authenticated(Ok(Grant::open())),
             // Nobody in a simulation has a token.
@@ -133,7 +136,7 @@ impl Acting {
             Action::Join { channel, .. } => {
                 let read = self.read.expect("a join reads");
                 if read.is_err() {
-                    place.detach(&channel, context);
+                    place.detach(&channel);
                 }
                 Answer::Joined(read.map_err(Problem::from))
             }
@@ -156,17 +159,16 @@ impl Acting {
 }
 
 impl Place<'_> {
-    fn attach(&mut self, channel: &Channel, context: &Context) {
+    fn attach(&mut self, channel: &Channel, context: &Context) -> u64 {
         let spec = context.spec(context.id(channel));
         self.hub.attach(channel, self.id, self.id, &spec.rules);
         self.attached.insert(channel.clone());
-        self.uplink.intake.listen(channel, &spec.retention);
+        self.uplink.set_interest(channel, true).expect("the model does not announce everything")
     }
 
-    fn detach(&mut self, channel: &Channel, context: &Context) {
-        if self.attached.remove(channel) {
-            self.hub.detach(channel, self.id);
-            self.uplink.intake.unlisten(channel, context.now());
+    fn detach(&mut self, channel: &Channel) {
+        if self.attached.remove(channel) && self.hub.detach(channel, self.id) {
+            self.uplink.set_interest(channel, false);
         }
     }
 

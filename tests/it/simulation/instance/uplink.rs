@@ -1,10 +1,13 @@
 //! An instance's side of Redis: the real intake and peers, fed by a line that comes and goes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidings::broker::{BrokerError, BrokerEvent, Heard, Intake, IntakeLimits, IntakeRead, Interest, Peers};
+use tidings::broker::{
+    BrokerError, BrokerEvent, Heard, Intake, IntakeLimits, IntakeRead, Interest, Peers, Wanted,
+};
 use tidings::hub::{Page, PageLimit, Published, Time};
 use tidings_protocol::{Ack, Beacon, Channel, InstanceInfo, MutateCommand, Position, PublishCommand};
 
@@ -25,6 +28,9 @@ const PAGE: PageLimit = PageLimit { publications: 20, bytes: 4_000 };
 /// Everything between an instance and Redis.
 pub(crate) struct Uplink {
     pub(crate) intake: Intake,
+    wanted: Wanted,
+    /// The number under which each channel was last said to be listened to.
+    listening: BTreeMap<Channel, u64>,
     of: Start,
     name: Arc<str>,
     peers: Peers,
@@ -52,6 +58,8 @@ impl Uplink {
         };
         Uplink {
             intake: Intake::new(limits),
+            wanted: Wanted::default(),
+            listening: BTreeMap::new(),
             of,
             name: format!("i{}-{}", of.slot, of.generation).into(),
             peers: Peers::default(),
@@ -104,6 +112,9 @@ impl Uplink {
                 self.intake.handle_publication(&context.spec(channel).channel, epoch, publication, now);
             }
             Announcement::Listening(channel) => self.intake.handle_listening(&context.spec(channel).channel),
+            Announcement::Unlistened(channel) => {
+                self.intake.handle_unlistened(&context.spec(channel).channel);
+            }
             Announcement::Lag => self.intake.handle_lag(),
             Announcement::Beacon(beacon) => self.handle_beacon(&beacon, now),
         }
@@ -245,8 +256,27 @@ impl Uplink {
         context.step(Plan::IntakePage { of: self.of, read, page });
     }
 
+    /// Whether the channel is to be announced to the instance, as a broker is told.
+    pub(crate) fn set_interest(&mut self, channel: &Channel, wanted: bool) -> Option<u64> {
+        self.wanted.set(channel, wanted)
+    }
+
+    /// Whether it was said that the channel is listened to, under this number or a later one.
+    pub(crate) fn is_listening(&self, channel: &Channel, number: u64) -> bool {
+        self.listening.get(channel).is_some_and(|known| *known >= number)
+    }
+
     /// Sends what the intake asks for; returns what it tells the instance.
     pub(crate) fn pump(&mut self, redis: &mut Redis, context: &mut Context) -> Vec<BrokerEvent> {
+        for (channel, number) in self.wanted.take() {
+            match number {
+                Some(number) => {
+                    let retention = &context.spec(context.id(&channel)).retention;
+                    self.intake.listen(&channel, number, retention);
+                }
+                None => self.intake.unlisten(&channel, context.now()),
+            }
+        }
         while let Some(interest) = self.intake.poll_interest() {
             match (self.line, interest) {
                 (Some(serial), interest) => redis.ask(self.of.slot, serial, interest, context),
@@ -261,6 +291,13 @@ impl Uplink {
         while let Some(read) = self.intake.poll_read() {
             context.step(Plan::IntakeRead { of: self.of, read });
         }
-        std::iter::from_fn(|| self.intake.poll_event()).collect()
+        let mut events = Vec::new();
+        while let Some(event) = self.intake.poll_event() {
+            match event {
+                BrokerEvent::Listening { channel, number } => drop(self.listening.insert(channel, number)),
+                event => events.push(event),
+            }
+        }
+        events
     }
 }

@@ -90,7 +90,7 @@ fn watch_all(log: &mut Log<u32>, stock: &[Tag], connections: usize, each: usize,
 fn watch(log: &mut Log<u32>, session: usize, tags: &[Tag], since: Option<Position>) {
     let allowance = Allowance { granted: &[Tag::all()], tags_max: usize::MAX };
     for tags in tags.chunks(TAGS_PER_COMMAND) {
-        let group = WatchGroup { since: since.clone(), tags: tags.to_vec() };
+        let group = WatchGroup { since: since.clone(), except: None, tags: tags.to_vec() };
         black_box(log.watch(SessionId(session as u64), &(session as u32), &[group], allowance));
     }
 }

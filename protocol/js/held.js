@@ -1,7 +1,8 @@
 /**
  * The tags that a client's entries have, and what it knows of each, in offsets of the present epoch: `version`, the last
  * mutation known to have touched it (0: none); `covered`, above which every one is told on this connection (Infinity: none is);
- * `denied`, where it may not be watched; `entries`, which have it.
+ * `watched`, whether the server was asked to watch it on this connection; `denied`, where it may not be; `asked`, the questions without
+ * an answer, each with the id of its watch; `entries`, which have it.
  *
  * It is forgotten as a whole with the last entry that has the tag: who holds it again asks again.
  */
@@ -36,13 +37,13 @@ export class Held {
   /** An entry has its tags. */
   hold(entry) {
     for (const tag of entry.tags) {
-      const known = this.#tags.get(tag) ?? { version: 0, covered: Infinity, denied: false, entries: new Set() };
+      const known = this.#tags.get(tag) ?? unknown();
       this.#tags.set(tag, known);
       known.entries.add(entry);
     }
   }
 
-  /** An entry has them no more. Returns those that nobody has now. */
+  /** An entry has them no more. Returns those that nobody has now and the server watches. */
   release(entry) {
     const left = [];
     for (const tag of entry.tags) {
@@ -50,8 +51,13 @@ export class Held {
       known.entries.delete(entry);
       if (known.entries.size) continue;
       this.#tags.delete(tag);
-      left.push(tag);
+      if (known.watched) left.push(tag);
     }
-    return left.sort();
+    return left;
   }
+}
+
+/** What is known of a tag before anything is. */
+export function unknown() {
+  return { version: 0, covered: Infinity, watched: false, denied: false, asked: new Map(), entries: new Set() };
 }

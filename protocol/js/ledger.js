@@ -3,9 +3,12 @@
  * never stale.
  *
  * It has no values, touches no socket, no timer and no clock. Of each value it knows the key, the tags, and the basis: the
- * log's position before the value was read. After each call `effects()` gives what is to be done:
- * `{id, watch}` (send it; `handle` its reply) · `{unwatch}` (send it) · `{stale: key}` · `{proven: key}` ·
- * `{forget: key}` (the value may not be shown any more; the books have forgotten it).
+ * log's position before the value was read. What the answer to an own mutation shows has a basis too, the position before the
+ * transaction, and the position of that mutation as its exception: the value reflects it.
+ *
+ * After each call `changes()` gives what became of values: `{stale: key}` · `{proven: key}` · `{forget: key}` (the value may
+ * not be shown any more; the books have forgotten it). Then, or later for many calls at once, `commands()` gives what is to be
+ * sent: `{id, watch}` (`handle` its reply) · `{unwatch}`. `effects()` gives both.
  *
  * ```text
  *              stored              a tag was touched above its basis, or a reset
@@ -17,12 +20,13 @@
  *
  * `now` is in whole ms, of a `LeaseClock`.
  */
-import { Held } from './held.js';
+import { Held, unknown } from './held.js';
+import { Kept } from './kept.js';
 import { Lease } from './lease.js';
 import { Numbering } from './numbering.js';
+import { Questions } from './questions.js';
 import { Recent } from './recent.js';
 import { covers, overlap } from './tag.js';
-import { commands, pairKey } from './watch.js';
 
 export class Ledger {
   #numbering = new Numbering();
@@ -32,20 +36,33 @@ export class Ledger {
   #floor = 0;
   #lease = new Lease();
   #connected = false;
-  /** key → {key, tags, basis, stale, unproven, provenAt} */
+  /** The last position told on this connection, in the present epoch. */
+  #told = 0;
+  /** key → Kept */
   #entries = new Map();
   #held = new Held();
   #recent = new Recent(this.#numbering);
   /** Subtrees that the server names in place of the tags in them. */
   #escalated = new Set();
-  /** id → groups of the watches without an answer. */
-  #asked = new Map();
-  #watches = 0;
-  #effects = [];
+  #questions = new Questions(this.#held);
+  /** Entries whose answers did not reach their exception yet. */
+  #early = new Set();
+  #changes = [];
 
-  /** What is to be done since this was asked last, in order. */
+  /** What is to be done since this was asked last. */
   effects() {
-    return this.#effects.splice(0);
+    return [...this.changes(), ...this.commands()];
+  }
+
+  /** What became of values since this was asked last, in order. */
+  changes() {
+    return this.#changes.splice(0);
+  }
+
+  /** What is to be sent since this was asked last, in order. */
+  commands() {
+    const isKept = (entry) => this.#entries.get(entry.key) === entry && !entry.stale;
+    return this.#connected ? this.#questions.commands(isKept) : [];
   }
 
   /** The last position that was told; null before the first. */
@@ -67,18 +84,19 @@ export class Ledger {
     this.disconnected();
     this.#connected = true;
     this.#lease = new Lease(leaseMs);
+    this.#told = 0;
     this.#escalated.clear();
-    for (const known of this.#held.values()) Object.assign(known, { covered: Infinity, denied: false });
+    for (const known of this.#held.values()) Object.assign(known, { ...unknown(), version: known.version, entries: known.entries });
     this.#recent.connected();
     this.#doubt(() => true);
-    // Whoever has nothing yet learns where the log stands: the basis of its first read.
-    if (!this.#asked.size) this.#send([]);
+    this.#questions.askHead();
   }
 
   /** The connection is lost. What is valid stays so until the lease is over. */
   disconnected() {
     this.#connected = false;
-    this.#asked.clear();
+    this.#questions.disconnected();
+    this.#early.clear();
   }
 
   /** A `ping` with this `c` was sent on the present connection. */
@@ -92,35 +110,40 @@ export class Ledger {
   }
 
   /**
-   * A value was read, with these tags: 'kept', 'touched' (read it again), 'older' than what is held, or 'no_basis'. Only
-   * what is kept changes the books. The basis that came with the value (`told`) counts before that of `begin`.
+   * A value was read, with these tags: 'kept', 'touched' (read it again), 'older' than what is held, 'no_basis', or 'no_tags'
+   * where nobody said on what it depends (null); what never changes has `[]`. Only what is kept changes the books.
+   *
+   * The basis that came with the value (`told`) counts before that of `begin`. `except` is the position of an own mutation that the
+   * value reflects, because it is from the mutation's answer; the basis is then from before the transaction.
    */
-  stored(key, tags, { begun = null, told = null }) {
+  stored(key, tags, { begun = null, told = null, except = null }) {
     const basis = told ?? begun;
     if (!basis) return 'no_basis';
-    if (this.isTouched(tags, basis)) return 'touched';
+    if (!tags) return 'no_tags';
+    if (this.isTouched(tags, basis, except)) return 'touched';
     const held = this.#entries.get(key);
-    if (held && this.#isNewer(held, basis)) return 'older';
-    const entry = { key, tags: new Set(tags), basis, stale: false, unproven: new Set(), provenAt: Infinity };
+    if (held && this.#isNewer(held, basis, except)) return 'older';
+    const entry = new Kept(key, tags, basis, except, this.#numbering);
     this.#entries.set(key, entry);
     this.#held.hold(entry);
     if (held) this.#release(held);
-    const offset = this.#numbering.offsetOf(basis);
-    for (const tag of entry.tags) if (!(this.#held.get(tag).covered <= offset)) entry.unproven.add(tag);
+    const offset = entry.except ? undefined : this.#numbering.offsetOf(entry.basis);
+    for (const tag of tags) if (!(this.#held.get(tag).covered <= offset)) entry.unproven.add(tag);
     // An answer about some of the tags may overtake what is told of the others.
     if (entry.unproven.size < entry.tags.size) entry.provenAt = 0;
-    this.#ask([entry]);
+    this.#questions.ask(entry);
     return 'kept';
   }
 
-  /** Whether a mutation is known that a value with these tags and this basis does not reflect. */
-  isTouched(tags, basis) {
+  /** Whether a mutation is known, other than `except`, that a value with these tags and this basis does not reflect. */
+  isTouched(tags, basis, except = null) {
     const offset = this.#numbering.offsetOf(basis);
+    const own = except ? this.#numbering.offsetOf(except) : undefined;
     // An offset that is not known is not above anything.
     const isBefore = (version) => version > 0 && !(offset >= version);
     if (isBefore(this.#floor)) return true;
-    if (tags.some((tag) => isBefore(this.#held.get(tag)?.version ?? 0))) return true;
-    return this.#recent.touched(tags).some((position) => this.#precedes(basis, position));
+    if (tags.some((tag) => isBefore(this.#held.get(tag)?.version ?? 0) && this.#held.get(tag).version !== own)) return true;
+    return this.#recent.touched(tags).some((position) => this.#numbering.misses({ basis, except }, position));
   }
 
   /** A value is held no more. */
@@ -141,20 +164,20 @@ export class Ledger {
   isAsked(key) {
     const entry = this.#entries.get(key);
     if (!entry || entry.stale || !this.#connected || !entry.unproven.size) return false;
+    if (entry.except && this.#numbering.offsetOf(entry.except) === undefined) return false;
     return ![...entry.unproven].some((tag) => this.#held.get(tag).denied);
   }
 
-  /** A mutation of this client's own was acknowledged. What its answer shows may be stored with that position as basis. */
+  /** A mutation of this client's own was acknowledged. That is no basis of what its answer shows: see `stored`. */
   mutated(position, touchedTags) {
     this.#horizon = Math.max(this.#horizon, this.#numbering.offsetOf(position) ?? 0);
     for (const touched of touchedTags) {
-      const tags = this.#held.matching((tag) => overlap(tag, touched));
-      for (const tag of tags) this.#touch(this.#held.get(tag), position);
+      for (const tag of this.#held.matching((held) => overlap(held, touched))) this.#touch(this.#held.get(tag), position);
       this.#remember(position, touched);
     }
   }
 
-  /** Handles a frame of this log; `watched` and `error` with the id of the watch that they answer. */
+  /** Handles a frame of this log; `watched` and `error` with the id of the watch. */
   handle(frame) {
     if (frame.watched) this.#handleWatched(frame.id, frame.watched);
     else if (frame.error) this.#handleRefused(frame.id);
@@ -162,35 +185,28 @@ export class Ledger {
     else if (frame.at) this.#handleAt(frame.at);
     else if (frame.reset) this.#handleReset(frame.reset);
     else if (frame.continued) this.#handleContinued(frame.continued);
+    this.#askLate();
   }
 
   #handleWatched(id, { at, stale, denied, escalated }) {
-    if (!this.#asked.has(id)) return;
+    if (!this.#questions.has(id)) return;
     // What is asked already is not asked again, should this be another epoch.
     this.#enter(at);
-    const groups = this.#asked.get(id);
-    this.#asked.delete(id);
+    const questions = this.#questions.answered(id);
     for (const subtree of escalated) this.#escalated.add(subtree);
     const named = new Set(stale);
     const subtrees = stale.filter((tag) => this.#escalated.has(tag));
     const refused = new Set(denied);
-    for (const { since, tags } of groups) {
-      for (const tag of tags) {
-        const known = this.#held.get(tag);
-        if (!known) continue;
-        if (refused.has(tag)) known.denied = true;
-        else if (named.has(tag) || subtrees.some((subtree) => covers(subtree, tag))) this.#foundStale(tag, known, since, at);
-        else this.#foundClean(tag, known, since, at);
-      }
+    for (const [tag, known, question] of questions) {
+      if (refused.has(tag)) known.denied = true;
+      else if (named.has(tag) || subtrees.some((subtree) => covers(subtree, tag))) this.#foundStale(tag, known, question, at);
+      else this.#foundClean(tag, known, question, at);
     }
   }
 
   /** Refused for good: the tags are not watched on this connection. */
   #handleRefused(id) {
-    for (const { tags } of this.#asked.get(id) ?? []) {
-      for (const tag of tags) if (this.#held.has(tag)) this.#held.get(tag).denied = true;
-    }
-    this.#asked.delete(id);
+    for (const [, known] of this.#questions.answered(id)) known.denied = true;
   }
 
   #handleInvalidated({ at, tags, c }) {
@@ -213,7 +229,7 @@ export class Ledger {
       if (!all && ![...entry.tags].some((tag) => named.has(tag))) continue;
       if (reason === 'auth') {
         this.forget(entry.key);
-        this.#effects.push({ forget: entry.key });
+        this.#changes.push({ forget: entry.key });
       } else {
         this.#spoil(entry);
       }
@@ -246,6 +262,7 @@ export class Ledger {
     const { epoch, offset } = position;
     if (epoch === this.#numbering.epoch) {
       this.#horizon = Math.max(this.#horizon, offset);
+      this.#told = Math.max(this.#told, offset);
       return;
     }
     for (const known of this.#held.values()) known.covered = Infinity;
@@ -262,13 +279,12 @@ export class Ledger {
     for (const known of this.#held.values()) if (known.version) known.version = renumber(known.version);
     this.#recent.turnTo(epoch, renumber);
     this.#numbering.epoch = epoch;
-    this.#horizon = offset;
+    this.#horizon = this.#told = offset;
     this.#doubt(({ basis }) => this.#numbering.offsetOf(basis) === undefined);
   }
 
   #echoed(c) {
-    if (c === undefined || !this.#connected || !this.#lease.echoed(c)) return;
-    this.#recent.confirmed(c, this.horizon);
+    if (c !== undefined && this.#connected && this.#lease.echoed(c)) this.#recent.confirmed(c, this.horizon);
   }
 
   /**
@@ -277,76 +293,78 @@ export class Ledger {
    */
   #named(tag) {
     const itself = this.#held.has(tag) && !this.#escalated.has(tag);
-    if (itself && (!this.#asked.size || !tag.endsWith('*'))) return [tag];
+    if (itself && (!this.#questions.out || !tag.endsWith('*'))) return [tag];
     return this.#held.under(tag);
   }
 
   /** A held tag was touched: what was read before is stale. */
   #touch(known, position) {
     known.version = Math.max(known.version, this.#numbering.offsetOf(position) ?? 0);
-    for (const entry of known.entries) if (this.#precedes(entry.basis, position)) this.#spoil(entry);
+    for (const entry of known.entries) if (entry.misses(position)) this.#spoil(entry);
   }
 
   #spoil(entry) {
     if (entry.stale) return;
     entry.stale = true;
-    this.#effects.push({ stale: entry.key });
+    this.#changes.push({ stale: entry.key });
   }
 
-  /** A tag was touched between `since` and `at`. */
-  #foundStale(tag, known, since, at) {
+  /** A tag was touched between `since` and `at`, by others than `except`. */
+  #foundStale(tag, known, { since, except }, at) {
     // What is touched later is told.
     known.covered = Math.max(known.covered === Infinity ? 0 : known.covered, at.offset);
-    const between = [];
     for (const entry of known.entries) {
-      if (this.#numbering.order(entry.basis, since) <= 0) this.#spoil(entry);
+      // What the tag was touched by may be the very mutation that the value reflects.
+      const concerns = !entry.except || this.#numbering.isSame(entry.except, except);
+      if (concerns && this.#numbering.order(entry.basis, since) <= 0) this.#spoil(entry);
       // Read between the two, with no answer of its own on its way: the tag may have been touched after that.
-      else if (!entry.stale && !entry.unproven.has(tag) && this.#precedes(entry.basis, at)) between.push(entry);
+      else if (!entry.stale && !entry.unproven.has(tag) && this.#numbering.precedes(entry.basis, at)) {
+        entry.unproven.add(tag);
+        this.#questions.ask(entry);
+      }
     }
-    for (const { unproven } of between) unproven.add(tag);
-    this.#ask(between);
   }
 
-  /** A tag was not touched between `since` and `at`. */
-  #foundClean(tag, known, since, at) {
-    known.covered = Math.min(known.covered, this.#numbering.offsetOf(since) ?? at.offset);
+  /** A tag was not touched between `since` and `at`, or by `except` alone. */
+  #foundClean(tag, known, { since, except }, at) {
+    const from = this.#numbering.offsetOf(since);
+    // The answer does not tell of the exception.
+    const own = except ? this.#numbering.offsetOf(except) : from;
+    known.covered = Math.min(known.covered, Math.max(from ?? at.offset, own ?? at.offset));
     for (const entry of known.entries) {
-      if (entry.stale || !(this.#numbering.order(entry.basis, since) >= 0) || !entry.unproven.delete(tag)) continue;
+      const reaches = this.#numbering.order(entry.basis, since) >= 0;
+      const concerns = !except || this.#numbering.isSame(entry.except, except) || this.#numbering.order(entry.basis, except) >= 0;
+      if (entry.stale || !reaches || !concerns || !entry.unproven.has(tag)) continue;
+      if (entry.except && !(this.#numbering.offsetOf(entry.except) <= at.offset)) {
+        // The server did not know the own mutation yet, nor what came between.
+        this.#early.add(entry);
+        continue;
+      }
+      entry.unproven.delete(tag);
       entry.provenAt = Math.min(entry.provenAt, at.offset);
       if (entry.unproven.size) continue;
       // The value did not change up to here: as if it had been read now.
-      const reached = { epoch: at.epoch, offset: entry.provenAt };
-      if (this.#precedes(entry.basis, reached)) entry.basis = reached;
-      this.#effects.push({ proven: entry.key });
+      entry.raise({ epoch: at.epoch, offset: entry.provenAt });
+      this.#changes.push({ proven: entry.key });
     }
   }
 
   /** The entries that fit and are not stale are to be proven from their basis on. */
   #doubt(fits) {
-    const doubted = [...this.#entries.values()].filter((entry) => !entry.stale && fits(entry));
-    for (const entry of doubted) Object.assign(entry, { unproven: new Set(entry.tags), provenAt: Infinity });
-    this.#ask(doubted);
+    for (const entry of this.#entries.values()) {
+      if (entry.stale || !fits(entry)) continue;
+      entry.doubt();
+      this.#questions.ask(entry);
+    }
   }
 
-  /** Asks for what is not proven of these entries and not asked already. */
-  #ask(entries) {
-    if (!this.#connected) return;
-    const asked = new Set();
-    for (const groups of this.#asked.values()) {
-      for (const { since, tags } of groups) for (const tag of tags) asked.add(pairKey(since, tag));
+  /** Asks again about what was answered before the server knew the exception, where it does by now. */
+  #askLate() {
+    for (const entry of this.#early) {
+      if (entry.except && !(this.#numbering.offsetOf(entry.except) <= this.#told)) continue;
+      this.#early.delete(entry);
+      this.#questions.ask(entry);
     }
-    const wanted = [];
-    for (const { basis, unproven } of entries) {
-      for (const tag of unproven) {
-        if (!this.#held.get(tag).denied && !asked.has(pairKey(basis, tag))) wanted.push([basis, tag]);
-      }
-    }
-    for (const groups of commands(wanted)) this.#send(groups);
-  }
-
-  #send(groups) {
-    this.#asked.set(++this.#watches, groups);
-    this.#effects.push({ id: this.#watches, watch: { groups } });
   }
 
   #remember(position, tag) {
@@ -354,28 +372,21 @@ export class Ledger {
     if (gone) this.#floor = Math.max(this.#floor, this.#numbering.offsetOf(gone) ?? 0);
   }
 
-  /** Whether `one` is before `other`, or nobody can tell. */
-  #precedes(one, other) {
-    return !(this.#numbering.order(one, other) >= 0);
-  }
-
   /**
-   * Whether what is held must not be replaced: its basis is above the other one, or it is good in the present epoch while
-   * nobody knows what the other one means.
+   * Whether what is held must not be replaced: its basis is above the other one, or it reflects an own mutation that the other one
+   * may not reflect, or it is good in the present epoch while nobody knows what the other basis means.
    */
-  #isNewer({ basis, stale }, other) {
+  #isNewer(held, basis, except) {
     const isKnown = (position) => this.#numbering.offsetOf(position) !== undefined;
-    const order = this.#numbering.order(basis, other);
-    return order === undefined ? !stale && isKnown(basis) && !isKnown(other) : order > 0;
+    const order = this.#numbering.order(held.basis, basis);
+    if (order === undefined) return !held.stale && isKnown(held.basis) && !isKnown(basis);
+    const isOwn = () => this.#numbering.order(held.except, basis) > 0 && !this.#numbering.isSame(held.except, except);
+    return order > 0 || (held.except !== null && isOwn());
   }
 
   /** An entry is gone; tags that nobody has now are not watched any more. */
   #release(entry) {
-    const left = this.#held.release(entry);
-    if (!this.#connected || !left.length) return;
-    // An answer that is still to come says nothing of what is taken back after the question.
-    const kept = ({ since, tags }) => ({ since, tags: tags.filter((tag) => !left.includes(tag)) });
-    for (const [id, groups] of this.#asked) this.#asked.set(id, groups.map(kept));
-    this.#effects.push({ unwatch: { tags: left } });
+    this.#early.delete(entry);
+    this.#questions.leave(this.#held.release(entry));
   }
 }

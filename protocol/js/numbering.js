@@ -36,4 +36,19 @@ export class Numbering {
     const order = this.offsetOf(one) - this.offsetOf(other);
     return Number.isNaN(order) ? undefined : order;
   }
+
+  /** Whether `one` is before `other`, or nobody can tell. */
+  precedes(one, other) {
+    return !(this.order(one, other) >= 0);
+  }
+
+  /** Whether both are known to be the same place; where there is none, false. */
+  isSame(one, other) {
+    return Boolean(one && other) && this.order(one, other) === 0;
+  }
+
+  /** Whether a value with this basis does not reflect a mutation, unless that is its exception; or nobody can tell. */
+  misses({ basis, except }, mutation) {
+    return this.precedes(basis, mutation) && !this.isSame(except, mutation);
+  }
 }

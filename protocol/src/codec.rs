@@ -109,10 +109,10 @@ fn decode_body(name: &str, body: &str) -> Result<Command, Problem> {
         }
         "watch" => {
             let WatchBody { ns, groups } = body_of(name, body)?;
-            let groups = groups
-                .into_iter()
-                .map(|GroupBody { since, tags }| Ok(WatchGroup { since, tags: tags_of(&tags)? }));
-            let groups = groups.collect::<Result<_, Problem>>()?;
+            let group = |GroupBody { since, except, tags }: GroupBody| {
+                Ok(WatchGroup { since, except, tags: tags_of(&tags)? })
+            };
+            let groups = groups.into_iter().map(group).collect::<Result<_, Problem>>()?;
             Command::Watch(WatchCommand { log: log_of(ns.as_deref(), Code::BadFrame)?, groups })
         }
         "unwatch" => {
@@ -161,6 +161,7 @@ struct WatchBody {
 #[derive(Deserialize)]
 struct GroupBody {
     since: Option<Position>,
+    except: Option<Position>,
     tags: Vec<String>,
 }
 
@@ -405,6 +406,7 @@ mod tests {
             r#"{"id":5,"presence":{"channel":"room:7"}}"#,
             r#"{"id":5,"presence":{"channel":"room:7","limit":0}}"#,
             r#"{"id":6,"watch":{"groups":[{"since":{"epoch":"a","offset":12},"tags":["ticket:42","a:*"]},{"tags":[]}]}}"#,
+            r#"{"id":6,"watch":{"groups":[{"except":{"epoch":"a","offset":15},"since":{"epoch":"a","offset":12},"tags":["a"]}]}}"#,
             r#"{"id":6,"watch":{"groups":[],"ns":"shop"}}"#,
             r#"{"id":7,"unwatch":{"tags":["ticket:42"]}}"#,
             r#"{"ping":{"c":123456}}"#,

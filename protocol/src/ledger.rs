@@ -9,15 +9,17 @@
 //! ```
 //!
 //! A [`Ledger`] keeps the books of one mutation log for one client, across its connections: of each cached value the key,
-//! the tags and the *basis*, the log's position before the value was read. It has no values, sends nothing and has no clock.
+//! the tags and the *basis*, the log's position before the value was read. What the answer to an own mutation shows has a
+//! basis too, the position before the transaction, and the position of that mutation as its *exception*: the value reflects
+//! it. The ledger has no values, sends nothing and has no clock.
 //!
 //! A client
 //! - says [`connected`](Ledger::connected) and [`disconnected`](Ledger::disconnected), hands in every frame of the log, and
 //!   what it pings ([`pinged`](Ledger::pinged)), at once and then three times in a lease;
-//! - asks [`begin`](Ledger::begin) before it reads a value, and hands the basis to [`stored`](Ledger::stored) with what it read;
+//! - asks [`begin`](Ledger::begin) before it reads a value, and says what it read ([`stored`](Ledger::stored));
 //! - says what its own mutations touched ([`mutated`](Ledger::mutated)), and what it holds no more ([`forget`](Ledger::forget));
 //! - asks [`check`](Ledger::check) before it serves;
-//! - after each of these carries out what [`effects`](Ledger::effects) gives.
+//! - after each of these, or after several at once, carries out what [`effects`](Ledger::effects) gives.
 //!
 //! `now` is in milliseconds on the client's own clock, a [`LeaseClock`]. What is held is bounded by the entries that the
 //! client stores and does not forget.
@@ -25,6 +27,7 @@
 mod held;
 mod lease;
 mod numbering;
+mod questions;
 mod told;
 mod watch;
 
@@ -37,7 +40,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use self::held::Held;
 use self::lease::Lease;
 use self::numbering::Numbering;
-use crate::{Offset, Position, Tag, WatchGroup};
+use self::questions::Questions;
+use crate::{Offset, Position, Tag};
 
 /// Touched tags that are remembered although nobody may hold them, for reads that were on their way. A read that sees more
 /// of them go by is refused.
@@ -49,19 +53,21 @@ pub struct Ledger<K> {
     numbering: Numbering,
     /// The last position told, in the present epoch.
     horizon: Offset,
+    /// The last position told on this connection, in the present epoch.
+    told: Offset,
     /// Whatever was read before this is stale.
     floor: Offset,
     lease: Lease,
-    connected: bool,
+    is_connected: bool,
     entries: BTreeMap<K, Entry>,
     held: Held<K>,
     /// Tags that were touched without the log saying so: by own mutations and resets.
     recent: VecDeque<Recent>,
     /// Subtrees that the server names in place of the tags in them.
     escalated: BTreeSet<Tag>,
-    /// Watches without an answer.
-    asked: BTreeMap<u64, Vec<WatchGroup>>,
-    watches: u64,
+    questions: Questions<K>,
+    /// Entries whose answers did not reach their exception yet.
+    early: BTreeSet<K>,
     effects: Vec<Effect<K>>,
 }
 
@@ -78,11 +84,26 @@ struct Recent {
 struct Entry {
     tags: BTreeSet<Tag>,
     basis: Position,
+    /// A mutation after the basis that the value reflects.
+    except: Option<Position>,
     is_stale: bool,
     /// The tags of which no answer says that they were untouched since the basis.
     unproven: BTreeSet<Tag>,
     /// Where the log stood at the oldest answer that counts; 0 where no answer speaks of all tags.
     proven_at: Option<Offset>,
+}
+
+/// A value that was read, as far as the books are concerned.
+#[derive(Clone, Debug, Default)]
+pub struct Reading {
+    /// What it depends on: nothing, if it never changes; `None` where nobody said.
+    pub tags: Option<BTreeSet<Tag>>,
+    /// Where the log stood when the read began, as [`Ledger::begin`] said.
+    pub begun: Option<Position>,
+    /// The basis that came with the value, which counts more.
+    pub told: Option<Position>,
+    /// The own mutation whose answer the value is from: it reflects that. The basis is from before the transaction then.
+    pub except: Option<Position>,
 }
 
 /// What may be done with a value.
@@ -107,6 +128,8 @@ pub enum Stored {
     Older,
     /// Nobody knows when it was read. The books are as they were.
     NoBasis,
+    /// Nobody said on what it depends. The books are as they were.
+    NoTags,
 }
 
 /// What a client has to do.
@@ -129,15 +152,16 @@ impl<K> Default for Ledger<K> {
         Ledger {
             numbering: Numbering::default(),
             horizon: Offset(0),
+            told: Offset(0),
             floor: Offset(0),
             lease: Lease::default(),
-            connected: false,
+            is_connected: false,
             entries: BTreeMap::new(),
             held: Held::default(),
             recent: VecDeque::new(),
             escalated: BTreeSet::new(),
-            asked: BTreeMap::new(),
-            watches: 0,
+            questions: Questions::default(),
+            early: BTreeSet::new(),
             effects: Vec::new(),
         }
     }
@@ -151,7 +175,11 @@ impl<K: Ord + Clone> Ledger<K> {
 
     /// What is to be done since this was asked last, in order.
     pub fn effects(&mut self) -> Vec<Effect<K>> {
-        std::mem::take(&mut self.effects)
+        let mut effects = std::mem::take(&mut self.effects);
+        if self.is_connected {
+            effects.extend(self.questions.commands(&mut self.held, &self.entries));
+        }
+        effects
     }
 
     /// The last position that was told; `None` before the first.
@@ -168,8 +196,9 @@ impl<K: Ord + Clone> Ledger<K> {
     /// server may know less than the last one (R61).
     pub fn connected(&mut self, lease_ms: u64) {
         self.disconnected();
-        self.connected = true;
+        self.is_connected = true;
         self.lease = Lease::new(lease_ms);
+        self.told = Offset(0);
         self.escalated.clear();
         self.held.values_mut().for_each(|knowledge| knowledge.uncover());
         let numbering = &self.numbering;
@@ -177,16 +206,15 @@ impl<K: Ord + Clone> Ledger<K> {
             |position: &Position| numbering.epoch().is_none() || numbering.offset_of(position).is_some();
         self.recent.retain(|recent| means(&recent.position));
         self.doubt(|_| true);
-        if self.asked.is_empty() {
-            // Whoever has nothing yet learns where the log stands: the basis of its first read.
-            self.send(Vec::new());
-        }
+        // Whoever has nothing yet learns where the log stands: the basis of its first read.
+        self.questions.ask_head();
     }
 
     /// The connection is lost. What is valid stays so until the lease is over.
     pub fn disconnected(&mut self) {
-        self.connected = false;
-        self.asked.clear();
+        self.is_connected = false;
+        self.questions.disconnected();
+        self.early.clear();
     }
 
     /// A `ping` with this `c` was sent on the present connection.
@@ -199,43 +227,45 @@ impl<K: Ord + Clone> Ledger<K> {
         self.horizon().filter(|_| now < self.lease.until())
     }
 
-    /// A value was read, with these tags. Its basis is the one that came with it, or else that of [`begin`](Ledger::begin).
-    pub fn stored(
-        &mut self,
-        key: K,
-        tags: impl IntoIterator<Item = Tag>,
-        begun: Option<Position>,
-        told: Option<Position>,
-    ) -> Stored {
+    /// A value was read.
+    pub fn stored(&mut self, key: K, reading: Reading) -> Stored {
+        let Reading { tags, begun, told, except } = reading;
         let Some(basis) = told.or(begun) else { return Stored::NoBasis };
-        let tags: BTreeSet<Tag> = tags.into_iter().collect();
-        if self.is_touched(&tags, &basis) {
+        let Some(tags) = tags else { return Stored::NoTags };
+        if self.is_touched(&tags, &basis, except.as_ref()) {
             return Stored::Touched;
         }
-        if self.entries.get(&key).is_some_and(|held| self.is_newer(held, &basis)) {
+        let is_newer = |held: &Entry| self.is_newer(held, &basis, except.as_ref());
+        if self.entries.get(&key).is_some_and(is_newer) {
             return Stored::Older;
         }
         let before = self.entries.remove(&key).map(|entry| entry.tags).unwrap_or_default();
         self.held.hold(&key, &tags);
         self.release(&key, &before.difference(&tags).cloned().collect());
-        let unproven = self.uncovered(&tags, &basis);
+        let mut entry =
+            Entry { tags, basis, except, is_stale: false, unproven: BTreeSet::new(), proven_at: None };
+        entry.settle(&self.numbering);
+        entry.unproven = self.uncovered(&entry);
         // An answer about some of the tags may overtake what is told of the others.
-        let proven_at = (unproven.len() < tags.len()).then_some(Offset(0));
-        let entry = Entry { tags, basis, is_stale: false, unproven, proven_at };
+        entry.proven_at = (entry.unproven.len() < entry.tags.len()).then_some(Offset(0));
         self.entries.insert(key.clone(), entry);
-        self.ask(std::slice::from_ref(&key));
+        self.questions.ask(key);
         Stored::Kept
     }
 
-    /// Whether a mutation is known that a value with these tags and this basis does not reflect: a read that began so is in
-    /// vain.
-    pub fn is_touched(&self, tags: &BTreeSet<Tag>, basis: &Position) -> bool {
+    /// Whether a mutation is known, other than `except`, that a value with these tags and this basis does not reflect: a read
+    /// that began so is in vain.
+    pub fn is_touched(&self, tags: &BTreeSet<Tag>, basis: &Position, except: Option<&Position>) -> bool {
         let offset = self.numbering.offset_of(basis);
+        let own = except.and_then(|except| self.numbering.offset_of(except));
         let is_before = |version: Offset| offset.is_none_or(|offset| offset < version);
-        let by_others =
-            |tag| self.held.get(tag).and_then(|knowledge| knowledge.version).is_some_and(is_before);
+        let by_others = |tag| {
+            let version = self.held.get(tag).and_then(|knowledge| knowledge.version);
+            version.is_some_and(is_before) && version != own
+        };
         let by_recent = |recent: &Recent| {
-            tags.iter().any(|tag| overlap(tag, &recent.tag)) && self.precedes(basis, &recent.position)
+            tags.iter().any(|tag| overlap(tag, &recent.tag))
+                && self.numbering.misses(basis, except, &recent.position)
         };
         (self.floor > Offset(0) && is_before(self.floor))
             || tags.iter().any(by_others)
@@ -260,13 +290,17 @@ impl<K: Ord + Clone> Ledger<K> {
 
     /// Whether an answer is on its way that decides about the value.
     pub fn is_asked(&self, key: &K) -> bool {
-        let Some(entry) = self.entries.get(key).filter(|entry| self.connected && !entry.is_stale) else {
+        let Some(entry) = self.entries.get(key).filter(|entry| self.is_connected && !entry.is_stale) else {
             return false;
         };
-        !entry.unproven.is_empty() && !entry.unproven.iter().any(|tag| self.is_denied(tag))
+        let means = |except: &Position| self.numbering.offset_of(except).is_some();
+        entry.except.as_ref().is_none_or(means)
+            && !entry.unproven.is_empty()
+            && !entry.unproven.iter().any(|tag| self.is_denied(tag))
     }
 
-    /// A mutation of this client's own was acknowledged at a position. What its answer shows may be stored with that basis.
+    /// A mutation of this client's own was acknowledged at a position. That is no basis of what its answer shows: see
+    /// [`Reading::except`].
     pub fn mutated(&mut self, position: &Position, tags: impl IntoIterator<Item = Tag>) {
         let offset = self.numbering.offset_of(position).unwrap_or_default();
         self.horizon = self.horizon.max(offset);
@@ -287,38 +321,56 @@ impl<K: Ord + Clone> Ledger<K> {
         }
     }
 
-    /// Whether `one` is before `other`, or nobody can tell.
-    fn precedes(&self, one: &Position, other: &Position) -> bool {
-        self.numbering.order(one, other).is_none_or(Ordering::is_lt)
-    }
-
-    /// Whether what is held must not be replaced: its basis is above the other one, or it is good in the present epoch while nobody
-    /// knows what the other one means.
-    fn is_newer(&self, held: &Entry, other: &Position) -> bool {
+    /// Whether what is held must not be replaced: its basis is above the other one, or it reflects an own mutation that the other
+    /// one may not reflect, or it is good in the present epoch while nobody knows what the other basis means.
+    fn is_newer(&self, held: &Entry, basis: &Position, except: Option<&Position>) -> bool {
         let is_known = |position| self.numbering.offset_of(position).is_some();
-        let alone = || !held.is_stale && is_known(&held.basis) && !is_known(other);
-        self.numbering.order(&held.basis, other).map_or_else(alone, Ordering::is_gt)
+        let is_after = |position: &Position| self.numbering.order(position, basis) == Some(Ordering::Greater);
+        match self.numbering.order(&held.basis, basis) {
+            Some(Ordering::Greater) => true,
+            Some(_) => {
+                let own = held.except.as_ref();
+                own.is_some_and(is_after) && !self.numbering.is_same(own, except)
+            }
+            None => !held.is_stale && is_known(&held.basis) && !is_known(basis),
+        }
     }
 
-    /// The tags of which nobody said that they were untouched since the basis.
-    fn uncovered(&self, tags: &BTreeSet<Tag>, basis: &Position) -> BTreeSet<Tag> {
-        let basis = self.numbering.offset_of(basis);
+    /// The tags of which nobody said that they were untouched since the basis. Of an exception nobody did without being asked.
+    fn uncovered(&self, entry: &Entry) -> BTreeSet<Tag> {
+        let basis = self.numbering.offset_of(&entry.basis).filter(|_| entry.except.is_none());
         let is_covered = |tag: &Tag| {
             let covered = self.held.get(tag).and_then(|knowledge| knowledge.covered);
             covered.zip(basis).is_some_and(|(covered, basis)| covered <= basis)
         };
-        tags.iter().filter(|tag| !is_covered(tag)).cloned().collect()
+        entry.tags.iter().filter(|tag| !is_covered(tag)).cloned().collect()
     }
 
     fn release(&mut self, key: &K, tags: &BTreeSet<Tag>) {
-        let left = self.held.release(key, tags);
-        if self.connected && !left.is_empty() {
-            // An answer that is still to come says nothing of what is taken back after the question.
-            for group in self.asked.values_mut().flatten() {
-                group.tags.retain(|tag| !left.contains(tag));
-            }
-            self.effects.push(Effect::Unwatch(left));
+        self.early.remove(key);
+        self.questions.leave(self.held.release(key, tags));
+    }
+}
+
+impl Entry {
+    /// The value is as good as read at this position, if that is later than its basis.
+    fn raise(&mut self, position: Position, numbering: &Numbering) {
+        if numbering.precedes(&self.basis, &position) {
+            self.basis = position;
         }
+        self.settle(numbering);
+    }
+
+    /// An own mutation right after the basis is in the value; one at the basis or before it is no exception.
+    fn settle(&mut self, numbering: &Numbering) {
+        let is_next = |except: &&Position| {
+            except.epoch == self.basis.epoch && except.offset == self.basis.offset.next()
+        };
+        if let Some(except) = self.except.as_ref().filter(is_next) {
+            self.basis = except.clone();
+        }
+        let is_in = |except: &mut Position| numbering.order(&self.basis, except).is_some_and(Ordering::is_ge);
+        self.except.take_if(is_in);
     }
 }
 

@@ -33,7 +33,7 @@ pub use frame::{
     UnsubscribedFrame,
 };
 pub use inquiry::{ClusterAnswer, ClusterAsk, ConnectionInfo, Revocation, Revoked, Transport, Which};
-pub use ledger::{Effect, Freshness, LeaseClock, Ledger, Stored, Watch};
+pub use ledger::{Effect, Freshness, LeaseClock, Ledger, Reading, Stored, Watch};
 pub use mutation::{
     Invalidation, MutateCommand, Mutation, Mutations, Operation, Row, decode_tags, encode_tags,
 };

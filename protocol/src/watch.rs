@@ -10,6 +10,9 @@ pub struct WatchGroup {
     /// Which of the tags were touched after this position is to be told; without it only what comes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Position>,
+    /// A mutation after `since` that does not count: the client's value reflects it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub except: Option<Position>,
     /// The tags.
     pub tags: Vec<Tag>,
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use tidings_protocol::{
-    Effect, Frame, Freshness, LeaseClock, Ledger, Position, Stored, Tag, WatchedFrame, decode_frame,
+    Effect, Frame, Freshness, LeaseClock, Ledger, Position, Reading, Stored, Tag, WatchedFrame, decode_frame,
 };
 
 /// The books of a client, with its effects in the vectors' words.
@@ -49,11 +49,14 @@ impl Client {
 
     fn store(&mut self, body: &Value) -> Value {
         let (begun, told) = (position(&body["begun"]), position(&body["told"]));
-        json!(match self.ledger.stored(text(&body["key"]), tags(body), begun, told) {
+        let except = position(&body["except"]);
+        let tags = (!body["tags"].is_null()).then(|| tags(body).into_iter().collect());
+        json!(match self.ledger.stored(text(&body["key"]), Reading { tags, begun, told, except }) {
             Stored::Kept => "kept",
             Stored::Touched => "touched",
             Stored::Older => "older",
             Stored::NoBasis => "no_basis",
+            Stored::NoTags => "no_tags",
         })
     }
 
@@ -136,6 +139,11 @@ fn at(text: &str) -> Position {
     text.parse().expect("a position")
 }
 
+/// A value with these tags, of which its read told the basis.
+fn read(tags: impl IntoIterator<Item = Tag>, basis: &str) -> Reading {
+    Reading { tags: Some(tags.into_iter().collect()), told: Some(at(basis)), ..Reading::default() }
+}
+
 /// The answer that finds nothing stale.
 fn clean(position: &str) -> WatchedFrame {
     let nothing = Vec::new;
@@ -162,7 +170,7 @@ fn many_tags_are_asked_in_commands_that_a_server_takes_and_none_names_a_tag_twic
     let mut ledger = Ledger::new();
     for key in 0..2_500 {
         let tags = [tag("everything"), tag(&format!("row:{key}"))];
-        assert_eq!(ledger.stored(key, tags, Some(at(&format!("a.{}", key % 3 + 1))), None), Stored::Kept);
+        assert_eq!(ledger.stored(key, read(tags, &format!("a.{}", key % 3 + 1))), Stored::Kept);
     }
     ledger.connected(15_000);
     let asked = asked(&mut ledger);
@@ -178,14 +186,61 @@ fn many_tags_are_asked_in_commands_that_a_server_takes_and_none_names_a_tag_twic
 }
 
 #[test]
+fn commands_fit_into_what_every_server_takes_however_long_the_tags_are() {
+    let mut ledger = Ledger::new();
+    let tags: Vec<Tag> = (0..900).map(|n| tag(&format!("{}{n}", "\\".repeat(250)))).collect();
+    assert_eq!(ledger.stored(1, read(tags.clone(), "a.1")), Stored::Kept);
+    ledger.connected(15_000);
+    let mut effects = ledger.effects();
+    ledger.forget(&1);
+    effects.extend(ledger.effects());
+    let mut named = 0;
+    for effect in &effects {
+        let (text, tags) = match effect {
+            Effect::Watch(watch) => {
+                (json!(watch.groups).to_string(), watch.groups.iter().map(|group| group.tags.len()).sum())
+            }
+            Effect::Unwatch(tags) => (json!(tags).to_string(), tags.len()),
+            other => panic!("{other:?} is not sent"),
+        };
+        assert!(text.len() < 60_000, "{} bytes", text.len());
+        named += tags;
+    }
+    assert_eq!(named, 2 * tags.len());
+}
+
+#[test]
+fn many_values_are_asked_about_at_once_and_what_was_dropped_meanwhile_is_not() {
+    let row = |key: usize| tag(&format!("row:{key}"));
+    let mut ledger = Ledger::new();
+    ledger.connected(15_000);
+    for key in 0..300 {
+        ledger.stored(key, read([row(key)], "a.1"));
+    }
+    (100..300).for_each(|key| ledger.forget(&key));
+    let first = asked(&mut ledger);
+    assert_eq!(first.iter().map(|(_, tags)| tags.len()).collect::<Vec<_>>(), [100]);
+    (0..100).for_each(|key| ledger.forget(&key));
+    ledger.stored(0, read([row(0)], "a.2"));
+    match &ledger.effects()[..] {
+        [Effect::Unwatch(tags), Effect::Watch(watch)] => {
+            assert!(tags.len() == 99 && !tags.contains(&row(0)));
+            assert_eq!(watch.groups[0].tags, [row(0)]);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn a_read_that_sees_too_many_own_mutations_go_by_is_refused() {
     let mut ledger = Ledger::new();
     ledger.connected(15_000);
+    ledger.effects();
     ledger.watched(1, &clean("a.1"));
     for offset in 2..=300 {
         ledger.mutated(&at(&format!("a.{offset}")), [tag(&format!("row:{offset}"))]);
     }
-    assert_eq!(ledger.stored(1, [tag("other")], Some(at("a.1")), None), Stored::Touched);
-    assert_eq!(ledger.stored(1, [tag("other")], Some(at("a.200")), None), Stored::Kept);
-    assert_eq!(ledger.stored(2, [tag("row:250")], Some(at("a.249")), None), Stored::Touched);
+    assert_eq!(ledger.stored(1, read([tag("other")], "a.1")), Stored::Touched);
+    assert_eq!(ledger.stored(1, read([tag("other")], "a.200")), Stored::Kept);
+    assert_eq!(ledger.stored(2, read([tag("row:250")], "a.249")), Stored::Touched);
 }

@@ -25,6 +25,8 @@ struct CheckBody {
 #[derive(Deserialize)]
 struct CheckItem {
     since: Position,
+    /// A mutation after `since` that the value reflects.
+    except: Option<Position>,
     tags: Vec<String>,
 }
 
@@ -72,7 +74,7 @@ fn watch_group(item: &CheckItem, tags_max: usize, grant: &Grant) -> Result<Watch
             let message = format!("the credential does not allow to ask after the tag {tag}");
             Err(Problem::new(Code::TagNotAllowed, message))
         }
-        None => Ok(WatchGroup { since: Some(item.since.clone()), tags }),
+        None => Ok(WatchGroup { since: Some(item.since.clone()), except: item.except.clone(), tags }),
     }
 }
 

@@ -154,9 +154,12 @@ impl<M: Clone> Log<M> {
         self.index.watches()
     }
 
-    /// Whether any of the tags was touched after `since`, or nobody knows. `None` before the first snapshot.
-    pub fn is_stale(&self, tags: &[Tag], since: &Position) -> Option<bool> {
-        self.known.as_ref().map(|known| tags.iter().any(|tag| known.is_touched(tag, since)))
+    /// Whether any of the tags was touched after the group's `since`, or nobody knows: as where there is no `since`. `None` before
+    /// the first snapshot.
+    pub fn is_stale(&self, group: &WatchGroup) -> Option<bool> {
+        let known = self.known.as_ref()?;
+        let Some(since) = &group.since else { return Some(true) };
+        Some(group.tags.iter().any(|tag| known.is_touched(tag, since, group.except.as_ref())))
     }
 
     /// A mutation was announced. Returns how many were told of it.
@@ -234,7 +237,7 @@ impl<M: Clone> Log<M> {
                     }
                 }
                 let since = group.since.as_ref().filter(|_| !ablated(Safeguard::WatchSince));
-                if since.is_some_and(|since| known.is_touched(tag, since)) {
+                if since.is_some_and(|since| known.is_touched(tag, since, group.except.as_ref())) {
                     watched.stale.push(tag.clone());
                 }
             }

@@ -34,7 +34,14 @@ pub(super) struct Recent {
     tags: usize,
     /// By the hashes of the version table, all 64 bits of them: of a thousand million tags, two have the same one time in
     /// forty, and then somebody reads a value again in vain.
-    versions: IndexMap<u64, Offset>,
+    versions: IndexMap<u64, Touches>,
+}
+
+/// The last mutation that touched a tag, and the one before it; 0 where that is not known any more, and then it is not here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Touches {
+    last: Offset,
+    previous: Offset,
 }
 
 impl Recent {
@@ -46,7 +53,12 @@ impl Recent {
     /// Takes in the next mutation; the oldest make room.
     pub(super) fn push(&mut self, event: Event) {
         for hash in event.tags.iter().flat_map(touched) {
-            self.versions.insert(hash, event.offset);
+            let none = Touches { last: event.offset, previous: Offset(0) };
+            let touches = self.versions.entry(hash).or_insert(none);
+            // An event may touch the same tag by several names.
+            if touches.last < event.offset {
+                *touches = Touches { last: event.offset, previous: touches.last };
+            }
         }
         self.tags += event.tags.len();
         self.events.push_back(event);
@@ -60,7 +72,7 @@ impl Recent {
         self.from = oldest.offset;
         self.tags -= oldest.tags.len();
         for hash in oldest.tags.iter().flat_map(touched) {
-            if self.versions.get(&hash) == Some(&oldest.offset) {
+            if self.versions.get(&hash).is_some_and(|touches| touches.last == oldest.offset) {
                 self.versions.swap_remove(&hash);
             }
         }
@@ -73,7 +85,18 @@ impl Recent {
 
     /// The last of these mutations that touched the tag, or anything in the subtree; 0 for none.
     pub(super) fn version(&self, tag: &Tag) -> Offset {
-        asked(tag).filter_map(|hash| self.versions.get(&hash)).copied().max().unwrap_or_default()
+        self.touches(tag).map(|touches| touches.last).max().unwrap_or_default()
+    }
+
+    /// Whether one of these mutations after `since`, other than `except`, touched the tag, or anything in the subtree. Every mutation
+    /// after `since` must be here.
+    pub(super) fn is_touched_but_by(&self, except: Offset, tag: &Tag, since: Offset) -> bool {
+        self.touches(tag)
+            .any(|Touches { last, previous }| last > since && (last != except || previous > since))
+    }
+
+    fn touches(&self, tag: &Tag) -> impl Iterator<Item = Touches> {
+        asked(tag).filter_map(|hash| self.versions.get(&hash)).copied()
     }
 
     /// The mutations after `offset`.

@@ -189,10 +189,7 @@ impl Logs {
             }
             LogRequest::Confirm { session, mailbox, ping } => log.handle_ping(session, mailbox, ping),
             LogRequest::Check { items, done } => {
-                let is_stale = |item: &WatchGroup| match &item.since {
-                    Some(since) => log.is_stale(&item.tags, since).unwrap_or(true),
-                    None => true,
-                };
+                let is_stale = |item: &WatchGroup| log.is_stale(item).unwrap_or(true);
                 let stale = items.iter().enumerate().filter(|(_, item)| is_stale(item));
                 done.send((at.clone(), stale.map(|(index, _)| index).collect())).ok();
             }

@@ -117,7 +117,8 @@ struct Watch {
 impl Watch {
     fn command(self) -> Result<WatchCommand, Problem> {
         let log = log_of(self.ns.as_deref(), Code::BadRequest)?;
-        Ok(WatchCommand { log, groups: vec![WatchGroup { since: self.since, tags: tags_of(&self.tags)? }] })
+        let group = WatchGroup { since: self.since, except: None, tags: tags_of(&self.tags)? };
+        Ok(WatchCommand { log, groups: vec![group] })
     }
 }
 

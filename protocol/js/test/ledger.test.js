@@ -22,9 +22,51 @@ test('many tags are asked in commands that a server takes, and none names a tag 
   assert.equal(ledger.effects().length, 2_500);
 });
 
+test('commands fit into what every server takes, however long the tags are', () => {
+  const ledger = new Ledger();
+  const tags = Array.from({ length: 900 }, (_, i) => `${'\\'.repeat(250)}${i}`);
+  assert.equal(ledger.stored('k', tags, { told: at(1) }), 'kept');
+  ledger.connected(15_000);
+  const sent = ledger.commands();
+  ledger.forget('k');
+  const all = [...sent, ...ledger.commands()].map(({ watch, unwatch }) => ({ watch, unwatch }));
+  for (const command of all) assert.ok(JSON.stringify(command).length < 60_000);
+  const named = all.flatMap(({ watch, unwatch }) => unwatch?.tags ?? watch.groups.flatMap((group) => group.tags));
+  assert.deepEqual(named.sort(), [...tags, ...tags].sort());
+});
+
+test('many values are asked about at once, and what was dropped meanwhile is not', () => {
+  const ledger = new Ledger();
+  ledger.connected(15_000);
+  for (let key = 0; key < 300; key++) ledger.stored(key, [`row:${key}`], { told: at(1) });
+  for (let key = 100; key < 300; key++) ledger.forget(key);
+  const [{ watch }, ...others] = ledger.commands();
+  assert.deepEqual([others.length, watch.groups[0].tags.length], [0, 100]);
+  for (let key = 0; key < 100; key++) ledger.forget(key);
+  ledger.stored(0, ['row:0'], { told: at(2) });
+  const [{ unwatch }, { watch: again }] = ledger.commands();
+  assert.deepEqual([unwatch.tags.length, unwatch.tags.includes('row:0'), again.groups], [99, false, [{ since: at(2), tags: ['row:0'] }]]);
+});
+
+test('an answer says nothing of a tag that was taken back and is held again', () => {
+  const ledger = new Ledger();
+  ledger.connected(15_000);
+  ledger.stored('k', ['t'], { told: at(1) });
+  const [{ id }] = ledger.commands();
+  ledger.forget('k');
+  ledger.commands();
+  ledger.stored('l', ['t'], { told: at(1) });
+  const [again] = ledger.commands();
+  ledger.handle(clean(id, 1));
+  assert.deepEqual(ledger.effects(), []);
+  ledger.handle(clean(again.id, 1));
+  assert.deepEqual(ledger.effects(), [{ proven: 'l' }]);
+});
+
 test('a read that sees too many own mutations go by is refused', () => {
   const ledger = new Ledger();
   ledger.connected(15_000);
+  ledger.effects();
   ledger.handle(clean(1, 1));
   for (let offset = 2; offset <= 300; offset++) ledger.mutated(at(offset), [`row:${offset}`]);
   assert.equal(ledger.stored(1, ['other'], { begun: at(43) }), 'touched');
@@ -35,6 +77,7 @@ test('a read that sees too many own mutations go by is refused', () => {
 test('of many changes of epochs the last ones are known', () => {
   const ledger = new Ledger();
   ledger.connected(15_000);
+  ledger.effects();
   ledger.handle(clean(1, 1));
   for (let epoch = 0; epoch <= 70; epoch++) {
     ledger.handle({ continued: { from: at(1, epoch ? `e${epoch - 1}` : 'a'), position: at(1, `e${epoch}`) } });
@@ -47,6 +90,7 @@ test('of many changes of epochs the last ones are known', () => {
 test('a circle of epochs is left', () => {
   const ledger = new Ledger();
   ledger.connected(15_000);
+  ledger.effects();
   ledger.handle(clean(1, 1));
   ledger.handle({ continued: { from: at(1, 'x'), position: at(1, 'y') } });
   ledger.handle({ continued: { from: at(1, 'y'), position: at(1, 'x') } });

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::watch::Question;
 use crate::{Offset, Tag};
 
 /// What is known of one tag, in offsets of the present epoch. It is forgotten as a whole with the last entry that has the
@@ -14,6 +15,10 @@ pub(super) struct Knowledge<K> {
     pub(super) covered: Option<Offset>,
     /// The server does not let this connection watch it.
     pub(super) denied: bool,
+    /// The server was asked to watch it on this connection.
+    pub(super) watched: bool,
+    /// What is asked of it and has no answer, each with the number of the watch.
+    pub(super) asked: Vec<(Question, u64)>,
     /// The entries that have it.
     pub(super) keys: BTreeSet<K>,
 }
@@ -46,20 +51,19 @@ impl<K: Ord + Clone> Held<K> {
     /// An entry has these tags.
     pub(super) fn hold(&mut self, key: &K, tags: &BTreeSet<Tag>) {
         for tag in tags {
-            let unknown = || Knowledge { version: None, covered: None, denied: false, keys: BTreeSet::new() };
-            self.tags.entry(tag.clone()).or_insert_with(unknown).keys.insert(key.clone());
+            self.tags.entry(tag.clone()).or_insert_with(Knowledge::nothing).keys.insert(key.clone());
         }
     }
 
-    /// An entry has them no more. Returns those that nobody has now.
+    /// An entry has them no more. Returns those that nobody has now and the server watches.
     pub(super) fn release(&mut self, key: &K, tags: &BTreeSet<Tag>) -> Vec<Tag> {
         let mut left = Vec::new();
         for tag in tags {
             if let Some(knowledge) = self.tags.get_mut(tag) {
                 knowledge.keys.remove(key);
                 if knowledge.keys.is_empty() {
+                    left.extend(knowledge.watched.then(|| tag.clone()));
                     self.tags.remove(tag);
-                    left.push(tag.clone());
                 }
             }
         }
@@ -73,6 +77,29 @@ impl<K: Ord + Clone> Held<K> {
 }
 
 impl<K> Knowledge<K> {
+    fn nothing() -> Self {
+        Knowledge {
+            version: None,
+            covered: None,
+            denied: false,
+            watched: false,
+            asked: Vec::new(),
+            keys: BTreeSet::new(),
+        }
+    }
+
+    /// Whether this question has no answer yet.
+    pub(super) fn is_asked(&self, question: &Question) -> bool {
+        self.asked.iter().any(|(asked, _)| asked == question)
+    }
+
+    /// The watch of this number is answered. Whether it asked this of the tag.
+    pub(super) fn is_answered(&mut self, question: &Question, id: u64) -> bool {
+        let count = self.asked.len();
+        self.asked.retain(|(asked, of)| *of != id || asked != question);
+        self.asked.len() < count
+    }
+
     /// What touches it above `offset` is told from now on, if it was not before.
     pub(super) fn cover(&mut self, offset: Offset) {
         self.covered = Some(self.covered.map_or(offset, |covered| covered.min(offset)));
@@ -85,6 +112,7 @@ impl<K> Knowledge<K> {
 
     /// A new connection: nothing of it is told yet.
     pub(super) fn uncover(&mut self) {
-        (self.covered, self.denied) = (None, false);
+        (self.covered, self.denied, self.watched) = (None, false, false);
+        self.asked.clear();
     }
 }

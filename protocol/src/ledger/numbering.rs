@@ -74,4 +74,19 @@ impl Numbering {
         }
         Some(self.offset_of(one)?.cmp(&self.offset_of(other)?))
     }
+
+    /// Whether `one` is before `other`, or nobody can tell.
+    pub(super) fn precedes(&self, one: &Position, other: &Position) -> bool {
+        self.order(one, other).is_none_or(Ordering::is_lt)
+    }
+
+    /// Whether both are known to be the same place; where there is none, false.
+    pub(super) fn is_same(&self, one: Option<&Position>, other: Option<&Position>) -> bool {
+        one.zip(other).is_some_and(|(one, other)| self.order(one, other) == Some(Ordering::Equal))
+    }
+
+    /// Whether a value with this basis does not reflect a mutation, unless that is its exception; or nobody can tell.
+    pub(super) fn misses(&self, basis: &Position, except: Option<&Position>, mutation: &Position) -> bool {
+        self.precedes(basis, mutation) && !self.is_same(except, Some(mutation))
+    }
 }

@@ -1,46 +1,44 @@
 //! What the frames of a log do to the books.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
-use super::watch::{Watch, commands};
+use super::watch::Question;
 use super::{Effect, Entry, Ledger};
 use crate::{
     AtFrame, ContinuedFrame, InvalidatedFrame, Offset, Position, ResetFrame, ResetReason, ResetScope, Tag,
-    WatchGroup, WatchedFrame,
+    WatchedFrame,
 };
 
 impl<K: Ord + Clone> Ledger<K> {
     /// The answer to the watch of this number.
     pub fn watched(&mut self, id: u64, frame: &WatchedFrame) {
-        if !self.asked.contains_key(&id) {
+        if !self.questions.has(id) {
             return;
         }
         // What is asked already is not asked again, should this be another epoch.
         self.enter(&frame.at);
-        let groups = self.asked.remove(&id).unwrap_or_default();
+        let questions = self.questions.answered(id, &mut self.held);
         self.escalated.extend(frame.escalated.iter().cloned());
         let denied: BTreeSet<&Tag> = frame.denied.iter().collect();
         let stale: BTreeSet<&Tag> = frame.stale.iter().collect();
         let is_subtree = |tag: &&Tag| self.escalated.contains(*tag);
         let subtrees: Vec<&Tag> = frame.stale.iter().filter(is_subtree).collect();
         let is_stale = |tag: &Tag| stale.contains(tag) || subtrees.iter().any(|subtree| subtree.covers(tag));
-        for group in groups {
-            let since = group.since.as_ref().unwrap_or(&frame.at);
-            for tag in &group.tags {
-                match (denied.contains(tag), is_stale(tag)) {
-                    (true, _) => self.deny(tag),
-                    (false, true) => self.found_stale(tag, since, &frame.at),
-                    (false, false) => self.found_clean(tag, since, &frame.at),
-                }
+        for (tag, question) in &questions {
+            match (denied.contains(tag), is_stale(tag)) {
+                (true, _) => self.deny(tag),
+                (false, true) => self.found_stale(tag, question, &frame.at),
+                (false, false) => self.found_clean(tag, question, &frame.at),
             }
         }
+        self.ask_late();
     }
 
     /// The server refused the watch of this number for good: its tags are not watched on this connection.
     pub fn refused(&mut self, id: u64) {
-        for group in self.asked.remove(&id).unwrap_or_default() {
-            group.tags.iter().for_each(|tag| self.deny(tag));
+        for (tag, _) in self.questions.answered(id, &mut self.held) {
+            self.deny(&tag);
         }
     }
 
@@ -54,12 +52,14 @@ impl<K: Ord + Clone> Ledger<K> {
             }
         }
         self.echoed(frame.c);
+        self.ask_late();
     }
 
     /// The server said where the log stands.
     pub fn at(&mut self, frame: &AtFrame) {
         self.enter(&frame.position);
         self.echoed(frame.c);
+        self.ask_late();
     }
 
     /// What is held may be stale, for all that the server knows, or is not to be shown any more.
@@ -92,10 +92,16 @@ impl<K: Ord + Clone> Ledger<K> {
                 (knowledge.version, knowledge.covered) = (knowledge.version.max(Some(frame.at.offset)), None);
             }
         }
+        self.ask_late();
     }
 
     /// The log goes on in another epoch.
     pub fn continued(&mut self, frame: &ContinuedFrame) {
+        self.go_on(frame);
+        self.ask_late();
+    }
+
+    fn go_on(&mut self, frame: &ContinuedFrame) {
         let is_rename = self.numbering.learn(frame);
         if !is_rename || self.numbering.epoch() != Some(&frame.from.epoch) {
             return self.enter(&frame.position);
@@ -115,6 +121,7 @@ impl<K: Ord + Clone> Ledger<K> {
     fn enter(&mut self, position: &Position) {
         if self.numbering.epoch() == Some(&position.epoch) {
             self.horizon = self.horizon.max(position.offset);
+            self.told = self.told.max(position.offset);
             return;
         }
         self.held.values_mut().for_each(|knowledge| knowledge.covered = None);
@@ -139,13 +146,13 @@ impl<K: Ord + Clone> Ledger<K> {
             }
         }
         self.numbering.enter(position.epoch.clone());
-        self.horizon = position.offset;
+        (self.horizon, self.told) = (position.offset, position.offset);
         let numbering = self.numbering.clone();
         self.doubt(|entry| numbering.offset_of(&entry.basis).is_none());
     }
 
     fn echoed(&mut self, c: Option<u64>) {
-        let Some(c) = c.filter(|_| self.connected) else { return };
+        let Some(c) = c.filter(|_| self.is_connected) else { return };
         let Some(horizon) = self.horizon().filter(|_| self.lease.echoed(c)) else { return };
         // The log was looked at after the ping: what was touched before the ping is not yet to come, whatever it is called now.
         for recent in self.recent.iter_mut().filter(|recent| recent.last_ping < Some(c)) {
@@ -159,7 +166,7 @@ impl<K: Ord + Clone> Ledger<K> {
     /// answer to a watch may not have come yet.
     fn named(&self, tag: &Tag) -> Vec<Tag> {
         let is_itself = self.held.get(tag).is_some() && !self.escalated.contains(tag);
-        match is_itself && (self.asked.is_empty() || !tag.is_subtree()) {
+        match is_itself && (!self.questions.is_out() || !tag.is_subtree()) {
             true => vec![tag.clone()],
             false => self.held.matching(|held| tag.covers(held)),
         }
@@ -171,7 +178,8 @@ impl<K: Ord + Clone> Ledger<K> {
         let Some(knowledge) = self.held.get_mut(tag) else { return };
         knowledge.version = knowledge.version.max(offset);
         for key in knowledge.keys.clone() {
-            if self.entries.get(&key).is_some_and(|entry| self.precedes(&entry.basis, position)) {
+            let misses = |entry: &Entry| self.numbering.misses(&entry.basis, entry.except.as_ref(), position);
+            if self.entries.get(&key).is_some_and(misses) {
                 self.spoil(&key);
             }
         }
@@ -190,45 +198,58 @@ impl<K: Ord + Clone> Ledger<K> {
         }
     }
 
-    /// A tag was touched between `since` and `at`.
-    fn found_stale(&mut self, tag: &Tag, since: &Position, at: &Position) {
+    /// A tag was touched between `since` and `at`, by others than `except`.
+    fn found_stale(&mut self, tag: &Tag, question: &Question, at: &Position) {
+        let Question { since, except } = question;
         let Some(knowledge) = self.held.get_mut(tag) else { return };
         knowledge.cover_from(at.offset);
-        let mut between = Vec::new();
         for key in knowledge.keys.clone() {
             let Some(entry) = self.entries.get_mut(&key) else { continue };
-            let order = |position| self.numbering.order(&entry.basis, position);
-            let (is_asked, is_later) =
-                (order(since).is_some_and(Ordering::is_le), order(at).is_some_and(Ordering::is_ge));
-            if is_asked {
+            // What the tag was touched by may be the very mutation that the value reflects.
+            let own = entry.except.as_ref();
+            let concerns = own.is_none() || self.numbering.is_same(own, except.as_ref());
+            let is_asked = self.numbering.order(&entry.basis, since).is_some_and(Ordering::is_le);
+            if concerns && is_asked {
                 self.spoil(&key);
-            } else if !is_later && !entry.is_stale && entry.unproven.insert(tag.clone()) {
+            } else if self.numbering.precedes(&entry.basis, at)
+                && !entry.is_stale
+                && entry.unproven.insert(tag.clone())
+            {
                 // Read between the two, with no answer of its own on its way: the tag may have been touched after that.
-                between.push(key);
+                self.questions.ask(key);
             }
         }
-        self.ask(&between);
     }
 
-    /// A tag was not touched between `since` and `at`.
-    fn found_clean(&mut self, tag: &Tag, since: &Position, at: &Position) {
-        let known = self.numbering.offset_of(since);
+    /// A tag was not touched between `since` and `at`, or by `except` alone.
+    fn found_clean(&mut self, tag: &Tag, question: &Question, at: &Position) {
+        let Question { since, except } = question;
+        let offset = |position| self.numbering.offset_of(position).unwrap_or(at.offset);
+        // The answer does not tell of the exception.
+        let from = offset(since).max(except.as_ref().map_or(Offset(0), offset));
         let Some(knowledge) = self.held.get_mut(tag) else { return };
-        knowledge.cover(known.unwrap_or(at.offset));
+        knowledge.cover(from);
         for key in knowledge.keys.clone() {
             let Some(entry) = self.entries.get_mut(&key).filter(|entry| !entry.is_stale) else { continue };
-            let reaches = self.numbering.order(&entry.basis, since).is_some_and(Ordering::is_ge);
-            if !reaches || !entry.unproven.remove(tag) {
+            let reaches =
+                |position| self.numbering.order(&entry.basis, position).is_some_and(Ordering::is_ge);
+            let own = entry.except.as_ref();
+            let concerns = |except| self.numbering.is_same(own, Some(except)) || reaches(except);
+            if !reaches(since) || !except.as_ref().is_none_or(concerns) || !entry.unproven.contains(tag) {
                 continue;
             }
+            let is_known = |own| self.numbering.offset_of(own).is_some_and(|own| own <= at.offset);
+            if !own.is_none_or(is_known) {
+                // The server did not know the own mutation yet, nor what came between.
+                self.early.insert(key);
+                continue;
+            }
+            entry.unproven.remove(tag);
             let proven_at = entry.proven_at.map_or(at.offset, |oldest| oldest.min(at.offset));
             entry.proven_at = Some(proven_at);
             if entry.unproven.is_empty() {
                 // The value did not change up to here: as if it had been read now.
-                let reached = at.epoch.at(proven_at);
-                if self.numbering.order(&entry.basis, &reached).is_none_or(Ordering::is_lt) {
-                    entry.basis = reached;
-                }
+                entry.raise(at.epoch.at(proven_at), &self.numbering);
                 self.effects.push(Effect::Proven(key));
             }
         }
@@ -236,40 +257,27 @@ impl<K: Ord + Clone> Ledger<K> {
 
     /// The entries that fit and are not stale are to be proven from their basis on.
     pub(super) fn doubt(&mut self, fits: impl Fn(&Entry) -> bool) {
-        let mut keys = Vec::new();
         for (key, entry) in self.entries.iter_mut().filter(|(_, entry)| !entry.is_stale && fits(entry)) {
             (entry.unproven, entry.proven_at) = (entry.tags.clone(), None);
-            keys.push(key.clone());
+            self.questions.ask(key.clone());
         }
-        self.ask(&keys);
     }
 
-    /// Asks for what is not proven of these entries and not asked already.
-    pub(super) fn ask(&mut self, keys: &[K]) {
-        if !self.connected {
-            return;
-        }
-        let groups = self.asked.values().flatten();
-        let pairs = groups.flat_map(|group| group.tags.iter().map(|tag| (group.since.as_ref(), tag)));
-        let asked: HashSet<(Option<&Position>, &Tag)> = pairs.collect();
-        let mut wanted = Vec::new();
-        for entry in keys.iter().filter_map(|key| self.entries.get(key)) {
-            let is_open = |tag: &&Tag| !self.is_denied(tag) && !asked.contains(&(Some(&entry.basis), *tag));
-            let open = entry.unproven.iter().filter(is_open);
-            wanted.extend(open.map(|tag| (entry.basis.clone(), tag.clone())));
-        }
-        for groups in commands(wanted) {
-            self.send(groups);
+    /// Asks again about what was answered before the server knew the exception, where it does by now.
+    fn ask_late(&mut self) {
+        let is_known = |except| self.numbering.offset_of(except).is_some_and(|except| except <= self.told);
+        let is_late = |key: &K| {
+            let except = self.entries.get(key).and_then(|entry| entry.except.as_ref());
+            except.is_none_or(is_known)
+        };
+        let late: Vec<K> = self.early.iter().filter(|key| is_late(key)).cloned().collect();
+        for key in late {
+            self.early.remove(&key);
+            self.questions.ask(key);
         }
     }
 
     pub(super) fn is_denied(&self, tag: &Tag) -> bool {
         self.held.get(tag).is_some_and(|knowledge| knowledge.denied)
-    }
-
-    pub(super) fn send(&mut self, groups: Vec<WatchGroup>) {
-        self.watches += 1;
-        self.asked.insert(self.watches, groups.clone());
-        self.effects.push(Effect::Watch(Watch { id: self.watches, groups }));
     }
 }

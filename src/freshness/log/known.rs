@@ -65,17 +65,30 @@ impl Known {
         self.recent.push(event.clone());
     }
 
-    /// Whether the tag was touched after `since`, for all that is known.
-    pub(super) fn is_touched(&self, tag: &Tag, since: &Position) -> bool {
-        let since = match since.epoch == self.epoch {
-            true => since.offset,
-            // Above the fork there is nothing that both numberings mean.
-            false => match self.lineage.reach(&since.epoch) {
-                Some(fork) => since.offset.min(fork),
-                None => return true,
-            },
-        };
+    /// Whether the tag was touched after `since` by another mutation than `except`, for all that is known.
+    pub(super) fn is_touched(&self, tag: &Tag, since: &Position, except: Option<&Position>) -> bool {
+        // Above the fork there is nothing that both numberings mean.
+        let Some(shared) = self.shared_up_to(&since.epoch) else { return true };
+        let since = since.offset.min(shared);
         // The table never misses anything, and is the cheaper question; the exact map knows its collisions.
-        self.table.version(tag) > since && (!self.recent.reaches(since) || self.recent.version(tag) > since)
+        if self.table.version(tag) <= since {
+            return false;
+        }
+        let except = except.and_then(|except| {
+            Some(except.offset).filter(|except_at| Some(*except_at) <= self.shared_up_to(&except.epoch))
+        });
+        !self.recent.reaches(since)
+            || match except {
+                Some(except) => self.recent.is_touched_but_by(except, tag, since),
+                None => self.recent.version(tag) > since,
+            }
+    }
+
+    /// Up to where offsets of that numbering mean the same in this one; `None` where nobody can tell.
+    fn shared_up_to(&self, epoch: &Epoch) -> Option<Offset> {
+        match *epoch == self.epoch {
+            true => Some(self.head),
+            false => self.lineage.reach(epoch),
+        }
     }
 }

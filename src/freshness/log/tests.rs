@@ -34,7 +34,11 @@ impl Scene {
     }
 
     fn watch(&mut self, since: Option<&str>, tags: &[&str]) -> Watched {
-        let group = WatchGroup { since: since.map(at), tags: tags.iter().map(|name| tag(name)).collect() };
+        let group = WatchGroup {
+            since: since.map(at),
+            except: None,
+            tags: tags.iter().map(|name| tag(name)).collect(),
+        };
         let allowance = Allowance { granted: &[tag("*")], tags_max: 100 };
         self.log.watch(ONE, &1, &[group], allowance).unwrap()
     }
@@ -390,7 +394,8 @@ fn what_is_not_granted_is_denied_and_what_does_not_fit_is_watched_by_a_granted_s
     let granted = [tag("a:*"), tag("b")];
     let allowance = Allowance { granted: &granted, tags_max: 2 };
     let mut watch = |names: &[&str]| {
-        let group = WatchGroup { since: None, tags: names.iter().map(|name| tag(name)).collect() };
+        let group =
+            WatchGroup { since: None, except: None, tags: names.iter().map(|name| tag(name)).collect() };
         let Watched { denied, escalated, .. } = log.watch(ONE, &1, &[group], allowance).unwrap();
         format!("denied {denied:?}, escalated {escalated:?}")
     };

@@ -92,7 +92,7 @@ impl Acknowledged {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use tidings_protocol::{Effect, Envelope, Frame, Freshness, Ledger, Stored, decode_frame};
+    use tidings_protocol::{Effect, Envelope, Frame, Freshness, Ledger, Reading, Stored, decode_frame};
 
     use super::super::database::Database;
     use super::*;
@@ -120,7 +120,9 @@ mod tests {
         told(&mut ledger, 1, json!({"watched": {"at": at(1), "stale": [], "denied": [], "escalated": []}}));
         told(&mut ledger, 0, json!({"at": {"position": at(1), "c": 0}}));
         let basis = ledger.begin(1);
-        assert_eq!(ledger.stored(1, [row.tag()], basis, None), Stored::Kept);
+        let tags = Some([row.tag()].into());
+        let reading = Reading { tags, begun: basis, ..Reading::default() };
+        assert_eq!(ledger.stored(1, reading), Stored::Kept);
         assert!(
             ledger.effects().iter().any(|effect| matches!(effect, Effect::Watch(watch) if watch.id == 2))
         );

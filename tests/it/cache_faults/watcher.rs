@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 use tidings_protocol::{
-    Command, Effect, Envelope, ErrorFrame, Frame, Freshness, Ledger, LogName, Position, Stored,
+    Command, Effect, Envelope, ErrorFrame, Frame, Freshness, Ledger, LogName, Position, Reading, Stored,
     UnwatchCommand, WatchCommand, decode_frame, encode_command,
 };
 use tokio::net::TcpStream;
@@ -265,13 +265,13 @@ impl Watcher {
 
     fn keep(&mut self, Read { key, basis, seen }: Read) {
         self.reading.remove(&key);
-        let tags = seen.iter().map(|(thing, _)| thing.tag());
-        match self.ledger.stored(key, tags, Some(basis), None) {
+        let tags = Some(seen.iter().map(|(thing, _)| thing.tag()).collect());
+        match self.ledger.stored(key, Reading { tags, begun: Some(basis), ..Reading::default() }) {
             Stored::Kept => self.values[key] = Some(seen),
             Stored::Touched => {
                 self.due.insert(key);
             }
-            Stored::Older | Stored::NoBasis => {}
+            Stored::Older | Stored::NoBasis | Stored::NoTags => {}
         }
     }
 }

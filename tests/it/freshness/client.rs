@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidings::hub::{SessionId, Time};
 use tidings_protocol::{
-    Command, Effect, Envelope, Frame, Freshness, LeaseClock, Ledger, LogName, Position, Stored, Tag,
+    Command, Effect, Envelope, Frame, Freshness, LeaseClock, Ledger, LogName, Position, Reading, Stored, Tag,
     UnwatchCommand, Watch, WatchCommand,
 };
 
@@ -44,7 +44,7 @@ pub(crate) struct CacheClient {
     ledger: Ledger<Key>,
     /// The commits that each value reflects.
     shelf: BTreeMap<Key, u64>,
-    reading: BTreeMap<Key, Reading>,
+    reading: BTreeMap<Key, Fetching>,
     fetches: u64,
     /// Commands that ask to watch.
     watches: BTreeMap<u64, Watch>,
@@ -63,7 +63,7 @@ pub(crate) struct CacheClient {
 }
 
 /// A read of a value on its way.
-struct Reading {
+struct Fetching {
     number: u64,
     begun: Option<Position>,
     tries: u32,
@@ -189,7 +189,7 @@ impl CacheClient {
     fn begin(&mut self, key: Key, now_ms: u64, lab: &mut Lab) {
         if !self.reading.contains_key(&key) {
             let begun = self.ledger.begin(now_ms);
-            self.reading.insert(key, Reading { number: 0, begun, tries: 0 });
+            self.reading.insert(key, Fetching { number: 0, begun, tries: 0 });
             self.fetch(key, lab);
         }
     }
@@ -222,7 +222,7 @@ impl CacheClient {
         if stored == Stored::Touched && reading.tries < TRIES_MAX {
             let begun = self.ledger.begin(now_ms);
             let number = reading.number;
-            self.reading.insert(key, Reading { number, begun, tries: reading.tries + 1 });
+            self.reading.insert(key, Fetching { number, begun, tries: reading.tries + 1 });
             self.fetch(key, lab);
         }
         self.act(lab);
@@ -237,7 +237,10 @@ impl CacheClient {
         lab: &mut Lab,
     ) -> Stored {
         let basis = told.clone().or(begun.clone());
-        let stored = self.ledger.stored(key, key.tags().iter().cloned(), begun, told);
+        let stored = {
+            let tags = Some(key.tags().iter().cloned().collect());
+            self.ledger.stored(key, Reading { tags, begun, told, except: None })
+        };
         lab.note(|| {
             format!(
                 "client {} stores key {} of commit {reflects} with basis {basis:?}: {stored:?}",

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tidings::hub::Time;
-use tidings_protocol::Position;
+use tidings_protocol::{Position, WatchGroup};
 
 use super::closing::Closing;
 use super::values::Key;
@@ -118,7 +118,8 @@ impl Origin {
         let kept = self.shared.get(&fetch.key)?;
         let slot = lab.some_slot();
         let log = &lab.cluster.instances[slot].keeper.log;
-        let is_stale = log.is_stale(fetch.key.tags(), &kept.basis)?;
+        let (since, tags) = (Some(kept.basis.clone()), fetch.key.tags().to_vec());
+        let is_stale = log.is_stale(&WatchGroup { since, except: None, tags })?;
         (!is_stale).then(|| log.position().map(|at| (kept.clone(), at)))?
     }
 

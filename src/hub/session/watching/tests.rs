@@ -32,7 +32,8 @@ fn said(session: &mut Session) -> Vec<String> {
 }
 
 fn watch(session: &mut Session, tags: &[&str]) {
-    let groups = vec![WatchGroup { since: None, tags: tags.iter().map(|name| tag(name)).collect() }];
+    let groups =
+        vec![WatchGroup { since: None, except: None, tags: tags.iter().map(|name| tag(name)).collect() }];
     session.handle_command(Some(1), Command::Watch(WatchCommand { log: LogName::default(), groups }));
     assert!(matches!(session.poll_action(), Some(Action::Watch { .. })));
 }
@@ -166,7 +167,7 @@ fn a_narrower_credential_takes_watches_back() {
 #[test]
 fn a_command_of_too_many_tags_is_refused() {
     let mut session = session(CatchUp::ByClient);
-    let groups = vec![WatchGroup { since: None, tags: vec![tag("t"); 101] }];
+    let groups = vec![WatchGroup { since: None, except: None, tags: vec![tag("t"); 101] }];
     session.handle_command(Some(1), Command::Watch(WatchCommand { log: LogName::default(), groups }));
     assert!(session.poll_action().is_none());
     assert!(said(&mut session).concat().contains("too_many_items"));

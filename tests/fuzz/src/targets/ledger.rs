@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tidings_protocol::{
     AtFrame, ContinuedFrame, Effect, Epoch, Freshness, InvalidatedFrame, LeaseClock, Ledger, LogName, Offset,
-    Position, ResetFrame, ResetReason, ResetScope, Tag, WatchedFrame,
+    Position, Reading, ResetFrame, ResetReason, ResetScope, Tag, WatchedFrame,
 };
 
 use crate::choices::Choices;
@@ -65,7 +65,7 @@ fn step(choices: &mut Choices<'_>, ledger: &mut Ledger<u8>, asked: &mut Vec<u64>
             let is_exact = |tag: &&Tag| !tag.is_subtree();
             if let Some(tag) = touched.iter().find(is_exact) {
                 let basis = at.epoch.at(at.offset.previous());
-                let is_touched = ledger.is_touched(&BTreeSet::from([tag.clone()]), &basis);
+                let is_touched = ledger.is_touched(&BTreeSet::from([tag.clone()]), &basis, None);
                 assert!(is_touched || at.offset.0 == 0, "{tag} was touched after {basis}");
             }
         }
@@ -102,7 +102,9 @@ fn step(choices: &mut Choices<'_>, ledger: &mut Ledger<u8>, asked: &mut Vec<u64>
 fn store(choices: &mut Choices<'_>, ledger: &mut Ledger<u8>, now: u64) {
     let begun = ledger.begin(now);
     let told = choices.flag().then(|| position(choices));
-    ledger.stored(choices.byte() % 4, tags(choices), begun, told);
+    let except = choices.flag().then(|| position(choices));
+    let tags = choices.flag().then(|| tags(choices).into_iter().collect());
+    ledger.stored(choices.byte() % 4, Reading { tags, begun, told, except });
 }
 
 /// As frames have them: below 2^53.

@@ -1,0 +1,40 @@
+/** What the books hold of one value. */
+export class Kept {
+  stale = false;
+  /** The tags of which no answer says that they were untouched since the basis. */
+  unproven = new Set();
+  /** Where the log stood at the oldest answer that counts; 0 where no answer speaks of all tags. */
+  provenAt = Infinity;
+  #numbering;
+
+  constructor(key, tags, basis, except, numbering) {
+    Object.assign(this, { key, tags: new Set(tags), basis, except });
+    this.#numbering = numbering;
+    this.#settle();
+  }
+
+  /** Whether it does not reflect a mutation, or nobody can tell. */
+  misses(mutation) {
+    return this.#numbering.misses(this, mutation);
+  }
+
+  /** Nobody knows any more. */
+  doubt() {
+    this.unproven = new Set(this.tags);
+    this.provenAt = Infinity;
+  }
+
+  /** It is as good as read at this position, if that is later than its basis. */
+  raise(position) {
+    if (this.#numbering.precedes(this.basis, position)) this.basis = position;
+    this.#settle();
+  }
+
+  /** An own mutation right after the basis is in the value; one at the basis or before it is no exception. */
+  #settle() {
+    const { basis, except } = this;
+    if (!except) return;
+    if (basis.epoch === except.epoch && basis.offset + 1 === except.offset) this.basis = except;
+    if (this.#numbering.order(this.basis, except) >= 0) this.except = null;
+  }
+}

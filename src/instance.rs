@@ -1,11 +1,14 @@
 //! What all requests and connections of one running instance share.
 
 mod reload;
+mod resource;
 
 pub use reload::{ReloadError, Reloaded};
+pub use resource::Resource;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -14,12 +17,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::{Authenticator, Now, Origins, refused};
+use crate::auth::{Authenticator, Now, Origins, is_api_key, refused};
 use crate::clock::Clock;
 use crate::config::{Config, Limits};
 use crate::freshness::Rules;
 use crate::hub::{CatchUp, ChannelGrant, Credential, Grant, Heartbeat, PageLimit, SessionConfig};
-use crate::limits::{Caller, Count, Limited, Memory, Rates, Seats, Standings};
+use crate::limits::{AttemptLimits, Attempts, Caller, Count, Limited, Memory, Name, Rates, Seats, Standings};
 use crate::node::Node;
 use crate::observe::{Health, Metrics};
 
@@ -28,6 +31,15 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What a recovery or history frame may have around its publications, in bytes.
 const PAGE_OVERHEAD_BYTES: usize = 2_048;
+
+/// What a publish may have around its data, in a JSON body.
+const ENVELOPE_BYTES: usize = 4 * 1024;
+
+/// How much longer data can be as base64 or with every character escaped, in a JSON body.
+const ESCAPED_FACTOR: usize = 6;
+
+/// Items, tags or events that one command or request may ask for; as many more count as another one.
+pub const ITEMS_OF_A_COMMAND: usize = 100;
 
 /// One running instance.
 pub struct Instance {
@@ -41,12 +53,14 @@ pub struct Instance {
     pub limits: ArcSwap<Limits>,
     /// What may come per second.
     pub rates: ArcSwap<Rates>,
+    /// Credentials that failed, by address.
+    pub attempts: Mutex<Attempts>,
     /// Connections at once, by who they are.
     pub seats: Arc<Seats>,
     /// What the process may use, and uses.
     pub memory: Memory,
-    /// Bytes of request bodies that are being received.
-    pub bodies: AtomicUsize,
+    /// Bytes of request bodies, from when they come until the request is answered.
+    pub bodies: Resource,
     /// Hub and broker.
     pub node: Arc<Node>,
     /// Who may do what.
@@ -88,6 +102,14 @@ impl Instance {
         admitted
     }
 
+    /// Counts what a command or a request asks for beyond itself: so many items, tags or events.
+    pub fn admit_items(&self, caller: &Caller, items: usize) -> Result<Standings, Limited> {
+        match items / ITEMS_OF_A_COMMAND {
+            0 => Ok(Standings::new()),
+            commands => self.admit(caller, Count::Commands, commands),
+        }
+    }
+
     /// Counts a publication with so many bytes of data.
     pub fn admit_publish(&self, caller: &Caller, bytes: usize) -> Result<Standings, Limited> {
         let mut standings = self.admit(caller, Count::Publishes, 1)?;
@@ -95,9 +117,10 @@ impl Instance {
         Ok(standings)
     }
 
-    /// What the holder of a credential may do now.
-    pub async fn authenticate(&self, token: &str) -> Result<Grant, Problem> {
-        let grant = self.checked(token, |authenticator, now| authenticator.authenticate(token, now)).await?;
+    /// What the holder of a credential may do now. It came from this address.
+    pub async fn authenticate(&self, token: &str, address: Option<IpAddr>) -> Result<Grant, Problem> {
+        let grant =
+            self.checked(token, address, |authenticator, now| authenticator.authenticate(token, now)).await?;
         match self.node.is_revoked(&grant.user, &grant.credential) {
             true => Err(refused()),
             false => Ok(grant),
@@ -105,8 +128,12 @@ impl Instance {
     }
 
     /// The one channel that a token grants which came with a `subscribe`.
-    pub async fn admit_to_channel(&self, token: &str) -> Result<ChannelGrant, Problem> {
-        let pass = self.checked(token, |authenticator, now| authenticator.admit(token, now)).await?;
+    pub async fn admit_to_channel(
+        &self,
+        token: &str,
+        address: Option<IpAddr>,
+    ) -> Result<ChannelGrant, Problem> {
+        let pass = self.checked(token, address, |authenticator, now| authenticator.admit(token, now)).await?;
         match self.node.is_revoked(&pass.user, &pass.credential) {
             true => Err(refused()),
             false => Ok(pass),
@@ -128,15 +155,41 @@ impl Instance {
     async fn checked<T>(
         &self,
         token: &str,
+        address: Option<IpAddr>,
         check: impl Fn(&Authenticator, Now) -> Result<T, Problem>,
     ) -> Result<T, Problem> {
+        self.admit_attempt(token, address)?;
         let authenticator = self.authenticator.load_full();
-        let checked = check(&authenticator, self.now());
-        let is_refused = matches!(&checked, Err(problem) if problem.code == Code::Unauthorized);
-        match is_refused && authenticator.may_know_more_of(token, self.now()).await {
-            true => check(&authenticator, self.now()),
-            false => checked,
+        let is_refused = |checked: &Result<T, Problem>| matches!(checked, Err(problem) if problem.code == Code::Unauthorized);
+        let mut checked = check(&authenticator, self.now());
+        if is_refused(&checked) && authenticator.may_know_more_of(token, self.now()).await {
+            checked = check(&authenticator, self.now());
         }
+        let limits = AttemptLimits::from(&**self.limits.load());
+        match (address, &checked) {
+            (Some(address), Err(_)) => {
+                self.attempts().fail(&Name::of_address(address), token, limits, self.clock.now().0);
+            }
+            (Some(_), Ok(_)) if limits.per_second > 0 && !is_api_key(token) => self.attempts().hold(token),
+            _ => {}
+        }
+        checked
+    }
+
+    /// Refuses to look into a token from where too many came that did not hold.
+    fn admit_attempt(&self, token: &str, address: Option<IpAddr>) -> Result<(), Problem> {
+        let Some(address) = address.filter(|_| !is_api_key(token)) else { return Ok(()) };
+        let limits = AttemptLimits::from(&**self.limits.load());
+        let admitted = self.attempts().admit(&Name::of_address(address), token, limits, self.clock.now().0);
+        admitted.map_err(|limited| {
+            self.metrics.rate_limited(limited.standing.scope);
+            limited.problem()
+        })
+    }
+
+    /// Credentials that failed, and those that held.
+    pub fn attempts(&self) -> MutexGuard<'_, Attempts> {
+        self.attempts.lock().expect("nothing panics while it looks at attempts")
     }
 
     /// A number from 0 to 1, evenly spread over successive calls: for pauses that must not coincide. It is no secret.
@@ -146,15 +199,26 @@ impl Instance {
     }
 }
 
-/// Whom limits count what is done with the grant to.
-pub fn caller_of(grant: &Grant) -> Caller {
+/// Bytes that bodies of requests may have at once: room for two of the largest, so that one always has its share.
+pub fn bodies_bytes(limits: &Limits) -> usize {
+    limits.bodies_bytes.max(2 * limits.request_bytes_max).max(2 * publish_bytes_max(limits))
+}
+
+/// Bytes that the body of a publish may have, as JSON: data as base64 or with every character escaped, and what is around it.
+pub fn publish_bytes_max(limits: &Limits) -> usize {
+    limits.message_bytes_max * ESCAPED_FACTOR + ENVELOPE_BYTES
+}
+
+/// Whom limits count what is done with the grant to. Its address counts for nobody who has a name.
+pub fn caller_of(grant: &Grant, address: Option<IpAddr>) -> Caller {
     let key = match &grant.credential {
         Credential::ApiKey(name) => Some(name.clone()),
         Credential::Token { .. } | Credential::Anonymous | Credential::None => None,
     };
     // A key's user is the key; an anonymous user is many.
     let user = (key.is_none() && !grant.user.is_empty()).then(|| grant.user.clone());
-    Caller { address: None, user, tenant: grant.tenant.clone(), key }
+    let address = address.filter(|_| key.is_none() && user.is_none());
+    Caller { address, user, tenant: grant.tenant.clone(), key }
 }
 
 /// How the sessions of WebSockets behave, with a broker of this name.

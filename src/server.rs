@@ -3,8 +3,8 @@
 mod steward;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Limits};
 use crate::freshness::Rules;
 use crate::hub::Close;
-use crate::instance::{Instance, sse_sessions, websocket_sessions};
+use crate::instance::{Instance, Resource, bodies_bytes, sse_sessions, websocket_sessions};
 use crate::limits::{Memory, Rates};
 use crate::node::{EVENTS_MAX, Node, keep_revocations};
 use crate::observe::{Health, Metrics, Phase, memory_budget};
@@ -219,9 +219,10 @@ async fn build(
         effective: ArcSwap::from_pointee(config.clone()),
         limits: ArcSwap::from_pointee(config.limits.clone()),
         rates: ArcSwap::from_pointee(Rates::new(&config.limits)),
+        attempts: Mutex::default(),
         seats: Arc::default(),
         memory: Memory::new(memory_bytes),
-        bodies: AtomicUsize::new(0),
+        bodies: Resource::new("bodies_bytes", "bytes of request bodies", bodies_bytes(&config.limits)),
         authenticator: ArcSwap::from_pointee(Authenticator::new(&config, dev).map_err(StartError::Pattern)?),
         origins: ArcSwap::from_pointee(Origins::new(allowed.collect(), dev)),
         clock,

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use tidings_protocol::{Channel, Code, HistoryFrame, Position, PresenceMembers, Problem};
 
 use super::ApiError;
-use super::access::{authenticate, demand_admin};
+use super::access::{Asker, Operator};
 use crate::hub::PageLimit;
 use crate::instance::Instance;
 
@@ -43,9 +42,8 @@ struct ChannelState {
 /// Channels with history or with subscribers on this instance, at most 1,000 of each.
 pub(super) async fn list(
     State(instance): State<Arc<Instance>>,
-    headers: HeaderMap,
+    _: Operator,
 ) -> Result<Json<ChannelList>, ApiError> {
-    demand_admin(&instance, &headers).await?;
     let (held, subscribed) = instance.node.channels(CHANNELS_LISTED_MAX).await?;
     let mut channels: Vec<ChannelState> = held
         .into_iter()
@@ -71,11 +69,10 @@ pub(super) struct HistoryQuery {
 /// `GET /v1/channels/{channel}/history?since=&limit=`
 pub(super) async fn history(
     State(instance): State<Arc<Instance>>,
+    Asker { grant, .. }: Asker,
     channel: ChannelPath,
     query: Result<Query<HistoryQuery>, QueryRejection>,
-    headers: HeaderMap,
 ) -> Result<Json<HistoryFrame>, ApiError> {
-    let grant = authenticate(&instance, &headers).await?;
     let channel = channel_of(channel)?;
     let Query(query) = query.map_err(|rejection| Problem::new(Code::BadRequest, rejection.body_text()))?;
     if !grant.may_read_history(&channel) {
@@ -105,11 +102,10 @@ pub(super) struct PresenceQuery {
 /// `GET /v1/channels/{channel}/presence?limit=`
 pub(super) async fn presence(
     State(instance): State<Arc<Instance>>,
+    Asker { grant, .. }: Asker,
     channel: ChannelPath,
     query: Result<Query<PresenceQuery>, QueryRejection>,
-    headers: HeaderMap,
 ) -> Result<Json<PresenceMembers>, ApiError> {
-    let grant = authenticate(&instance, &headers).await?;
     let channel = channel_of(channel)?;
     let Query(query) = query.map_err(|rejection| Problem::new(Code::BadRequest, rejection.body_text()))?;
     if !grant.may_see_presence(&channel) {

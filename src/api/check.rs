@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, Uri};
 use serde::{Deserialize, Serialize};
 use tidings_protocol::{Code, Position, Problem, WatchGroup, log_of, tags_of};
 
-use super::access::authenticate;
+use super::access::Asker;
 use super::body::utf8;
 use super::options::Options;
 use super::{ApiError, read_body};
@@ -41,12 +41,12 @@ pub(super) struct Checked {
 /// `POST /v1/check`
 pub(super) async fn check(
     State(instance): State<Arc<Instance>>,
+    asker: Asker,
     request: Request,
 ) -> Result<Json<Checked>, ApiError> {
-    let grant = authenticate(&instance, request.headers()).await?;
     let bytes_max = instance.limits.load().request_bytes_max;
-    let body = read_body(&instance, request, bytes_max).await?;
-    instance.recheck(&grant)?;
+    let body = read_body(&instance, &asker.caller, request, bytes_max).await?;
+    instance.recheck(&asker.grant)?;
     let body: CheckBody = serde_json::from_str(utf8(&body)?).map_err(|error| {
         let code = if error.is_data() { Code::BadRequest } else { Code::InvalidJson };
         Problem::new(code, format!("the question cannot be read: {error}"))
@@ -58,7 +58,8 @@ pub(super) async fn check(
         return Err(Problem::new(Code::TooManyItems, message).into());
     }
     let tags_max = instance.limits.load().tags_per_event_max;
-    let items = body.items.iter().map(|item| watch_group(item, tags_max, &grant));
+    let items = body.items.iter().map(|item| watch_group(item, tags_max, &asker.grant));
+    asker.charge(&instance, body.items.iter().map(|item| item.tags.len()).sum())?;
     let (at, stale) = instance.node.check(log, items.collect::<Result<_, _>>()?).await?;
     Ok(Json(Checked { at, stale }))
 }
@@ -87,10 +88,10 @@ pub(super) struct LogPosition {
 /// `GET /v1/position?ns=`: a basis for a read that begins when the answer is there.
 pub(super) async fn position(
     State(instance): State<Arc<Instance>>,
+    _: Asker,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Json<LogPosition>, ApiError> {
-    authenticate(&instance, &headers).await?;
     let ns = Options::read(uri.query(), &headers)?.ns;
     let log = log_of(ns.as_deref(), Code::BadRequest)?;
     Ok(Json(LogPosition { position: instance.node.position(&log).await? }))

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
-use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use tidings_protocol::{ClusterAsk, Code, ConnectionInfo, Problem, Transport, Which};
 use tracing::info;
 
-use super::access::demand_admin;
+use super::access::Operator;
 use super::{ApiError, read_body};
 use crate::instance::Instance;
 use crate::node::Findings;
@@ -62,10 +61,9 @@ pub(super) struct ListQuery {
 /// `GET /v1/connections?user=&limit=`: the oldest first, of those that are listed.
 pub(super) async fn list(
     State(instance): State<Arc<Instance>>,
+    _: Operator,
     query: Result<Query<ListQuery>, QueryRejection>,
-    headers: HeaderMap,
 ) -> Result<Json<ConnectionList>, ApiError> {
-    demand_admin(&instance, &headers).await?;
     let Query(query) = query.map_err(|rejection| {
         let message = format!("{}: the options are `user` and `limit`", rejection.body_text());
         Problem::new(Code::BadRequest, message)
@@ -97,11 +95,10 @@ struct DisconnectRequest {
 /// `POST /v1/disconnect`: ends a user's connections, or one session, wherever they are.
 pub(super) async fn disconnect(
     State(instance): State<Arc<Instance>>,
-    headers: HeaderMap,
+    Operator(asker): Operator,
     request: Request,
 ) -> Result<Json<Disconnected>, ApiError> {
-    demand_admin(&instance, &headers).await?;
-    let body = read_body(&instance, request, DISCONNECT_BYTES_MAX).await?;
+    let body = read_body(&instance, &asker.caller, request, DISCONNECT_BYTES_MAX).await?;
     let ask = DisconnectRequest::read(&body)?.into_ask()?;
     let findings = instance.node.ask_all(ask).await?;
     info!(disconnected = findings.count, missing = findings.missing.len(), "an operator ended connections");

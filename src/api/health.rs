@@ -56,6 +56,7 @@ pub(super) async fn metrics(State(instance): State<Arc<Instance>>) -> impl IntoR
     let silent = instances.iter().filter(|peer| peer.is_silent).count();
     instance.metrics.clustered(instances.len() - silent, silent);
     instance.metrics.memory(instance.memory.used(), instance.memory.budget());
+    instance.bodies.show(&instance.metrics);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, kind)], instance.metrics.encode(broker(&instance).is_up()))
 }

@@ -13,29 +13,30 @@ use tidings_protocol::{
     decode_invalidation, decode_mutations, log_of, tags_of,
 };
 
-use super::access::authenticate;
+use super::access::Asker;
 use super::body::utf8;
 use super::cloud_event::{Envelope, mutations_of};
 use super::options::Options;
 use super::publish::answer;
 use super::{ApiError, quota, read_body};
-use crate::hub::{Grant, Published};
-use crate::instance::{Instance, caller_of};
+use crate::hub::Published;
+use crate::instance::Instance;
 use crate::limits::Count;
 
 /// `POST /v1/mutations`: one, or several that are one event of the log; as such or as CloudEvents.
 pub(super) async fn mutations(
     State(instance): State<Arc<Instance>>,
+    asker: Asker,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let grant = authenticate(&instance, request.headers()).await?;
     let options = Options::read(request.uri().query(), request.headers())?;
     let envelope = Envelope::of(request.headers())?;
-    let body = read_body(&instance, request, instance.limits.load().request_bytes_max).await?;
+    let body = read_body(&instance, &asker.caller, request, instance.limits.load().request_bytes_max).await?;
     let mutations = match envelope {
         None => decode_mutations(utf8(&body)?)?,
         Some(envelope) => mutations_of(envelope.open(&body)?)?,
     };
+    asker.charge(&instance, mutations.events.len())?;
     let command = MutateCommand {
         tags: tags_for(&instance, &mutations)?,
         said: mutations.said(),
@@ -43,37 +44,37 @@ pub(super) async fn mutations(
         ack: options.ack.unwrap_or_else(|| default_ack(&instance)),
         log: mutations.log,
     };
-    answer(mutate(&instance, &grant, command).await)
+    answer(mutate(&instance, &asker, command).await)
 }
 
 /// `POST /v1/invalidate`: tags that were touched.
 pub(super) async fn invalidate(
     State(instance): State<Arc<Instance>>,
+    asker: Asker,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let grant = authenticate(&instance, request.headers()).await?;
     let options = Options::read(request.uri().query(), request.headers())?;
-    let body = read_body(&instance, request, instance.limits.load().request_bytes_max).await?;
+    let body = read_body(&instance, &asker.caller, request, instance.limits.load().request_bytes_max).await?;
     let invalidation = decode_invalidation(utf8(&body)?)?;
-    invalidate_tags(&instance, &grant, invalidation, options).await
+    invalidate_tags(&instance, &asker, invalidation, options).await
 }
 
 /// `POST /v1/invalidate/{tag}`: one tag that was touched; a body says nothing.
 pub(super) async fn invalidate_one(
     State(instance): State<Arc<Instance>>,
+    asker: Asker,
     tag: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let grant = authenticate(&instance, request.headers()).await?;
     let options = Options::read(request.uri().query(), request.headers())?;
     let Path(tag) = tag.map_err(|rejection| Problem::new(Code::TagInvalid, rejection.body_text()))?;
     let log = log_of(options.ns.as_deref(), Code::BadRequest)?;
-    invalidate_tags(&instance, &grant, Invalidation { log, tags: tags_of(&[tag])? }, options).await
+    invalidate_tags(&instance, &asker, Invalidation { log, tags: tags_of(&[tag])? }, options).await
 }
 
 async fn invalidate_tags(
     instance: &Instance,
-    grant: &Grant,
+    asker: &Asker,
     invalidation: Invalidation,
     options: Options,
 ) -> Result<Response, ApiError> {
@@ -85,7 +86,7 @@ async fn invalidate_tags(
         tags: BTreeSet::from_iter(invalidation.tags).into_iter().collect(),
         log: invalidation.log,
     };
-    answer(mutate(instance, grant, command).await)
+    answer(mutate(instance, asker, command).await)
 }
 
 /// What all of the mutations touch, each tag once.
@@ -153,12 +154,12 @@ fn default_ack(instance: &Instance) -> Ack {
 
 async fn mutate(
     instance: &Instance,
-    grant: &Grant,
+    asker: &Asker,
     command: MutateCommand,
 ) -> Result<PublishedFrame, Problem> {
     // The body, or the items before this one, may have taken their time.
-    instance.recheck(grant)?;
-    if let Some(tag) = command.tags.iter().find(|tag| !grant.may_mutate(tag)) {
+    instance.recheck(&asker.grant)?;
+    if let Some(tag) = command.tags.iter().find(|tag| !asker.grant.may_mutate(tag)) {
         let message = format!("the credential does not allow to mutate the tag {tag}");
         return Err(Problem::new(Code::TagNotAllowed, message));
     }
@@ -168,7 +169,7 @@ async fn mutate(
         let message = format!("a mutation's id has 1 to {most} bytes, this one has {key_bytes}");
         return Err(Problem::new(Code::BadRequest, message));
     }
-    quota::note(instance.admit(&caller_of(grant), Count::Mutations, 1))?;
+    quota::note(instance.admit(&asker.caller, Count::Mutations, 1))?;
     let tags = command.tags.len();
     let Published { position, ack } = instance.node.mutate(command).await?;
     instance.metrics.mutated(tags);

@@ -10,73 +10,71 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
-use tidings_protocol::{Ack, Code, Payload, Problem, PublishCommand, PublishedFrame, decode_publish};
+use tidings_protocol::{
+    Ack, Channel, Code, Payload, Problem, PublishCommand, PublishedFrame, decode_publish,
+};
 
-use super::access::authenticate;
+use super::access::Asker;
 use super::body::utf8;
 use super::channels::{ChannelPath, channel_of};
 use super::cloud_event::Envelope;
 use super::options::Options;
 use super::problem::ProblemBody;
 use super::{ApiError, quota, read_body};
-use crate::hub::{Grant, Published};
-use crate::instance::{Instance, caller_of};
-
-/// What a publish may have around its data, in a JSON body.
-const ENVELOPE_BYTES: usize = 4 * 1024;
-
-/// How much longer data can be as base64 or with every character escaped, in a JSON body.
-const ESCAPED_FACTOR: usize = 6;
+use crate::hub::Published;
+use crate::instance::{Instance, publish_bytes_max};
 
 /// `POST /v1/publish/{channel}`: the body is the data.
 pub(super) async fn publish_body(
     State(instance): State<Arc<Instance>>,
+    asker: Asker,
     channel: ChannelPath,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let grant = authenticate(&instance, request.headers()).await?;
     let channel = channel_of(channel)?;
+    demand_publish(&asker, &channel)?;
     let options = Options::read(request.uri().query(), request.headers())?;
     let kind = BodyKind::of(request.headers())?;
-    let body = read_body(&instance, request, instance.limits.load().message_bytes_max).await?;
+    let body = read_body(&instance, &asker.caller, request, instance.limits.load().message_bytes_max).await?;
     let payload = kind.payload(&body)?;
     let command =
         PublishCommand { channel, payload, key: None, id: None, idempotency_key: None, ack: Ack::default() };
-    answer(publish(&instance, &grant, options.applied_to(command)).await)
+    answer(publish(&instance, &asker, options.applied_to(command)).await)
 }
 
 /// `POST /v1/publish`: the body is a JSON object with the channel, the data and the options.
 pub(super) async fn publish_json(
     State(instance): State<Arc<Instance>>,
+    asker: Asker,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let grant = authenticate(&instance, request.headers()).await?;
     let options = Options::read(request.uri().query(), request.headers())?;
     if let Some(envelope) = Envelope::of(request.headers())? {
-        return publish_events(&instance, &grant, envelope, options, request).await;
+        return publish_events(&instance, &asker, envelope, options, request).await;
     }
-    let bytes_max = instance.limits.load().message_bytes_max * ESCAPED_FACTOR + ENVELOPE_BYTES;
-    let body = read_body(&instance, request, bytes_max).await?;
+    let bytes_max = publish_bytes_max(&instance.limits.load());
+    let body = read_body(&instance, &asker.caller, request, bytes_max).await?;
     let command = decode_publish(utf8(&body)?)?;
-    answer(publish(&instance, &grant, options.applied_to(command)).await)
+    answer(publish(&instance, &asker, options.applied_to(command)).await)
 }
 
 /// `POST /v1/batch`: a JSON array or a line each; a result for each, in order.
 pub(super) async fn publish_batch(
     State(instance): State<Arc<Instance>>,
+    asker: Asker,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let grant = authenticate(&instance, request.headers()).await?;
     let options = Options::read(request.uri().query(), request.headers())?;
-    let body = read_body(&instance, request, instance.limits.load().request_bytes_max).await?;
+    let body = read_body(&instance, &asker.caller, request, instance.limits.load().request_bytes_max).await?;
     let items = split(utf8(&body)?, instance.limits.load().request_items_max)?;
+    asker.charge(&instance, items.len())?;
     let mut results = Vec::with_capacity(items.len());
     for (index, item) in items.into_iter().enumerate() {
         let key = options.idempotency_key.as_ref().map(|key| format!("{key}#{index}").into());
         let published = match decode_publish(item) {
             Ok(mut command) => {
                 command.idempotency_key = command.idempotency_key.or(key);
-                publish(&instance, &grant, command).await
+                publish(&instance, &asker, command).await
             }
             Err(problem) => Err(problem),
         };
@@ -88,22 +86,23 @@ pub(super) async fn publish_batch(
 /// CloudEvents; a batch of them is answered as any other.
 async fn publish_events(
     instance: &Instance,
-    grant: &Grant,
+    asker: &Asker,
     envelope: Envelope,
     options: Options,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let body = read_body(instance, request, instance.limits.load().request_bytes_max).await?;
+    let body = read_body(instance, &asker.caller, request, instance.limits.load().request_bytes_max).await?;
     let events = envelope.open(&body)?;
     let items_max = instance.limits.load().request_items_max;
     if events.len() > items_max {
         let message = format!("a request holds at most {items_max} items");
         return Err(Problem::new(Code::TooManyItems, message).into());
     }
+    asker.charge(instance, events.len())?;
     let mut results = Vec::with_capacity(events.len());
     for event in events {
         let published = match event.into_publish() {
-            Ok(command) => publish(instance, grant, options.applied_to(command)).await,
+            Ok(command) => publish(instance, asker, options.applied_to(command)).await,
             Err(problem) => Err(problem),
         };
         if !envelope.is_batched() {
@@ -184,19 +183,26 @@ impl<'de> Visitor<'de> for FirstItems {
     }
 }
 
+fn demand_publish(asker: &Asker, channel: &Channel) -> Result<(), Problem> {
+    match asker.grant.may_publish(channel) {
+        true => Ok(()),
+        false => {
+            let message = format!("the credential does not allow to publish to {channel}");
+            Err(Problem::new(Code::ChannelNotAllowed, message))
+        }
+    }
+}
+
 async fn publish(
     instance: &Instance,
-    grant: &Grant,
+    asker: &Asker,
     command: PublishCommand,
 ) -> Result<PublishedFrame, Problem> {
     // The body, or the items before this one, may have taken their time.
-    instance.recheck(grant)?;
-    if !grant.may_publish(&command.channel) {
-        let message = format!("the credential does not allow to publish to {}", command.channel);
-        return Err(Problem::new(Code::ChannelNotAllowed, message));
-    }
+    instance.recheck(&asker.grant)?;
+    demand_publish(asker, &command.channel)?;
     command.check(instance.limits.load().message_bytes_max)?;
-    quota::note(instance.admit_publish(&caller_of(grant), command.payload.as_bytes().len()))?;
+    quota::note(instance.admit_publish(&asker.caller, command.payload.as_bytes().len()))?;
     let Published { position, ack } = instance.node.publish(command).await?;
     instance.metrics.published();
     Ok(PublishedFrame { position, ack })

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use tidings_protocol::{Code, Problem, Revoked};
 use tracing::info;
 
-use super::access::demand_admin;
+use super::access::Operator;
 use super::connections::Reach;
 use super::{ApiError, read_body};
 use crate::instance::Instance;
@@ -41,11 +40,10 @@ struct RevokeRequest {
 /// `POST /v1/revoke`: tokens of a user that were issued until now, or one token, hold no more, at every instance.
 pub(super) async fn revoke(
     State(instance): State<Arc<Instance>>,
-    headers: HeaderMap,
+    Operator(asker): Operator,
     request: Request,
 ) -> Result<Json<RevokeAnswer>, ApiError> {
-    demand_admin(&instance, &headers).await?;
-    let body = read_body(&instance, request, REVOKE_BYTES_MAX).await?;
+    let body = read_body(&instance, &asker.caller, request, REVOKE_BYTES_MAX).await?;
     let revoked = RevokeRequest::read(&body)?.into_revoked()?;
     let Revoking { at, is_kept, findings } = instance.node.revoke(revoked).await?;
     info!(

@@ -15,6 +15,11 @@ use crate::hub::{Credential, Grant, Pattern, PatternInvalid};
 /// What every key starts with, so that people and secret scanners know one when they see it.
 pub(super) const PREFIX: &str = "td_";
 
+/// Whether a credential is an API key, or wants to be one.
+pub fn is_api_key(credential: &str) -> bool {
+    credential.starts_with(PREFIX)
+}
+
 /// The keys that the server knows.
 pub struct ApiKeys(Vec<([u8; 32], Grant)>);
 

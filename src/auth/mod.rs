@@ -8,7 +8,7 @@ mod jws;
 mod origin;
 mod token;
 
-pub use api_key::{ApiKeys, hash_of, new_key};
+pub use api_key::{ApiKeys, hash_of, is_api_key, new_key};
 pub use jwks::keep_fetching;
 pub use origin::{Origins, is_loopback_host};
 pub use token::{Audience, Claims, Rights, sign};

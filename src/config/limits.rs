@@ -22,8 +22,8 @@ section! {
         /// Bytes of memory that this process may use. 0: what its cgroup allows, or what the machine has.
         /// From 85 % on new connections are turned away as at connections_max, from 95 % on the slowest readers are closed with 4408 until it is less.
         memory_bytes: usize as Size = 0 in 0 to "1024TiB";
-        /// Bytes of request bodies that are being received at once, on this instance.
-        /// A further request gets 503 overloaded, and nothing of it is done.
+        /// Bytes of request bodies that came and whose requests are not answered, on this instance; at least twice the largest body.
+        /// One caller holds as many as are free: a request for more gets 503 overloaded, and nothing of it is done.
         bodies_bytes: usize as Size = "64MiB" in "1MiB" to "64GiB";
         /// WebSockets and event streams of one address at once (of an IPv6 network of 64 bits). 0: any number, for behind a proxy all have its address.
         /// Further ones get 429 limit_reached, a stream 200 and a retry of its own.
@@ -31,6 +31,21 @@ section! {
         /// New WebSockets and event streams of one address per second. 0: any number.
         /// Above it 429 rate_limited, a stream 200 and a retry of its own.
         address_connections_per_second: usize as Count = 0 in 0 to 1_000_000;
+        /// Commands and requests of one address per second, of those who are anonymous. 0: any number.
+        /// As at user_commands_per_second.
+        address_commands_per_second: usize as Count = 2_000 [dev 0] in 0 to 1_000_000;
+        /// Publications of one address per second, of those who are anonymous. 0: any number.
+        /// As at user_publishes_per_second.
+        address_publishes_per_second: usize as Count = 500 [dev 0] in 0 to 1_000_000;
+        /// Bytes of data in the publications of one address per second, of those who are anonymous. 0: any number.
+        /// As at tenant_bytes_per_second.
+        address_bytes_per_second: usize as Size = "4MiB" [dev 0] in 0 to "64MiB";
+        /// Mutations of one address per second, of those who are anonymous. 0: any number.
+        /// As at user_mutations_per_second.
+        address_mutations_per_second: usize as Count = 500 [dev 0] in 0 to 1_000_000;
+        /// Tokens and API keys that did not hold, of one address per second. 0: any number.
+        /// Above it further ones get 429 rate_limited, and only tokens that held a short while ago and API keys are looked into.
+        address_failed_credentials_per_second: usize as Count = 100 [dev 0] in 0 to 1_000_000;
         /// WebSockets and event streams of one user of one tenant at once; anonymous ones do not count. 0: any number.
         /// Further ones get 429 limit_reached; after `connect` the error, and close 4429 rate_limited.
         user_connections_max: usize as Count = 1_000 in 0 to 10_000_000;
@@ -40,7 +55,7 @@ section! {
         /// New WebSockets and event streams of one tenant per second. 0: any number.
         /// Above it 429 rate_limited; after `connect` the error, and close 4429 rate_limited.
         tenant_connections_per_second: usize as Count = 0 in 0 to 1_000_000;
-        /// Commands of one connection per second. 0: any number.
+        /// Commands of one connection per second, and other frames. 0: any number.
         /// Above it the error rate_limited; whoever floods on, so that 256 more are refused than granted, is closed with 4429 rate_limited.
         connection_commands_per_second: usize as Count = 100 [dev 0] in 0 to 1_000_000;
         /// Bytes that one WebSocket sends per second. 0: any number.

@@ -26,6 +26,9 @@ section! {
         drain_spread: Duration = "30s" in "0s" to "1h";
         /// A peer that has not sent its whole request header by then is closed.
         header_timeout: Duration = "5s" in "100ms" to "10m";
+        /// A request of whose body nothing comes for so long, or less than 4 KiB where it does not end, is refused with 400 and closed.
+        /// In all a body may take as long as `timeout`.
+        body_timeout: Duration = "5s" in "100ms" to "10m";
         /// Time between two WebSocket pings, and between two SSE comments.
         ping_interval: Duration = "25s" in "100ms" to "1h";
         /// A connection from which no byte came for so long is closed. More than ping_interval.

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use tidings_protocol::CloseCode;
 
-use super::{Instance, sse_sessions, websocket_sessions};
+use super::{Instance, bodies_bytes, sse_sessions, websocket_sessions};
 use crate::auth::{Authenticator, Origins};
 use crate::config::{ApiKey, Config};
 use crate::freshness::Rules;
 use crate::hub::{Close, PatternInvalid};
-use crate::limits::Rates;
 
 /// How long a connection whose key is gone may take to say so to its peer.
 const LAST_WORDS_TIME: Duration = Duration::from_millis(700);
@@ -54,7 +53,8 @@ impl Instance {
         let limits_differ = before.limits != config.limits;
         if limits_differ {
             self.limits.store(Arc::new(config.limits.clone()));
-            self.rates.store(Arc::new(Rates::new(&config.limits)));
+            self.bodies.pot.set_total(bodies_bytes(&config.limits));
+            self.rates.store(Arc::new(self.rates.load().reloaded(&config.limits)));
             self.memory.set_budget(crate::observe::memory_budget(config.limits.memory_bytes));
         }
         let allowed = config.server.allowed_origins.iter().map(|origin| origin.as_str().to_owned());

@@ -51,6 +51,8 @@ pub enum Count {
     Bytes,
     /// Mutations.
     Mutations,
+    /// Credentials that did not hold.
+    FailedCredentials,
 }
 
 impl Count {
@@ -62,6 +64,7 @@ impl Count {
             Count::Publishes => "publishes",
             Count::Bytes => "bytes",
             Count::Mutations => "mutations",
+            Count::FailedCredentials => "failed_credentials",
         }
     }
 }
@@ -94,17 +97,29 @@ pub enum Name {
     Shared(u8),
 }
 
+impl Name {
+    /// The bucket of an address.
+    pub fn of_address(address: IpAddr) -> Name {
+        Name::Address(network(address))
+    }
+}
+
 impl Caller {
     /// A caller of which only the address is known.
     pub fn at(address: Option<IpAddr>) -> Caller {
         Caller { address, ..Caller::default() }
     }
 
+    /// The same without its address, which counts as such before anything else is known.
+    pub fn identity(self) -> Caller {
+        Caller { address: None, ..self }
+    }
+
     /// The bucket that it has at this level; `None` where it is not counted there.
     pub fn name(&self, scope: Scope) -> Option<Name> {
         match scope {
             Scope::Instance => Some(Name::Whole),
-            Scope::Address => self.address.map(|address| Name::Address(network(address))),
+            Scope::Address => self.address.map(Name::of_address),
             // A connection has meters of its own.
             Scope::Connection => None,
             Scope::User => self.user.clone().map(|user| Name::User(self.tenant.clone(), user)),

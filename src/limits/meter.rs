@@ -68,6 +68,13 @@ impl<C: Clock + Clone> Meter<C> {
         })
     }
 
+    /// Whether another one limits the same in the same way.
+    pub(super) fn is_as(&self, other: &Meter<C>) -> bool {
+        let of =
+            |meter: &Meter<C>| (meter.scope, meter.count, meter.per_second, meter.window, meter.names_max);
+        of(self) == of(other)
+    }
+
     /// Counts `n` events of this name, or says when it may come again; then nothing was counted.
     pub(super) fn check(&self, name: Name, n: usize) -> Result<Standing, Limited> {
         let standing = |remaining, after| Standing {

@@ -9,6 +9,7 @@
 //! Which buckets an event touches is decided by [`Caller::name`] alone. Nothing here is asked for a delivery: what costs a
 //! client nothing to cause is metered, what it is sent is bounded by its mailbox.
 
+mod attempts;
 mod caller;
 mod flood;
 mod meter;
@@ -18,6 +19,7 @@ mod seats;
 mod share;
 mod standing;
 
+pub use attempts::{AttemptLimits, Attempts};
 pub use caller::{Caller, Count, Name, Scope};
 pub use flood::Flood;
 pub use pressure::{Memory, Pressure};

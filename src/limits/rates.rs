@@ -1,5 +1,6 @@
 //! All rates of an instance: each limit of the configuration that is not 0 has its meter.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
@@ -20,8 +21,9 @@ type Direct<C> = RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<<C as Cl
 /// What may come per second.
 pub struct Rates<C: Clock = DefaultClock> {
     /// The narrowest first: what a wider one refuses is counted at the narrower ones, for it was sent.
-    meters: Vec<Meter<C>>,
-    arrivals: Direct<C>,
+    meters: Vec<Arc<Meter<C>>>,
+    arrivals: Arc<Direct<C>>,
+    arrival_limits: (usize, usize),
     connection: ConnectionLimits,
     clock: C,
 }
@@ -54,6 +56,15 @@ impl Rates {
 impl<C: Clock + Clone> Rates<C> {
     /// As [`Rates::new`], by another clock.
     pub fn with_clock(limits: &Limits, clock: C) -> Rates<C> {
+        Rates::succeeding(None, limits, clock)
+    }
+
+    /// What another configuration says. What it limits as before goes on as it stands.
+    pub fn reloaded(&self, limits: &Limits) -> Rates<C> {
+        Rates::succeeding(Some(self), limits, self.clock.clone())
+    }
+
+    fn succeeding(before: Option<&Rates<C>>, limits: &Limits, clock: C) -> Rates<C> {
         use Count::{Bytes, Commands, Connections, Mutations, Publishes};
         let rates = [
             (Scope::User, Commands, limits.user_commands_per_second),
@@ -63,6 +74,10 @@ impl<C: Clock + Clone> Rates<C> {
             (Scope::Key, Publishes, limits.key_publishes_per_second),
             (Scope::Key, Mutations, limits.key_mutations_per_second),
             (Scope::Address, Connections, limits.address_connections_per_second),
+            (Scope::Address, Commands, limits.address_commands_per_second),
+            (Scope::Address, Publishes, limits.address_publishes_per_second),
+            (Scope::Address, Bytes, limits.address_bytes_per_second),
+            (Scope::Address, Mutations, limits.address_mutations_per_second),
             (Scope::Tenant, Connections, limits.tenant_connections_per_second),
             (Scope::Tenant, Commands, limits.tenant_commands_per_second),
             (Scope::Tenant, Publishes, limits.tenant_publishes_per_second),
@@ -73,15 +88,23 @@ impl<C: Clock + Clone> Rates<C> {
         ];
         let window = limits.rate_burst;
         let meter = |(scope, count, per_second)| {
-            Meter::new((scope, count), per_second, window, limits.rate_names_max, clock.clone())
+            let new = Meter::new((scope, count), per_second, window, limits.rate_names_max, clock.clone())?;
+            let known = before.and_then(|before| before.meters.iter().find(|meter| meter.is_as(&new)));
+            Some(known.cloned().unwrap_or_else(|| Arc::new(new)))
         };
+        let arrival_limits = (limits.connections_per_second, limits.connections_burst);
+        let arrivals = before.filter(|before| before.arrival_limits == arrival_limits);
         // A burst of its own, for all come back at once after an outage.
         let burst =
             Duration::from_secs_f64(limits.connections_burst as f64 / limits.connections_per_second as f64);
-        let arrivals = quota(limits.connections_per_second, burst).expect("its least value is 1");
+        let arrivals = arrivals.map(|before| before.arrivals.clone()).unwrap_or_else(|| {
+            let quota = quota(limits.connections_per_second, burst).expect("its least value is 1");
+            Arc::new(RateLimiter::direct_with_clock(quota, clock.clone()))
+        });
         Rates {
             meters: rates.into_iter().filter_map(meter).collect(),
-            arrivals: RateLimiter::direct_with_clock(arrivals, clock.clone()),
+            arrivals,
+            arrival_limits,
             connection: ConnectionLimits {
                 commands: quota(limits.connection_commands_per_second, window),
                 bytes: quota(limits.connection_bytes_per_second, window),
@@ -124,15 +147,16 @@ impl<C: Clock + Clone> Rates<C> {
 
     /// Forgets all buckets that are as good as new. To be called about once a second.
     pub fn retain_recent(&self) {
-        self.meters.iter().for_each(Meter::retain_recent);
+        self.meters.iter().for_each(|meter| meter.retain_recent());
     }
 }
 
 impl<C: Clock + Clone> ConnectionRates<C> {
-    /// Counts a command.
-    pub fn admit_command(&self) -> Result<(), Limited> {
+    /// Counts a command that costs as much as so many.
+    pub fn admit_command(&self, n: usize) -> Result<(), Limited> {
         let (Some(commands), Some(quota)) = (&self.commands, self.limits.commands) else { return Ok(()) };
-        let Err(until) = commands.check() else { return Ok(()) };
+        let checked = commands.check_n(cells(n, quota.burst_size()));
+        let Err(until) = checked.expect("no more is asked for than a bucket holds") else { return Ok(()) };
         let standing = Standing {
             scope: Scope::Connection,
             count: Count::Commands,
@@ -215,6 +239,29 @@ mod tests {
     }
 
     #[test]
+    fn a_reload_leaves_what_is_limited_as_before_as_it_stands() {
+        let limits = |per_second, arrivals| Limits {
+            user_publishes_per_second: 3,
+            user_commands_per_second: per_second,
+            connections_per_second: arrivals,
+            connections_burst: 1,
+            rate_burst: Duration::from_secs(1),
+            ..crate::config::Config::default().limits
+        };
+        let rates = Rates::with_clock(&limits(2, 1), FakeRelativeClock::default());
+        let count = |rates: &Rates<FakeRelativeClock>, count| {
+            (0..10).take_while(|_| rates.admit(&of("a", "ada"), count, 1).is_ok()).count()
+        };
+        assert_eq!((count(&rates, Count::Publishes), count(&rates, Count::Commands)), (3, 2));
+        assert!(rates.admit_arrival() && !rates.admit_arrival());
+        let reloaded = rates.reloaded(&limits(5, 1));
+        assert_eq!(count(&reloaded, Count::Publishes), 0, "that limit is the same");
+        assert_eq!(count(&reloaded, Count::Commands), 5, "this one is another");
+        assert!(!reloaded.admit_arrival());
+        assert!(reloaded.reloaded(&limits(5, 2)).admit_arrival());
+    }
+
+    #[test]
     fn what_is_larger_than_a_bucket_takes_a_whole_one() {
         let (rates, clock) = rates(|limits| limits.tenant_bytes_per_second = 1_000);
         let send = || rates.admit(&of("a", "ada"), Count::Bytes, 1_000_000).is_ok();
@@ -251,8 +298,8 @@ mod tests {
         assert_eq!(pause, Duration::from_millis(500));
         clock.advance(pause);
         assert_eq!(connection.take_bytes(0), None, "what was owed is paid");
-        let granted = (0..50).filter(|_| connection.admit_command().is_ok()).count();
+        let granted = (0..50).filter(|_| connection.admit_command(1).is_ok()).count();
         assert_eq!(granted, 6);
-        assert_eq!(connection.admit_command().unwrap_err().per_second, 3);
+        assert_eq!(connection.admit_command(1).unwrap_err().per_second, 3);
     }
 }

@@ -54,6 +54,11 @@ struct Level {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Bound {
+    limit: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Via {
     transport: TransportKind,
 }
@@ -98,6 +103,8 @@ pub struct Metrics {
     broker_up: Gauge<u64, AtomicU64>,
     memory_used: Gauge<u64, AtomicU64>,
     memory_budget: Gauge<u64, AtomicU64>,
+    limit_used: Family<Bound, Gauge<u64, AtomicU64>>,
+    limit_total: Family<Bound, Gauge<u64, AtomicU64>>,
     cluster_instances: Gauge<u64, AtomicU64>,
     cluster_silent: Gauge<u64, AtomicU64>,
 }
@@ -129,6 +136,8 @@ impl Metrics {
             broker_up: Gauge::default(),
             memory_used: Gauge::default(),
             memory_budget: Gauge::default(),
+            limit_used: Family::default(),
+            limit_total: Family::default(),
             cluster_instances: Gauge::default(),
             cluster_silent: Gauge::default(),
         };
@@ -224,6 +233,8 @@ impl Metrics {
         registry.register("shed", "Slow readers given up for want of memory", self.shed.clone());
         registry.register("memory_used_bytes", "What this process has in memory", self.memory_used.clone());
         registry.register("memory_budget_bytes", "What it may use", self.memory_budget.clone());
+        registry.register("limit_used", "What is held of what a limit bounds", self.limit_used.clone());
+        registry.register("limit_total", "What may be held of it", self.limit_total.clone());
     }
 
     fn of(&self, kind: TransportKind) -> &PerTransport {
@@ -340,6 +351,12 @@ impl Metrics {
         self.memory_budget.set(budget as u64);
     }
 
+    /// So much of what a limit bounds is held, of so much.
+    pub fn limit(&self, limit: &'static str, used: usize, total: usize) {
+        self.limit_used.get_or_create(&Bound { limit }).set(used as u64);
+        self.limit_total.get_or_create(&Bound { limit }).set(total as u64);
+    }
+
     /// Instances are in the cluster.
     pub fn clustered(&self, heard: usize, silent: usize) {
         self.cluster_instances.set(heard as u64);
@@ -377,6 +394,7 @@ mod tests {
         metrics.clustered(3, 1);
         metrics.rate_limited(Scope::Tenant);
         metrics.memory(7, 9);
+        metrics.limit("bodies_bytes", 3, 5);
         let text = metrics.encode(true);
         for line in [
             "tidings_connections{transport=\"Sse\"} 1",
@@ -390,6 +408,8 @@ mod tests {
             "tidings_rate_limited_total{scope=\"tenant\"} 1",
             "tidings_memory_used_bytes 7",
             "tidings_memory_budget_bytes 9",
+            "tidings_limit_used{limit=\"bodies_bytes\"} 3",
+            "tidings_limit_total{limit=\"bodies_bytes\"} 5",
         ] {
             assert!(text.contains(line), "{line} in\n{text}");
         }

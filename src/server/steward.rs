@@ -28,6 +28,7 @@ pub(super) async fn look_after(instance: Arc<Instance>) {
         }
         if look.is_multiple_of(FORGET_EVERY) {
             instance.rates.load().retain_recent();
+            instance.attempts().forget(instance.clock.now().0);
         }
         let Some(used) = resident_bytes() else { continue };
         instance.memory.measured(used);

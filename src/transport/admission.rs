@@ -1,5 +1,7 @@
 //! Who a peer is, and whether there is room for it, before it becomes a connection.
 
+use std::net::IpAddr;
+
 use axum::http::Extensions;
 use hyper::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, ORIGIN, SEC_WEBSOCKET_PROTOCOL};
 use tidings_protocol::{Code, Problem};
@@ -16,6 +18,11 @@ const COOKIE_NAME: &str = "tidings_token";
 
 /// What a subprotocol starts with that carries a token.
 const BEARER_PROTOCOL: &str = "bearer.";
+
+/// Where a request comes from.
+pub fn address_of(extensions: &Extensions) -> Option<IpAddr> {
+    extensions.get::<Peer>().map(|Peer(address)| *address)
+}
 
 /// Takes the place of another connection that came by this request, if there is room for one more.
 pub(super) fn admit(instance: &Instance, extensions: &Extensions) -> Result<Seat, Problem> {
@@ -35,7 +42,7 @@ pub(super) fn admit(instance: &Instance, extensions: &Extensions) -> Result<Seat
     if !instance.dev && !instance.rates.load().admit_arrival() {
         return full("more connections arrive than limits.connections_per_second: try again later");
     }
-    seat(instance, &Caller::at(extensions.get::<Peer>().map(|Peer(address)| *address)))
+    seat(instance, &Caller::at(address_of(extensions)))
 }
 
 /// A place for a connection of the caller, which is counted.
@@ -49,10 +56,14 @@ pub(super) fn seat(instance: &Instance, caller: &Caller) -> Result<Seat, Problem
 }
 
 /// What the peer may do by the credential that came with its request; `None` if none came and one is demanded.
-pub(super) async fn grant_of(instance: &Instance, headers: &HeaderMap) -> Result<Option<Grant>, Problem> {
+pub(super) async fn grant_of(
+    instance: &Instance,
+    headers: &HeaderMap,
+    address: Option<IpAddr>,
+) -> Result<Option<Grant>, Problem> {
     let token = bearer(headers).or_else(|| subprotocol_token(headers)).or_else(|| cookie(instance, headers));
     match token {
-        Some(token) => instance.authenticate(token).await.map(Some),
+        Some(token) => instance.authenticate(token, address).await.map(Some),
         None => Ok(instance.authenticator.load().anonymous()),
     }
 }

@@ -11,7 +11,6 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -19,58 +18,44 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tidings_protocol::{CloseCode, CommandRefused, Envelope, Frame};
+use tidings_protocol::{CloseCode, Command, CommandRefused, Envelope, Frame, Problem};
 use tokio::time::Sleep;
-use tracing::{debug, error, trace};
+use tracing::trace;
 
 use super::inbound::{Inbound, Verdict};
 use super::outbox::Outbox;
 use super::performer::Performer;
 use super::wire::{Ready, Received, Wire};
 use crate::clock::Clock;
-use crate::hub::{Answer, Close, Mail, Session, Time, Transmit};
+use crate::hub::{Answer, Mail, Session, Time, Transmit};
 use crate::node::{Node, SharedMailbox};
 use crate::observe::Metrics;
 
 /// Messages handled before other things get a turn.
 const RECEIVED_PER_ROUND: usize = 64;
 
-/// What a connection is made of.
-pub(super) struct Connection<W> {
+/// How the task that moves a connection stands.
+pub(super) struct Driver<W> {
     pub(super) session: Session,
     pub(super) wire: W,
     pub(super) mailbox: Arc<SharedMailbox>,
-    pub(super) performer: Performer,
-    pub(super) node: Arc<Node>,
     pub(super) inbound: Inbound,
+    /// Bytes of a message that is not complete yet.
+    pub(super) receiving: usize,
+    pub(super) outbox: Outbox,
+    pub(super) node: Arc<Node>,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
-    /// No byte accepted for this long ends the connection.
     pub(super) write_timeout: Duration,
-}
-
-/// How the task that moves a connection stands.
-struct Driver<W> {
-    session: Session,
-    wire: W,
-    mailbox: Arc<SharedMailbox>,
-    inbound: Inbound,
-    /// Bytes of a message that is not complete yet.
-    receiving: usize,
-    outbox: Outbox,
-    node: Arc<Node>,
-    clock: Clock,
-    metrics: Arc<Metrics>,
-    write_timeout: Duration,
     /// The hands, while they are idle.
-    idle: Option<Performer>,
+    pub(super) idle: Option<Performer>,
     /// The hands, while they do something.
-    busy: Option<BoxFuture<'static, (Performer, Answer)>>,
-    closed_with: Option<CloseCode>,
+    pub(super) busy: Option<BoxFuture<'static, (Performer, Answer)>>,
+    pub(super) closed_with: Option<CloseCode>,
     /// When the peer counts as stuck, while it holds the outbox up.
-    stuck_at: Option<Time>,
+    pub(super) stuck_at: Option<Time>,
     /// What was taken out of the mailbox; empty between two steps.
-    mail: Mail,
+    pub(super) mail: Mail,
 }
 
 /// What a connection waits for.
@@ -92,81 +77,14 @@ enum Event {
 }
 
 /// Why the loop ended without a last word.
-enum Ended {
+pub(super) enum Ended {
     Said,
     Gone,
     Broken(io::Error),
 }
 
-impl<W: Wire> Connection<W> {
-    /// Runs the connection to its end, and counts it. A defect ends this connection and no other.
-    ///
-    /// The state is made before the future and only borrowed in it: a future that moves it from one async function into
-    /// the next keeps a copy for each, and there are thousands of them.
-    pub(super) fn run(self) -> impl Future<Output = ()> {
-        let metrics = self.metrics.clone();
-        let mut driver = Driver {
-            session: self.session,
-            wire: self.wire,
-            mailbox: self.mailbox,
-            inbound: self.inbound,
-            receiving: 0,
-            outbox: Outbox::default(),
-            node: self.node,
-            clock: self.clock,
-            metrics: self.metrics,
-            write_timeout: self.write_timeout,
-            idle: Some(self.performer),
-            busy: None,
-            closed_with: None,
-            stuck_at: None,
-            mail: Mail::default(),
-        };
-        async move {
-            metrics.opened(W::KIND);
-            let ended = AssertUnwindSafe(driver.drive()).catch_unwind().await;
-            // What it was attached to ends now, not after the peer's answer to our close.
-            driver.idle = None;
-            driver.busy = None;
-            metrics.closed(W::KIND, driver.settle(&ended));
-            if ended.is_err() {
-                driver.say_defect();
-            }
-            if let Ok(Ended::Said) | Err(_) = ended {
-                driver.wire.end().await;
-            }
-        }
-    }
-}
-
 impl<W: Wire> Driver<W> {
-    /// How the connection ended, for those who count: the code of the server's last word, if it had one.
-    fn settle(&self, ended: &std::thread::Result<Ended>) -> Option<CloseCode> {
-        match ended {
-            Ok(Ended::Said | Ended::Gone) => self.closed_with,
-            Ok(Ended::Broken(error)) => {
-                debug!(%error, "connection broke");
-                self.closed_with
-            }
-            Err(_) => {
-                error!("a connection ended by a defect");
-                self.metrics.panicked();
-                Some(CloseCode::Internal)
-            }
-        }
-    }
-
-    /// The last word of a connection that met a defect. The session is not asked: nobody knows its state. Nor can anything be said
-    /// behind a frame that is written in part.
-    fn say_defect(&mut self) {
-        if self.outbox.is_empty() {
-            let close = Close::new(CloseCode::Internal, "a defect of the server");
-            self.wire.encode(Transmit::Close(close), &mut self.outbox);
-            self.wire.write(&mut self.outbox).ok();
-        }
-    }
-
-    async fn drive(&mut self) -> Ended {
+    pub(super) async fn drive(&mut self) -> Ended {
         let timer = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(timer);
         // What came with the handshake is in the decoder already, and no socket will announce it.
@@ -382,17 +300,34 @@ impl<W: Wire> Driver<W> {
             self.mailbox.set_receiving(self.receiving);
             let Some(received) = received else { return Ok(true) };
             match received {
-                Received::Command(id, command) => match self.inbound.judge(self.session.grant()) {
-                    Verdict::Take => self.session.handle_command(id, command),
-                    Verdict::Refuse(problem) => self.session.handle_refused(CommandRefused { id, problem }),
-                    Verdict::End(close) => self.session.close(close),
-                },
-                Received::Refused(refused) => self.session.handle_refused(refused),
-                Received::Heard => {}
+                Received::Command(id, command) => {
+                    let verdict = self.inbound.judge(self.session.grant(), &command);
+                    self.take(id, Ok(command), verdict);
+                }
+                Received::Refused(CommandRefused { id, problem }) => {
+                    let verdict = self.inbound.judge_refused(self.session.grant());
+                    self.take(id, Err(problem), verdict);
+                }
+                Received::Heard => {
+                    if let Some(close) = self.inbound.judge_sign() {
+                        self.session.close(close);
+                    }
+                }
                 Received::Gone => return Ok(false),
                 Received::Violation(close) => self.session.close(close),
             }
         }
         Ok(true)
+    }
+
+    /// What the limits made of a text that came: of a command, or of one that is none.
+    fn take(&mut self, id: Option<u64>, command: Result<Command, Problem>, verdict: Verdict) {
+        match (verdict, command) {
+            (Verdict::Take, Ok(command)) => self.session.handle_command(id, command),
+            (Verdict::Take, Err(problem)) | (Verdict::Refuse(problem), _) => {
+                self.session.handle_refused(CommandRefused { id, problem });
+            }
+            (Verdict::End(close), _) => self.session.close(close),
+        }
     }
 }

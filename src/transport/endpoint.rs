@@ -1,5 +1,6 @@
 //! The HTTP side of WebSockets: requests that become connections.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -12,11 +13,11 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::server::create_response;
 use tracing::debug;
 
-use super::admission::{admit, grant_of, seat, subprotocols};
-use super::connection::Connection;
+use super::admission::{address_of, admit, grant_of, seat, subprotocols};
 use super::contained::contained;
 use super::inbound::Inbound;
 use super::performer::{Performer, Places};
+use super::task::Connection;
 use super::websocket::WebSocketWire;
 use super::wire::Wire;
 use crate::api::ApiError;
@@ -30,6 +31,7 @@ pub async fn websocket(
     request: Request,
 ) -> Result<Response<Body>, ApiError> {
     let place = admit(&instance, request.extensions())?;
+    let address = address_of(request.extensions());
     let (mut parts, _) = request.into_parts();
     let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
     let request = axum::http::Request::from_parts(parts, ());
@@ -37,9 +39,11 @@ pub async fn websocket(
         |why: String| Problem::new(Code::BadRequest, format!("no WebSocket handshake: {why}"));
     let response = create_response(&request).map_err(|error| not_websocket(error.to_string()))?;
     let upgrade = upgrade.ok_or_else(|| not_websocket("the connection cannot be upgraded".to_owned()))?;
-    let grant = grant_of(&instance, request.headers()).await?;
-    let identity = grant.as_ref().map(|grant| seat(&instance, &caller_of(grant))).transpose()?;
+    let grant = grant_of(&instance, request.headers(), address).await?;
+    let seat = |grant: &Grant| seat(&instance, &caller_of(grant, address).identity());
+    let identity = grant.as_ref().map(seat).transpose()?;
     let places = Places { address: place, identity };
+    let admitted = Admitted { grant, has_passes: false, places, address };
 
     let mut response = response.map(|()| Body::empty());
     if subprotocols(request.headers()).any(|offered| offered == SUBPROTOCOL_JSON) {
@@ -48,7 +52,7 @@ pub async fn websocket(
     let (tasks, metrics) = (instance.tasks.clone(), instance.metrics.clone());
     tasks.spawn(contained(metrics, async move {
         match upgrade.await {
-            Ok(upgraded) => take_over(instance, upgraded, grant, places),
+            Ok(upgraded) => take_over(instance, upgraded, admitted),
             Err(error) => debug!(%error, "upgrade failed"),
         }
     }));
@@ -57,34 +61,40 @@ pub async fn websocket(
 
 /// Takes the bare socket out of hyper's hands and gives it a task of its own: a fresh one, which does not keep the memory
 /// that the handshake took.
-fn take_over(
-    instance: Arc<Instance>,
-    upgraded: hyper::upgrade::Upgraded,
-    grant: Option<Grant>,
-    places: Places,
-) {
+fn take_over(instance: Arc<Instance>, upgraded: hyper::upgrade::Upgraded, admitted: Admitted) {
     let parts = match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => parts,
         Err(_) => return debug!("the upgraded connection is no TCP socket"),
     };
     let wire = WebSocketWire::new(parts.io.into_inner(), &parts.read_buf, &instance.limits.load());
     let config = instance.websocket.load_full();
-    open(&instance, config, (grant, false, places), wire, |session| session);
+    open(&instance, config, admitted, wire, |session| session);
+}
+
+/// A peer that becomes a connection.
+pub(super) struct Admitted {
+    /// What it may do; `None` until it has said who it is.
+    pub(super) grant: Option<Grant>,
+    /// Tokens for single channels came with it.
+    pub(super) has_passes: bool,
+    pub(super) places: Places,
+    pub(super) address: Option<IpAddr>,
 }
 
 /// Starts the task of a connection.
 pub(super) fn open<W: Wire>(
     instance: &Arc<Instance>,
     config: Arc<SessionConfig>,
-    (grant, has_passes, places): (Option<Grant>, bool, Places),
+    admitted: Admitted,
     wire: W,
     prepare: impl FnOnce(Session) -> Session,
 ) {
+    let Admitted { grant, has_passes, places, address } = admitted;
     let profile = Profile::new(W::KIND.into(), instance.clock.unix_ms());
     let mailbox = Arc::new(SharedMailbox::new(instance.limits.load().mailbox_bytes, profile));
     let member: Member = instance.node.enter(mailbox.clone());
     grant.iter().for_each(|grant| member.identify(grant));
-    let caller = grant.as_ref().map(caller_of).unwrap_or_default();
+    let caller = grant.as_ref().map(|grant| caller_of(grant, address)).unwrap_or_default();
     if has_passes {
         member.add_pass();
     }
@@ -99,8 +109,8 @@ pub(super) fn open<W: Wire>(
         session: prepare(session),
         wire,
         mailbox,
-        performer: Performer { instance: instance.clone(), member, caller, places },
-        inbound: Inbound::new(instance.clone()),
+        performer: Performer { instance: instance.clone(), member, caller, address, places },
+        inbound: Inbound::new(instance.clone(), address),
         node: instance.node.clone(),
         clock: instance.clock,
         metrics: instance.metrics.clone(),

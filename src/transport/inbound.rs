@@ -1,16 +1,18 @@
 //! What a connection may still send: each command is counted, and bytes that come too fast are read later.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use tidings_protocol::Problem;
+use tidings_protocol::{Command, Problem};
 
 use crate::hub::{Close, Grant, Time};
-use crate::instance::{Instance, caller_of};
+use crate::instance::{ITEMS_OF_A_COMMAND, Instance, caller_of};
 use crate::limits::{ConnectionRates, Count, Flood, Limited};
 
 /// What is counted of one connection. Most of them only listen: the meters are made when something comes.
 pub(super) struct Inbound {
     instance: Arc<Instance>,
+    address: Option<IpAddr>,
     meters: Option<Box<Meters>>,
 }
 
@@ -18,6 +20,22 @@ struct Meters {
     rates: ConnectionRates,
     flood: Flood,
     paused_until: Option<Time>,
+}
+
+/// Tags that a command names: each costs.
+fn items(command: &Command) -> usize {
+    match command {
+        Command::Watch(watch) => watch.groups.iter().map(|group| group.tags.len()).sum(),
+        Command::Unwatch(unwatch) => unwatch.tags.len(),
+        Command::Connect { .. }
+        | Command::Refresh { .. }
+        | Command::Subscribe(_)
+        | Command::Unsubscribe { .. }
+        | Command::Publish(_)
+        | Command::History(_)
+        | Command::Presence { .. }
+        | Command::Ping { .. } => 0,
+    }
 }
 
 /// What becomes of a command.
@@ -31,18 +49,46 @@ pub(super) enum Verdict {
 }
 
 impl Inbound {
-    pub(super) fn new(instance: Arc<Instance>) -> Inbound {
-        Inbound { instance, meters: None }
+    pub(super) fn new(instance: Arc<Instance>, address: Option<IpAddr>) -> Inbound {
+        Inbound { instance, address, meters: None }
     }
 
     /// A command came, of a session with this grant.
-    pub(super) fn judge(&mut self, grant: &Grant) -> Verdict {
-        let admitted = self.meters().rates.admit_command();
+    pub(super) fn judge(&mut self, grant: &Grant, command: &Command) -> Verdict {
+        self.judge_text(grant, 1 + items(command) / ITEMS_OF_A_COMMAND)
+    }
+
+    /// A text came that is no command: to say so costs as much.
+    pub(super) fn judge_refused(&mut self, grant: &Grant) -> Verdict {
+        self.judge_text(grant, 1)
+    }
+
+    fn judge_text(&mut self, grant: &Grant, cost: usize) -> Verdict {
+        let admitted = self.admit_on_connection(cost).and_then(|()| {
+            self.instance.admit(&caller_of(grant, self.address), Count::Commands, cost).map(|_| ())
+        });
+        self.weigh(admitted)
+    }
+
+    /// A ping or a pong came. It counts on this connection alone, and is answered already: with what the connection ends if
+    /// there are too many.
+    pub(super) fn judge_sign(&mut self) -> Option<Close> {
+        let admitted = self.admit_on_connection(1);
+        match self.weigh(admitted) {
+            Verdict::Take | Verdict::Refuse(_) => None,
+            Verdict::End(close) => Some(close),
+        }
+    }
+
+    fn admit_on_connection(&mut self, cost: usize) -> Result<(), Limited> {
+        let admitted = self.meters().rates.admit_command(cost);
         if let Err(limited) = &admitted {
             self.instance.metrics.rate_limited(limited.standing.scope);
         }
-        let admitted =
-            admitted.and_then(|()| self.instance.admit(&caller_of(grant), Count::Commands, 1).map(|_| ()));
+        admitted
+    }
+
+    fn weigh(&mut self, admitted: Result<(), Limited>) -> Verdict {
         let jitter = self.instance.jitter();
         let flood = &mut self.meters().flood;
         match admitted {
@@ -81,7 +127,7 @@ impl Inbound {
     }
 
     fn meters(&mut self) -> &mut Meters {
-        let Inbound { instance, meters } = self;
+        let Inbound { instance, meters, .. } = self;
         let made = || Meters {
             rates: instance.rates.load().connection(),
             flood: Flood::default(),

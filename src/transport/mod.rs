@@ -11,10 +11,11 @@ mod performer;
 mod pipe;
 mod sse;
 mod stream;
+mod task;
 mod websocket;
 mod wire;
 
 pub use accept::accept;
-pub use admission::bearer;
+pub use admission::{address_of, bearer};
 pub use endpoint::websocket;
 pub use stream::{sse_get, sse_post};

@@ -1,5 +1,6 @@
 //! Does what a session asks for: the one place where a connection waits for the node.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tidings_protocol::{Problem, PublishCommand};
@@ -16,6 +17,8 @@ pub(super) struct Performer {
     pub(super) member: Member,
     /// Whom what it does is counted to.
     pub(super) caller: Caller,
+    /// Where its peer is.
+    pub(super) address: Option<IpAddr>,
     pub(super) places: Places,
 }
 
@@ -71,10 +74,10 @@ impl Performer {
     }
 
     async fn authenticate(&mut self, token: &str) -> Result<Grant, Problem> {
-        let grant = self.instance.authenticate(token).await?;
-        let caller = caller_of(&grant);
+        let grant = self.instance.authenticate(token, self.address).await?;
+        let caller = caller_of(&grant, self.address);
         if self.places.identity.is_none() || self.caller != caller {
-            self.places.identity = Some(seat(&self.instance, &caller)?);
+            self.places.identity = Some(seat(&self.instance, &caller.clone().identity())?);
             self.caller = caller;
         }
         self.member.identify(&grant);
@@ -84,7 +87,7 @@ impl Performer {
 
     async fn admit(&self, token: &str) -> Result<ChannelGrant, Problem> {
         self.member.add_pass();
-        self.instance.admit_to_channel(token).await
+        self.instance.admit_to_channel(token, self.address).await
     }
 
     async fn publish(&self, publish: PublishCommand) -> Answer {

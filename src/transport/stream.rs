@@ -1,5 +1,7 @@
 //! The HTTP side of event streams: what a request asks for, and the connection that it becomes.
 
+use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -13,16 +15,20 @@ use tidings_protocol::{
     WatchCommand, WatchGroup, log_of, tags_of,
 };
 
-use super::admission::{admit, grant_of, seat};
-use super::endpoint::open;
+use super::admission::{address_of, admit, grant_of, seat};
+use super::endpoint::{Admitted, open};
 use super::performer::Places;
 use super::sse::{self, SseWire};
-use crate::api::{ApiError, read_body};
+use crate::api::{ApiError, note, read_body};
 use crate::auth::refused;
 use crate::dialect;
 use crate::dialect::cursor::{self, Cursor};
 use crate::hub::{ChannelGrant, CursorState, Grant, come_back_after};
 use crate::instance::{Instance, caller_of};
+use crate::limits::{Caller, Count};
+
+/// How many times over a stream may name the channels that it may have: a name that comes twice is no mistake.
+const REPEATED_MAX: usize = 4;
 
 /// What a stream is asked for.
 #[derive(Debug, Default)]
@@ -40,6 +46,7 @@ pub async fn sse_get(
     State(instance): State<Arc<Instance>>,
     request: Request,
 ) -> Result<Response<Body>, ApiError> {
+    let asker = asker(&instance, request.headers(), request.extensions()).await?;
     let mut wanted = StreamRequest::default();
     let (mut presence, mut watch) = (false, Watch::default());
     for (name, value) in form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()) {
@@ -59,8 +66,7 @@ pub async fn sse_get(
     if !watch.tags.is_empty() {
         wanted.watches.push(watch.command()?);
     }
-    let (headers, extensions) = (request.headers().clone(), request.extensions().clone());
-    stream(&instance, &headers, &extensions, wanted).await
+    stream(&instance, asker, request.headers(), request.extensions(), wanted).await
 }
 
 /// `POST /sse`: for clients that use fetch, and for many channels.
@@ -89,13 +95,15 @@ pub async fn sse_post(
     let (mut headers, extensions) = (request.headers().clone(), request.extensions().clone());
     // Whoever can send a POST can send a header too: a cookie goes with it whether the page wants it or not.
     headers.remove(COOKIE);
+    let asker = asker(&instance, &headers, &extensions).await?;
     let bytes_max = instance.limits.load().message_bytes_max;
-    let body = read_body(&instance, request, bytes_max).await?;
+    let body = read_body(&instance, &asker.caller, request, bytes_max).await?;
     let form: Form = serde_json::from_slice(&body)
         .map_err(|e| Problem::new(Code::BadRequest, format!("the body is no subscription: {e}")))?;
     if form.c.is_some_and(|c| c > INTEGER_MAX) {
         return Err(Problem::new(Code::BadRequest, "`c` is a clock in milliseconds, below 2^53").into());
     }
+    check_count(&instance, form.subscribe.len())?;
     let mut wanted = StreamRequest { raw: form.raw, clock: form.c, ..StreamRequest::default() };
     for Subscribe { channel: name, since, presence, token } in form.subscribe {
         wanted.subscribes.push(SubscribeCommand { channel: channel(&name)?, since, presence, token });
@@ -103,7 +111,23 @@ pub async fn sse_post(
     for watch in form.watch {
         wanted.watches.push(watch.command()?);
     }
-    stream(&instance, &headers, &extensions, wanted).await
+    stream(&instance, asker, &headers, &extensions, wanted).await
+}
+
+/// Who asks for a stream, and whom it is counted to.
+struct Asker {
+    grant: Grant,
+    caller: Caller,
+    address: Option<IpAddr>,
+}
+
+/// Who asks: known before anything of the request is looked at, and counted.
+async fn asker(instance: &Instance, headers: &HeaderMap, extensions: &Extensions) -> Result<Asker, Problem> {
+    let address = address_of(extensions);
+    let grant = grant_of(instance, headers, address).await?.ok_or_else(refused)?;
+    let caller = caller_of(&grant, address);
+    note(instance.admit(&caller, Count::Commands, 1))?;
+    Ok(Asker { grant, caller, address })
 }
 
 /// Tags as a stream is asked for them.
@@ -137,18 +161,21 @@ fn at_the_head(channel: Channel) -> SubscribeCommand {
 
 async fn stream(
     instance: &Arc<Instance>,
+    Asker { grant, caller, address }: Asker,
     headers: &HeaderMap,
     extensions: &Extensions,
     wanted: StreamRequest,
 ) -> Result<Response<Body>, ApiError> {
-    let grant = grant_of(instance, headers).await?.ok_or_else(refused)?;
     let StreamRequest { subscribes, watches, clock, raw, cursor } = wanted;
+    check_count(instance, subscribes.len())?;
+    let tags = watches.iter().flat_map(|watch| &watch.groups).map(|group| group.tags.len()).sum::<usize>();
+    note(instance.admit_items(&caller, tags))?;
     let mut subscribes = with_granted(&grant, subscribes);
     check_size(instance, &subscribes, !watches.is_empty())?;
-    let passes = passes(instance, &grant, &mut subscribes).await?;
+    let passes = passes(instance, &grant, address, &mut subscribes).await?;
     check(instance, &grant, &passes, &subscribes)?;
     let places = admit(instance, extensions)
-        .and_then(|address| Ok(Places { address, identity: Some(seat(instance, &caller_of(&grant))?) }));
+        .and_then(|address| Ok(Places { address, identity: Some(seat(instance, &caller.identity())?) }));
     let Ok(places) = places else { return Ok(come_back_later(instance)) };
     const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
     let header = headers.get(LAST_EVENT_ID).map(|value| value.to_str().unwrap_or("?").to_owned());
@@ -167,7 +194,8 @@ async fn stream(
 
     let (wire, body): (SseWire, Body) = sse::stream(raw);
     let config = instance.sse.load_full();
-    open(instance, config, (Some(grant), !passes.is_empty(), places), wire, |session| {
+    let admitted = Admitted { grant: Some(grant), has_passes: !passes.is_empty(), places, address };
+    open(instance, config, admitted, wire, |session| {
         let session = session.with_channels(subscribes, watches, cursor_state).with_passes(passes);
         match clock {
             Some(c) => session.with_clock(c, instance.clock.now()),
@@ -179,26 +207,23 @@ async fn stream(
 
 /// The asked channels, each once, and those that the credential subscribes to by itself.
 fn with_granted(grant: &Grant, asked: Vec<SubscribeCommand>) -> Vec<SubscribeCommand> {
-    let mut subscribes: Vec<SubscribeCommand> = Vec::new();
     let granted = grant.channels.iter().cloned().map(at_the_head);
-    for subscribe in asked.into_iter().chain(granted) {
-        if !subscribes.iter().any(|known| known.channel == subscribe.channel) {
-            subscribes.push(subscribe);
-        }
-    }
-    subscribes
+    let mut known = HashSet::new();
+    let is_new = |subscribe: &SubscribeCommand| known.insert(subscribe.channel.clone());
+    asked.into_iter().chain(granted).filter(is_new).collect()
 }
 
 /// The tokens that came with single channels: each holds for the one that it came with.
 async fn passes(
     instance: &Instance,
     grant: &Grant,
+    address: Option<IpAddr>,
     subscribes: &mut [SubscribeCommand],
 ) -> Result<Vec<ChannelGrant>, Problem> {
     let mut passes = Vec::new();
     for subscribe in subscribes {
         if let Some(token) = subscribe.token.take() {
-            let pass = instance.admit_to_channel(&token).await?;
+            let pass = instance.admit_to_channel(&token, address).await?;
             pass.check(&subscribe.channel, &grant.user)?;
             passes.push(pass);
         }
@@ -206,18 +231,33 @@ async fn passes(
     Ok(passes)
 }
 
+/// How many channels a stream may have.
+fn channels_max(instance: &Instance) -> usize {
+    instance.limits.load().channels_per_connection.min(cursor::CHANNELS_MAX)
+}
+
+/// Refuses too many names before each of them is looked at. A channel that is asked for twice counts twice here.
+fn check_count(instance: &Instance, asked: usize) -> Result<(), Problem> {
+    let most = channels_max(instance);
+    match asked > REPEATED_MAX * most {
+        true => Err(too_many(most, asked)),
+        false => Ok(()),
+    }
+}
+
+fn too_many(most: usize, asked: usize) -> Problem {
+    Problem::new(Code::TooManyItems, format!("a stream has at most {most} channels, {asked} were asked for"))
+}
+
 fn check_size(instance: &Instance, subscribes: &[SubscribeCommand], watches: bool) -> Result<(), Problem> {
-    let most = instance.limits.load().channels_per_connection.min(cursor::CHANNELS_MAX);
+    let most = channels_max(instance);
     if subscribes.is_empty() && !watches {
         let message = "a stream needs a channel or a tag: /sse?channel=tickets&watch=ticket:42";
         return Err(Problem::new(Code::BadRequest, message));
     }
     let count = subscribes.len() + subscribes.iter().filter(|subscribe| subscribe.presence).count();
     match count > most {
-        true => {
-            let message = format!("a stream has at most {most} channels, {count} were asked for");
-            Err(Problem::new(Code::TooManyItems, message))
-        }
+        true => Err(too_many(most, count)),
         false => Ok(()),
     }
 }

@@ -10,6 +10,7 @@ mod attack;
 mod auth;
 mod batching;
 mod broker_suite;
+mod budgets;
 mod cache_faults;
 mod cluster;
 mod degraded;

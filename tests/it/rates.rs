@@ -238,46 +238,6 @@ async fn connections_are_counted_by_address() {
 }
 
 #[tokio::test]
-async fn bodies_that_are_received_at_once_are_bounded() {
-    let server = TestServer::dev("[limits]\nbodies_bytes = \"1MiB\"").await;
-    let head = |bytes: usize| {
-        let address = server.address;
-        format!("POST /v1/batch HTTP/1.1\r\nhost: {address}\r\ncontent-length: {bytes}\r\n\r\n")
-    };
-    let mut slow = Unfinished::open(&server, &head(900_000)).await;
-    eventually("the first body to be awaited", async || {
-        let answer = server.post("/v1/batch", vec![b' '; 300_000]).send().await;
-        (answer.status == 503).then(|| assert_eq!(answer.code(), "overloaded"))
-    })
-    .await;
-    assert_eq!(server.publish("c", "1").await["ack"], "stored", "small ones have room");
-    slow.end().await;
-    eventually("room", async || {
-        let answer =
-            server.post("/v1/batch", format!("{{\"channel\":\"c\",\"data\":\"{}\"}}", "x".repeat(300_000)));
-        (answer.send().await.status == 200).then_some(())
-    })
-    .await;
-}
-
-/// A request of which the body does not come.
-struct Unfinished(tokio::net::TcpStream);
-
-impl Unfinished {
-    async fn open(server: &TestServer, head: &str) -> Unfinished {
-        use tokio::io::AsyncWriteExt;
-        let mut stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
-        stream.write_all(head.as_bytes()).await.unwrap();
-        Unfinished(stream)
-    }
-
-    async fn end(&mut self) {
-        use tokio::io::AsyncWriteExt;
-        self.0.shutdown().await.unwrap();
-    }
-}
-
-#[tokio::test]
 async fn pings_are_commands_too() {
     let server = server("connection_commands_per_second = 20").await;
     let token = format!("Bearer {}", token("ada", "acme"));

@@ -1,42 +1,68 @@
 //! The cursor of an SSE stream: where it stands in each of its channels, as one opaque word for the browser to bring back.
 //!
 //! ```text
-//! version (1 byte) · number of epochs · each: length, bytes · each channel: hash (8 bytes), epoch's index, offset
+//! version (1 byte) · each channel: hash (6 bytes), then one of
+//!     0                               the position had no room: a gap for this channel
+//!     1 · suffix · offset             the epoch is the suffix
+//!     2 + n · suffix · offset         the epoch is `n-suffix`
+//! suffix: 0 · length · bytes          a new one of the table; or its number in the table, from 1 on
 //! ```
-//! Numbers are LEB128; the whole is base64url. A channel is known by the first 8 bytes of its name's SHA-256, so that 128
-//! channels with names of 255 bytes still fit the 4 KiB that a header may take.
+//! Numbers are LEB128; the whole is base64url. A channel is known by the first 6 bytes of its name's SHA-256. Epochs of this
+//! server are a number and a suffix of one process. Channels share most suffixes, so each is written once, and one of
+//! eight digits and small letters takes 6 bytes.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
-use tidings_protocol::{Channel, Epoch, Offset, Position};
+use tidings_protocol::{Channel, Epoch, INTEGER_MAX, Offset, Position};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
-/// The longest cursor that is read, in bytes of base64: what Last-Event-ID may take of a header block.
+/// The longest cursor, in bytes of base64: what `Last-Event-ID` may take of a header block.
 pub const BYTES_MAX: usize = 4_096;
 
-/// The most channels of one stream. With offsets below 2^35 and even an epoch of 8 bytes for each channel they fit the
-/// cursor: 128 * (8 + 1 + 5 + 9) bytes are 2.9 KiB, in base64 3.9 KiB. A cursor that grew longer would come back as
-/// unreadable, which is a gap and no silence.
+/// The same before base64: four characters hold three bytes.
+const RAW_BYTES_MAX: usize = BYTES_MAX / 4 * 3;
+
+/// The most channels of one stream. 128 channels take 6 + 5 + 7 + 5 = 23 bytes each, 2.9 of the 3 KiB, where every epoch
+/// has another suffix and numbers and offsets are below 2^35. Where all suffixes are few, offsets up to 2^53 fit.
 pub const CHANNELS_MAX: usize = 128;
+
+/// What a channel takes whose position has no room.
+const MARKER_BYTES: usize = HASH_BYTES + 1;
+
+const HASH_BYTES: usize = 6;
+
+type Hash = [u8; HASH_BYTES];
 
 /// Where a stream stood.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cursor(Vec<([u8; 8], Position)>);
+pub struct Cursor(Vec<(Hash, Place)>);
+
+/// What a cursor says of a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The stream stood here.
+    At(Position),
+    /// The stream had the channel, but its position had no room in the cursor.
+    Unknown,
+}
 
 /// The cursor cannot be read: another version, a forged or a truncated one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CursorInvalid;
 
 impl Cursor {
-    /// The position in one channel; `None` if the stream did not have it.
-    pub fn position(&self, channel: &Channel) -> Option<&Position> {
+    /// The place in one channel; `None` if the stream did not have the channel.
+    pub fn place(&self, channel: &Channel) -> Option<&Place> {
         let hash = hash(channel);
-        self.0.iter().find(|(known, _)| *known == hash).map(|(_, position)| position)
+        let mut places = self.0.iter().filter(|(known, _)| *known == hash).map(|(_, place)| place);
+        let first = places.next()?;
+        // Two channels of one hash: nobody knows whose place is whose.
+        Some(if places.next().is_some() { &Place::Unknown } else { first })
     }
 
-    /// Reads what [`encode`] wrote.
+    /// Reads what [`CursorWriter`] wrote.
     pub fn decode(text: &str) -> Result<Cursor, CursorInvalid> {
         if text.len() > BYTES_MAX {
             return Err(CursorInvalid);
@@ -50,49 +76,164 @@ fn read(input: &mut &[u8]) -> Option<Cursor> {
     if *input.split_off_first()? != VERSION {
         return None;
     }
-    let mut epochs = Vec::new();
-    for _ in 0..read_number(input)?.min(BYTES_MAX as u64) {
-        let length = usize::try_from(read_number(input)?).ok()?;
-        let text = std::str::from_utf8(input.split_off(..length)?).ok()?;
-        epochs.push(Epoch::parse(text).ok()?);
-    }
-    let mut positions = Vec::new();
+    let (mut places, mut suffixes) = (Vec::new(), Vec::new());
     while !input.is_empty() {
-        let hash = input.split_off(..8)?.try_into().ok()?;
-        let epoch = epochs.get(usize::try_from(read_number(input)?).ok()?)?;
-        let offset = read_number(input).filter(|offset| *offset <= tidings_protocol::INTEGER_MAX)?;
-        positions.push((hash, epoch.at(Offset(offset))));
+        let hash = input.split_off(..HASH_BYTES)?.try_into().ok()?;
+        let form = read_number(input)?;
+        if form == 0 {
+            places.push((hash, Place::Unknown));
+            continue;
+        }
+        let suffix = read_suffix(input, &mut suffixes)?;
+        let epoch = match form.checked_sub(2) {
+            None => Epoch::parse(suffix).ok()?,
+            Some(number) => Epoch::parse(&format!("{number}-{suffix}")).ok()?,
+        };
+        let offset = read_number(input).filter(|offset| *offset <= INTEGER_MAX)?;
+        places.push((hash, Place::At(epoch.at(Offset(offset)))));
     }
-    Some(Cursor(positions))
+    Some(Cursor(places))
 }
 
-/// Writes the cursor of a stream that stands at these positions.
+fn read_suffix<'a>(input: &mut &[u8], known: &'a mut Vec<String>) -> Option<&'a str> {
+    let index = match usize::try_from(read_number(input)?).ok()? {
+        0 => {
+            let suffix = match usize::try_from(read_number(input)?).ok()? {
+                PACKED => unpack(input.split_off(..PACKED_BYTES)?.try_into().ok()?)?,
+                length => std::str::from_utf8(input.split_off(..length)?).ok()?.to_owned(),
+            };
+            known.push(suffix);
+            known.len() - 1
+        }
+        number => number - 1,
+    };
+    known.get(index).map(String::as_str)
+}
+
+/// Writes cursors of one stream, and remembers what is the same in all of them.
+#[derive(Debug, Default)]
+pub struct CursorWriter {
+    /// The hashes of the channels, in the order of the last cursor.
+    hashes: Vec<(Channel, Hash)>,
+}
+
+impl CursorWriter {
+    /// Appends the cursor of a stream that stands at these positions to `line`.
+    pub fn write<'a>(
+        &mut self,
+        positions: impl Iterator<Item = (&'a Channel, &'a Position)>,
+        line: &mut String,
+    ) {
+        let mut out = Vec::with_capacity(32);
+        out.push(VERSION);
+        let mut suffixes: Vec<&str> = Vec::new();
+        let mut positions = positions.enumerate().peekable();
+        let mut left = positions.size_hint().1.unwrap_or(CHANNELS_MAX).min(CHANNELS_MAX);
+        while let Some((index, (channel, position))) = positions.next() {
+            left = left.saturating_sub(1);
+            let (begin, known) = (out.len(), suffixes.len());
+            out.extend_from_slice(&self.hash(index, channel));
+            write_place(&mut out, position, &mut suffixes);
+            if out.len() + left * MARKER_BYTES > RAW_BYTES_MAX {
+                out.truncate(begin + HASH_BYTES);
+                out.push(0);
+                suffixes.truncate(known);
+            }
+        }
+        URL_SAFE_NO_PAD.encode_string(out, line);
+    }
+
+    /// The hash of the channel at `index`. A SHA-256 for each channel in each write would cost more than the rest of it.
+    fn hash(&mut self, index: usize, channel: &Channel) -> Hash {
+        match self.hashes.get_mut(index) {
+            Some((known, hash)) if known.is_copy_of(channel) => *hash,
+            Some(known) => {
+                if known.0 != *channel {
+                    known.1 = hash(channel);
+                }
+                known.0.clone_from(channel);
+                known.1
+            }
+            None => {
+                self.hashes.push((channel.clone(), hash(channel)));
+                self.hashes[index].1
+            }
+        }
+    }
+}
+
+/// The cursor of a stream that stands at these positions.
 pub fn encode<'a>(positions: impl Iterator<Item = (&'a Channel, &'a Position)>) -> String {
-    let mut epochs: Vec<&Epoch> = Vec::new();
-    let mut places = Vec::new();
-    for (channel, position) in positions {
-        let known = epochs.iter().position(|epoch| **epoch == position.epoch);
-        let index = known.unwrap_or_else(|| {
-            epochs.push(&position.epoch);
-            epochs.len() - 1
-        });
-        places.extend_from_slice(&hash(channel));
-        write_number(&mut places, index as u64);
-        write_number(&mut places, position.offset.0);
-    }
-    let mut out = vec![VERSION];
-    write_number(&mut out, epochs.len() as u64);
-    for epoch in epochs {
-        write_number(&mut out, epoch.as_str().len() as u64);
-        out.extend_from_slice(epoch.as_str().as_bytes());
-    }
-    out.append(&mut places);
-    URL_SAFE_NO_PAD.encode(out)
+    let mut text = String::new();
+    CursorWriter::default().write(positions, &mut text);
+    text
 }
 
-fn hash(channel: &Channel) -> [u8; 8] {
+fn write_place<'a>(out: &mut Vec<u8>, position: &'a Position, suffixes: &mut Vec<&'a str>) {
+    let epoch = position.epoch.as_str();
+    let (form, suffix) =
+        match epoch.split_once('-').and_then(|(digits, suffix)| Some((number(digits)?, suffix))) {
+            Some((number, suffix)) => (number + 2, suffix),
+            None => (1, epoch),
+        };
+    write_number(out, form);
+    match suffixes.iter().position(|known| *known == suffix) {
+        Some(index) => write_number(out, index as u64 + 1),
+        None => {
+            suffixes.push(suffix);
+            out.push(0);
+            match pack(suffix) {
+                Some(packed) => {
+                    write_number(out, PACKED as u64);
+                    out.extend_from_slice(&packed);
+                }
+                None => {
+                    write_number(out, suffix.len() as u64);
+                    out.extend_from_slice(suffix.as_bytes());
+                }
+            }
+        }
+    }
+    write_number(out, position.offset.0);
+}
+
+/// The number that these digits write; `None` where it would be written in another way.
+fn number(digits: &str) -> Option<u64> {
+    let is_plain = digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
+    digits.parse().ok().filter(|number| is_plain && *number <= INTEGER_MAX)
+}
+
+/// The length that stands for a packed suffix: none has it, for an epoch has 64 bytes at most.
+const PACKED: usize = Epoch::BYTES_MAX + 1;
+
+/// 36^8 is below 2^42.
+const PACKED_BYTES: usize = 6;
+
+const SUFFIX_CHARACTERS: u32 = 8;
+
+/// Eight digits and small letters as a number of base 36.
+fn pack(suffix: &str) -> Option<[u8; PACKED_BYTES]> {
+    let is_packable = |b: u8| b.is_ascii_digit() || b.is_ascii_lowercase();
+    if suffix.len() != SUFFIX_CHARACTERS as usize || !suffix.bytes().all(is_packable) {
+        return None;
+    }
+    let number = u64::from_str_radix(suffix, 36).ok()?;
+    number.to_be_bytes()[8 - PACKED_BYTES..].try_into().ok()
+}
+
+fn unpack(packed: [u8; PACKED_BYTES]) -> Option<String> {
+    let mut number = packed.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+    let mut suffix = [0; SUFFIX_CHARACTERS as usize];
+    for character in suffix.iter_mut().rev() {
+        *character = char::from_digit((number % 36) as u32, 36)? as u8;
+        number /= 36;
+    }
+    (number == 0).then(|| suffix.iter().map(|b| char::from(*b)).collect())
+}
+
+fn hash(channel: &Channel) -> Hash {
     let digest: [u8; 32] = Sha256::digest(channel.as_str().as_bytes()).into();
-    digest[..8].try_into().expect("8 of 32 bytes are 8 bytes")
+    digest[..HASH_BYTES].try_into().expect("6 of 32 bytes are 6 bytes")
 }
 
 fn write_number(out: &mut Vec<u8>, mut number: u64) {
@@ -123,33 +264,116 @@ mod tests {
         Channel::parse(name).unwrap()
     }
 
+    fn positions(texts: &[&str]) -> Vec<Position> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    /// So many channels with the longest names, and a position for each.
+    fn many(position: impl Fn(usize) -> String) -> (Vec<Channel>, Vec<Position>) {
+        let channels = (0..CHANNELS_MAX).map(|n| channel(&format!("{n:0>255}")));
+        (channels.collect(), (0..CHANNELS_MAX).map(|n| position(n).parse().unwrap()).collect())
+    }
+
+    fn round(channels: &[Channel], positions: &[Position]) -> Vec<Place> {
+        let text = encode(channels.iter().zip(positions));
+        assert!(text.len() <= BYTES_MAX, "{}", text.len());
+        let cursor = Cursor::decode(&text).unwrap();
+        channels.iter().map(|channel| cursor.place(channel).unwrap().clone()).collect()
+    }
+
     #[test]
     fn a_cursor_brings_every_position_back() {
-        let channels = [channel("tickets"), channel("room:7"), channel("x")];
-        let positions: Vec<Position> =
-            ["1-k3v9q.0", "1-k3v9q.300", "2-k3v9q.9007199254740991"].map(|p| p.parse().unwrap()).into();
+        let texts = [
+            "1-k3v9qqqq.0",
+            "1-k3v9q.300",
+            "2-k3v9qqqq.9007199254740991",
+            "01-k3v9qqqq.4",
+            "9007199254740991-00000000.5",
+            "9007199254740992-zzzzzzzz.6",
+            "18446744073709551616-a.7",
+            "-.8",
+            "7-.9",
+            "-k3v9qqqq.10",
+            "k3v9qqqq.11",
+            "A-Zzzzzzzz.12",
+            "3-zzzzzzzz.13",
+            "0-0-zzzzzzzz.14",
+        ];
+        let channels: Vec<Channel> = (0..texts.len()).map(|n| channel(&n.to_string())).collect();
+        let positions = positions(&texts);
+        let places: Vec<Place> = positions.iter().cloned().map(Place::At).collect();
+        assert_eq!(round(&channels, &positions), places);
         let cursor = Cursor::decode(&encode(channels.iter().zip(&positions))).unwrap();
-        for (channel, position) in channels.iter().zip(&positions) {
-            assert_eq!(cursor.position(channel), Some(position));
-        }
-        assert_eq!(cursor.position(&channel("other")), None);
+        assert_eq!(cursor.place(&channel("other")), None);
     }
 
     #[test]
     fn what_is_no_cursor_is_refused() {
         let good = encode([(&channel("a"), &"1-a.5".parse().unwrap())].into_iter());
         assert!(Cursor::decode(&good).is_ok());
-        for bad in ["", "A", "42", "AgA", "!!", &good[..good.len() - 2], &"A".repeat(BYTES_MAX + 1)] {
+        let version_1 = "AQEDYS1hAAAAAAAAAAAB";
+        for bad in
+            ["", "A", "42", "AwA", version_1, "!!", &good[..good.len() - 2], &"A".repeat(BYTES_MAX + 1)]
+        {
             assert_eq!(Cursor::decode(bad), Err(CursorInvalid), "{bad}");
+        }
+        // A suffix that is not in the table, and a packed one that no suffix gives.
+        for tail in [&[2, 2, 5][..], &[2, 0, PACKED as u8, 255, 255, 255, 255, 255, 255, 5]] {
+            let raw = [&[VERSION][..], &[0; HASH_BYTES], tail].concat();
+            assert_eq!(Cursor::decode(&URL_SAFE_NO_PAD.encode(raw)), Err(CursorInvalid), "{tail:?}");
         }
     }
 
     #[test]
-    fn the_cursor_of_a_full_stream_fits_a_header() {
-        let channels: Vec<Channel> = (0..CHANNELS_MAX).map(|n| channel(&format!("{n:0>255}"))).collect();
-        let position = |n| format!("{}-k3v9.{}", 100 + n, (1_u64 << 35) - 1).parse().unwrap();
-        let positions: Vec<Position> = (0..CHANNELS_MAX).map(position).collect();
-        let text = encode(channels.iter().zip(&positions));
-        assert!(text.len() <= BYTES_MAX, "{}", text.len());
+    fn a_full_stream_fits_with_the_longest_epochs_of_a_broker() {
+        let most = (1_u64 << 35) - 3;
+        for position in [
+            // Each channel was begun by another process.
+            (|n| format!("{}-{n:z>8}.{}", (1_u64 << 35) - 3 - n as u64, (1_u64 << 35) - 1))
+                as fn(usize) -> String,
+            // All by one, which has written for ever.
+            |n| format!("{}-k3v9q7ab.{INTEGER_MAX}", INTEGER_MAX - 2 - n as u64),
+        ] {
+            let (channels, positions) = many(position);
+            let places: Vec<Place> = positions.iter().cloned().map(Place::At).collect();
+            assert_eq!(round(&channels, &positions), places, "{most}");
+        }
+    }
+
+    #[test]
+    fn a_position_without_room_is_said_to_be_unknown() {
+        let (channels, positions) = many(|n| format!("{n:a>64}.{INTEGER_MAX}"));
+        let places = round(&channels, &positions);
+        let known = places.iter().zip(&positions).filter(|(place, at)| **place == Place::At((*at).clone()));
+        assert_eq!((known.count(), places[CHANNELS_MAX - 1].clone()), (29, Place::Unknown));
+        assert!(places[29..].iter().all(|place| *place == Place::Unknown));
+    }
+
+    #[test]
+    fn two_channels_of_one_hash_have_no_known_place() {
+        let place = |offset| ([7; HASH_BYTES], Place::At(format!("1-a.{offset}").parse().unwrap()));
+        let name = channel("a");
+        let cursor = Cursor([place(1), place(2)].map(|(_, place)| (hash(&name), place)).into());
+        assert_eq!(cursor.place(&name), Some(&Place::Unknown));
+    }
+
+    #[test]
+    fn a_writer_knows_its_channels_in_whatever_order_they_come() {
+        let channels = [channel("a"), channel("b"), channel("c")];
+        let copies = ["a", "b", "c"].map(channel);
+        let positions = positions(&["1-a.1", "1-b.2", "1-c.3"]);
+        let mut writer = CursorWriter::default();
+        let mut write = |indices: &[usize], channels: &[Channel]| {
+            let (mut text, mut fresh) = (String::new(), CursorWriter::default());
+            let stands = || indices.iter().map(|index| (&channels[*index], &positions[*index]));
+            writer.write(stands(), &mut text);
+            let mut expected = String::new();
+            fresh.write(stands(), &mut expected);
+            assert_eq!(text, expected, "{indices:?}");
+        };
+        for indices in [&[0, 1, 2][..], &[0, 1, 2], &[1, 2], &[0, 2], &[2, 1, 0], &[]] {
+            write(indices, &channels);
+            write(indices, &copies);
+        }
     }
 }

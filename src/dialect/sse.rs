@@ -1,11 +1,11 @@
-//! Server-sent events: one event per publication, named events for the rest, and a block that only moves the cursor.
+//! Server-sent events: one event per publication, named events for the rest. The last event of a write has the cursor.
 
 use bytes::Bytes;
 use serde::Serialize;
-use tidings_protocol::{Channel, Envelope, Epoch, Frame, Offset, Payload, encode_frame};
+use tidings_protocol::{Channel, DisconnectFrame, Envelope, Epoch, Frame, Offset, Payload, encode_frame};
 
 use super::presence;
-use crate::hub::Batch;
+use crate::hub::{Batch, Close};
 
 /// The data of one event.
 #[derive(Serialize)]
@@ -88,6 +88,7 @@ pub fn frame(envelope: &Envelope) -> Option<Bytes> {
         Frame::Invalidated(_) => "invalidated",
         Frame::At(_) => "at",
         Frame::Reset(_) => "reset",
+        Frame::Disconnect(_) => "disconnect",
         Frame::Subscribed(_)
         | Frame::Batch(_)
         | Frame::Published(_)
@@ -95,8 +96,7 @@ pub fn frame(envelope: &Envelope) -> Option<Bytes> {
         | Frame::Refreshed(_)
         | Frame::Unwatched {}
         | Frame::Error(_)
-        | Frame::Pong { .. }
-        | Frame::Disconnect(_) => return None,
+        | Frame::Pong { .. } => return None,
     };
     let mut out = format!("event: {name}\n").into_bytes();
     // The event's name says what the frame's one key says: the data is the body alone.
@@ -107,19 +107,34 @@ pub fn frame(envelope: &Envelope) -> Option<Bytes> {
     Some(out.into())
 }
 
-/// A block that moves the client's last event id and dispatches nothing.
-pub fn cursor(cursor: &str) -> Bytes {
-    format!("id: {cursor}\n\n").into()
+/// The end of an event, in place of its blank line: the line `id:` with what `write` appends, then the blank line.
+pub fn end_of_event(write: impl FnOnce(&mut String)) -> Bytes {
+    let mut end = String::with_capacity(64);
+    end.push_str("id: ");
+    write(&mut end);
+    end.push_str("\n\n");
+    end.into()
 }
 
-/// A comment: shows proxies and clients that the stream lives.
+/// The end of a stream: the event `disconnect` says why, with `retry:` where the server knows when to come back.
+pub fn close(close: &Close) -> Bytes {
+    let after = close.after.filter(|_| close.code.reconnect()).map(|after| after.as_millis() as u64);
+    let disconnect = DisconnectFrame {
+        code: close.code.number(),
+        reason: close.reason(),
+        reconnect: close.code.reconnect(),
+        after_ms: after,
+    };
+    let event = frame(&Envelope { id: None, frame: Frame::Disconnect(disconnect) });
+    let event = event.expect("a disconnect is an event");
+    // In one block: a reader may take a block without data for an empty event.
+    after.map_or(event.clone(), |after| [format!("retry: {after}\n").as_bytes(), &event[..]].concat().into())
+}
+
+/// A comment: shows proxies and clients that the stream lives. No blank line follows it: several readers show an empty event
+/// for each that comes after the first `id`.
 pub fn heartbeat() -> Bytes {
-    Bytes::from_static(b":\n\n")
-}
-
-/// Asks the client to come back after so long.
-pub fn retry(milliseconds: u64) -> Bytes {
-    format!("retry: {milliseconds}\n\n").into()
+    Bytes::from_static(b":\n")
 }
 
 /// `data:` lines. A line break of any kind inside the data begins a new one: nothing can end an event but its end.
@@ -147,7 +162,7 @@ fn base64(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use std::sync::Arc;
-    use tidings_protocol::{DegradedFrame, GapFrame, GapReason, Publication};
+    use tidings_protocol::{CloseCode, DegradedFrame, GapFrame, GapReason, Publication, UnsubscribedFrame};
 
     fn events(payload: Payload, raw: bool) -> String {
         let publication = Publication { offset: Some(Offset(7)), time: 5, id: None, key: None, payload };
@@ -194,5 +209,35 @@ mod tests {
         let event = frame(&Envelope { id: None, frame: Frame::Degraded(degraded) }).unwrap();
         assert_eq!(&event[..], b"event: degraded\ndata: {\"component\":\"redis\",\"since\":5}\n\n");
         assert!(frame(&Envelope { id: None, frame: Frame::Pong { c: 1 } }).is_none());
+    }
+
+    #[test]
+    fn a_stream_says_in_one_block_why_it_ends_and_when_to_come_back() {
+        let text = |closing: &Close| String::from_utf8(close(closing).to_vec()).unwrap();
+        let expired = Close::new(CloseCode::TokenExpired, "a\nb");
+        assert_eq!(
+            text(&expired),
+            "event: disconnect\ndata: {\"code\":4401,\"reason\":\"token_expired: a\\nb\",\"reconnect\":true}\n\n"
+        );
+        let full = Close::for_now("full", 0.0);
+        assert_eq!(
+            text(&full),
+            "retry: 1000\nevent: disconnect\ndata: {\"code\":1013,\"reason\":\"overloaded: full\",\"reconnect\":true,\"after_ms\":1000}\n\n"
+        );
+        let ended = Close { after: full.after, ..Close::new(CloseCode::Disconnected, "") };
+        assert!(!text(&ended).contains("retry"), "who must not come back is not told when");
+    }
+
+    #[test]
+    fn a_cursor_is_a_line_of_the_event_before_it() {
+        let mut event =
+            frame(&Envelope { id: None, frame: Frame::Unsubscribed(unsubscribed()) }).unwrap().to_vec();
+        event.pop();
+        event.extend_from_slice(&end_of_event(|line| line.push_str("abc")));
+        assert_eq!(event, b"event: unsubscribed\ndata: {\"channel\":\"c\"}\nid: abc\n\n");
+    }
+
+    fn unsubscribed() -> UnsubscribedFrame {
+        UnsubscribedFrame { channel: Channel::parse("c").unwrap(), code: None }
     }
 }

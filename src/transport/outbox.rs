@@ -34,6 +34,18 @@ impl Outbox {
         self.frames.is_empty()
     }
 
+    /// The number of frames, the first of which may be written in part.
+    pub(super) fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Puts `end` in place of the last byte of the frame at `index`. The other bytes of that frame stay shared.
+    pub(super) fn replace_last_byte(&mut self, index: usize, end: Bytes) {
+        let frame = &mut self.frames[index];
+        frame.truncate(frame.len() - 1);
+        self.frames.insert(index + 1, end);
+    }
+
     /// The first bytes to write.
     pub(super) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES]) -> usize {
         let count = self.frames.len().min(SLICES);
@@ -108,6 +120,17 @@ mod tests {
                 b"abcde"[written..],
                 "after {written}"
             );
+        }
+    }
+
+    #[test]
+    fn a_frame_ends_in_other_bytes_and_what_follows_it_stays() {
+        for (index, expected) in [(0, "abX\nde"), (1, "abcdX\n")] {
+            let mut outbox = outbox();
+            outbox.replace_last_byte(index, Bytes::from_static(b"X\n"));
+            let mut left = Frames::new();
+            outbox.swap(&mut left);
+            assert_eq!(left.concat(), expected.as_bytes());
         }
     }
 

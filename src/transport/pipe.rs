@@ -4,6 +4,7 @@
 //! the other empties it, and each wakes the other.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -82,6 +83,17 @@ impl Drop for PipeWriter {
 }
 
 impl PipeBody {
+    /// Waits until there is something to read, be it the end.
+    pub(super) async fn filled(&mut self) {
+        poll_fn(|context| {
+            self.slot.reader.register(context.waker());
+            let is_filled =
+                self.slot.full.load(Ordering::Acquire) || self.slot.writer_gone.load(Ordering::Acquire);
+            if is_filled { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
     /// Takes the slot's content, if it has any, and makes room.
     fn refill(&mut self) -> bool {
         if !self.slot.full.load(Ordering::Acquire) {
@@ -145,6 +157,21 @@ mod tests {
         assert!(write("c"));
         drop(writer);
         assert_eq!(block_on(body.frame()).unwrap().unwrap().into_data().unwrap(), "c");
+        assert!(block_on(body.frame()).is_none());
+    }
+
+    #[test]
+    fn a_body_is_filled_by_the_first_write_or_by_the_end() {
+        let (writer, mut body) = pipe();
+        let mut filled = Box::pin(body.filled());
+        let context = &mut Context::from_waker(Waker::noop());
+        assert!(filled.as_mut().poll(context).is_pending());
+        writer.write(|chunks| chunks.push(Bytes::from_static(b"a")));
+        assert!(filled.as_mut().poll(context).is_ready());
+        drop(filled);
+        assert_eq!(block_on(body.frame()).unwrap().unwrap().into_data().unwrap(), "a", "it is read later");
+        drop(writer);
+        block_on(body.filled());
         assert!(block_on(body.frame()).is_none());
     }
 

@@ -6,9 +6,9 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 
 use super::outbox::Outbox;
-use super::pipe::{PipeWriter, pipe};
+use super::pipe::{PipeBody, PipeWriter, pipe};
 use super::wire::{Ready, Received, Wire};
-use crate::dialect::{cursor, sse};
+use crate::dialect::{cursor::CursorWriter, sse};
 use crate::hub::{Format, Session, Transmit};
 use crate::observe::TransportKind;
 
@@ -19,14 +19,23 @@ const JOINED_BYTES_MAX: usize = 4 * 1024;
 pub(super) struct SseWire {
     pipe: PipeWriter,
     raw: bool,
-    /// The write in the making moves the cursor.
-    moves_cursor: bool,
+    /// The index in the outbox of the last event of the write in the making. The cursor is a line of that event.
+    last_event: Option<usize>,
+    cursor: CursorWriter,
 }
 
 /// A stream and the body that it fills. One write waits in between: the next is made only when hyper took it.
-pub(super) fn stream(raw: bool) -> (SseWire, axum::body::Body) {
+pub(super) fn stream(raw: bool) -> (SseWire, PipeBody) {
     let (writer, body) = pipe();
-    (SseWire { pipe: writer, raw, moves_cursor: false }, axum::body::Body::new(body))
+    let wire = SseWire { pipe: writer, raw, last_event: None, cursor: CursorWriter::default() };
+    (wire, body)
+}
+
+impl SseWire {
+    fn push_event(&mut self, event: Bytes, outbox: &mut Outbox) {
+        self.last_event = Some(outbox.len());
+        outbox.push(event);
+    }
 }
 
 impl Wire for SseWire {
@@ -54,30 +63,31 @@ impl Wire for SseWire {
         match transmit {
             Transmit::Frame(envelope) => {
                 if let Some(event) = sse::frame(&envelope) {
-                    self.moves_cursor = true;
-                    outbox.push(event);
+                    self.push_event(event, outbox);
                 }
             }
             Transmit::Batch { batch, from } => {
-                self.moves_cursor = true;
-                outbox.push(match from {
+                let event = match from {
                     None => batch.encoded(format, || sse::batch(&batch, self.raw)).clone(),
                     Some(offset) => sse::batch(&batch.from_offset(offset), self.raw),
-                });
+                };
+                self.push_event(event, outbox);
             }
             Transmit::Ping => outbox.push(sse::heartbeat()),
-            Transmit::Close(close) => {
-                if let (true, Some(after)) = (close.code.reconnect(), close.after) {
-                    outbox.push(sse::retry(after.as_millis() as u64));
-                }
-            }
+            // Not an event of the write: a stream that ends before its greeting has no cursor to give.
+            Transmit::Close(close) => outbox.push(sse::close(&close)),
         }
     }
 
-    /// The cursor comes last: a cut before it repeats this write, and loses nothing.
+    /// The last event of a write has the cursor as its `id`. A cut before its end repeats this write, and loses nothing.
+    ///
+    /// The cursor is no block of its own: several readers ignore an `id` without data, or show an empty event.
     fn finish(&mut self, session: &Session, outbox: &mut Outbox) {
-        if std::mem::take(&mut self.moves_cursor) {
-            outbox.push(sse::cursor(&cursor::encode(session.positions())));
+        if let Some(index) = self.last_event.take() {
+            outbox.replace_last_byte(
+                index,
+                sse::end_of_event(|line| self.cursor.write(session.positions(), line)),
+            );
         }
     }
 

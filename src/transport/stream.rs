@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -11,24 +12,29 @@ use axum::http::{Extensions, Response, StatusCode};
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use tidings_protocol::{
-    Channel, Code, INTEGER_MAX, Position, PositionInvalid, Problem, SubscribeCommand, TokenText,
-    WatchCommand, WatchGroup, log_of, tags_of,
+    Channel, Code, Epoch, INTEGER_MAX, Offset, Position, PositionInvalid, Problem, SubscribeCommand,
+    TokenText, WatchCommand, WatchGroup, log_of, tags_of,
 };
+use tokio::time::timeout;
 
 use super::admission::{address_of, admit, grant_of, seat};
 use super::endpoint::{Admitted, open};
 use super::performer::Places;
-use super::sse::{self, SseWire};
+use super::sse;
 use crate::api::{ApiError, note, read_body};
 use crate::auth::refused;
 use crate::dialect;
-use crate::dialect::cursor::{self, Cursor};
-use crate::hub::{ChannelGrant, CursorState, Grant, come_back_after};
+use crate::dialect::cursor::{self, Cursor, Place};
+use crate::hub::{ChannelGrant, Close, CursorState, Grant};
 use crate::instance::{Instance, caller_of};
 use crate::limits::{Caller, Count};
 
 /// How many times over a stream may name the channels that it may have: a name that comes twice is no mistake.
 const REPEATED_MAX: usize = 4;
+
+/// The joins of a stream take this long at most: 128 of them, each a read of the broker, where one takes 200 ms. Proxies wait
+/// for 60 s for the head of an answer.
+const JOINS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a stream is asked for.
 #[derive(Debug, Default)]
@@ -57,7 +63,10 @@ pub async fn sse_get(
             "watch" => watch.tags.push(value.into_owned()),
             "ns" => watch.ns = Some(value.into_owned()),
             "since" => watch.since = Some(position(&value)?),
-            "last_event_id" => wanted.cursor = Some(value.into_owned()),
+            // Each library has its own spelling. The last one counts: a library appends its own to the page's.
+            "last_event_id" | "lastEventId" | "lastEventID" if !value.is_empty() => {
+                wanted.cursor = Some(value.into_owned());
+            }
             // Other names belong to later versions, or to whoever is in between.
             _ => {}
         }
@@ -177,22 +186,8 @@ async fn stream(
     let places = admit(instance, extensions)
         .and_then(|address| Ok(Places { address, identity: Some(seat(instance, &caller.identity())?) }));
     let Ok(places) = places else { return Ok(come_back_later(instance)) };
-    const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-    let header = headers.get(LAST_EVENT_ID).map(|value| value.to_str().unwrap_or("?").to_owned());
-    let cursor = header.or(cursor).filter(|cursor| !cursor.is_empty());
-    let cursor = cursor.map(|cursor| Cursor::decode(&cursor));
-    let cursor_state = match cursor {
-        None => CursorState::None,
-        Some(Ok(_)) => CursorState::Read,
-        Some(Err(_)) => CursorState::Unreadable,
-    };
-    let cursor = cursor.and_then(Result::ok);
-    for SubscribeCommand { channel, since, .. } in &mut subscribes {
-        let position = cursor.as_ref().and_then(|cursor| cursor.position(channel).cloned());
-        *since = position.or(since.take());
-    }
-
-    let (wire, body): (SseWire, Body) = sse::stream(raw);
+    let cursor_state = begin_at(last_event_id(headers).or(cursor), &mut subscribes);
+    let (wire, mut body) = sse::stream(raw);
     let config = instance.sse.load_full();
     let admitted = Admitted { grant: Some(grant), has_passes: !passes.is_empty(), places, address };
     open(instance, config, admitted, wire, |session| {
@@ -202,7 +197,39 @@ async fn stream(
             None => session,
         }
     });
-    Ok(event_stream(body))
+    // The greeting follows the joins. A client may read a snapshot as soon as it has the head of the answer: whatever is
+    // published after that must come as an event.
+    match timeout(JOINS_TIMEOUT, body.filled()).await {
+        Ok(()) => Ok(event_stream(Body::new(body))),
+        Err(_) => Ok(come_back_later(instance)),
+    }
+}
+
+/// Lets each channel that the cursor holds begin there.
+fn begin_at(cursor: Option<String>, subscribes: &mut [SubscribeCommand]) -> CursorState {
+    let Some(cursor) = cursor else { return CursorState::None };
+    let Ok(cursor) = Cursor::decode(&cursor) else { return CursorState::Unreadable };
+    for SubscribeCommand { channel, since, .. } in subscribes {
+        match cursor.place(channel) {
+            Some(Place::At(position)) => *since = Some(position.clone()),
+            Some(Place::Unknown) => *since = Some(nowhere()),
+            None => {}
+        }
+    }
+    CursorState::Read
+}
+
+/// Header of a browser, or of a library that wants to be one; an empty one is none.
+fn last_event_id(headers: &HeaderMap) -> Option<String> {
+    const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+    let mut values = headers.get_all(LAST_EVENT_ID).into_iter().filter(|value| !value.is_empty());
+    // What is no text is no cursor either.
+    values.next().map(|value| value.to_str().unwrap_or("?").to_owned())
+}
+
+/// A position of no numbering: history continues none from here, so the channel begins with a gap.
+fn nowhere() -> Position {
+    Epoch::parse("0").expect("a digit is an epoch").at(Offset(0))
 }
 
 /// The asked channels, each once, and those that the credential subscribes to by itself.
@@ -288,11 +315,11 @@ fn check(
     }
 }
 
-/// A browser's EventSource gives up for good on anything but 200: so whoever finds no room gets an empty stream and the
-/// advice when to come back.
+/// A browser's EventSource gives up for good on anything but 200: so whoever finds no room gets a stream that ends, and says
+/// when to come back.
 fn come_back_later(instance: &Instance) -> Response<Body> {
-    let after = come_back_after(instance.jitter());
-    event_stream(Body::from(dialect::sse::retry(after.as_millis() as u64)))
+    let close = Close::for_now("there is no room for another stream", instance.jitter());
+    event_stream(Body::from(dialect::sse::close(&close)))
 }
 
 fn event_stream(body: Body) -> Response<Body> {

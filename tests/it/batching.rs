@@ -88,14 +88,14 @@ async fn many_channels_take_one_leading_and_one_tick_write_per_window() {
         server.sse(&query.join("&")).await
     };
     stream.expect("hello").await;
-    let mut cursors = vec![stream.cursor().await];
+    let mut cursors = vec![stream.cursor()];
     let begun = Instant::now();
     let items: Vec<String> =
         (0..CHANNELS).map(|n| json!({"channel": format!("c{n}"), "data": n}).to_string()).collect();
     assert_eq!(server.post("/v1/batch", items.join("\n")).send().await.status, 200);
     for _ in 0..CHANNELS {
         stream.expect("message").await;
-        // Each write ends in a cursor of its own.
+        // The last event of each write has a cursor of its own.
         if Some(&stream.last_event_id) != cursors.last() {
             cursors.push(stream.last_event_id.clone());
         }

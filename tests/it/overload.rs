@@ -234,7 +234,7 @@ async fn connections_that_are_old_enough_come_back_by_new_ones_and_miss_nothing(
     publisher.await.unwrap();
     let mut stream = EventStream::open(Request::new(address, "GET", "/sse?channel=c")).await;
     stream.expect("hello").await;
-    let cursor = stream.cursor().await;
+    let cursor = stream.cursor();
     stream.rest().await;
     assert!(stream.retry.is_some(), "an EventSource is told when to come back");
     Request::new(address, "POST", "/v1/publish/c").body("61").send().await;

@@ -1,5 +1,7 @@
 //! Server-sent events: what a browser's EventSource gets, and what it brings back.
 
+mod joins;
+
 use serde_json::{Value, json};
 
 use crate::support::{EventStream, TestServer, auth_config};
@@ -12,23 +14,93 @@ async fn hello_comes_first_with_a_cursor_and_then_one_event_per_publication() {
     assert_eq!(stream.head.header("cache-control"), Some("no-cache, no-transform"));
     let hello = stream.expect("hello").await;
     assert!(hello["session"].as_str().is_some_and(|name| !name.is_empty()), "{hello}");
-    let first_cursor = stream.cursor().await;
+    let first_cursor = stream.cursor();
     assert!(!first_cursor.is_empty(), "the first cursor comes with hello");
     let position = server.publish("a", "{\"x\":1}").await["position"].clone();
     let event = stream.expect("message").await;
     assert_eq!((&event["channel"], &event["data"]), (&json!("a"), &json!({"x": 1})));
     assert_eq!((&event["epoch"], &event["offset"]), (&position["epoch"], &position["offset"]));
-    assert_ne!(stream.cursor().await, first_cursor, "an id-only block follows each write");
+    assert_ne!(stream.cursor(), first_cursor, "the last event of each write has a cursor");
     server.publish("b", "2").await;
     assert_eq!(stream.expect("message").await["channel"], "b");
 }
 
 /// Opens the stream again as a browser does: by header, or by query.
 async fn reopened(server: &TestServer, by_query: bool, query: &str, cursor: &str) -> EventStream {
-    if by_query {
-        return server.sse(&format!("{query}&last_event_id={cursor}")).await;
+    let (name, value) = if by_query { ("last_event_id", "") } else { ("", cursor) };
+    reopened_by(server, query, &[(name, cursor)], &[value]).await
+}
+
+/// Opens the stream again with options in the query, and with headers.
+async fn reopened_by(
+    server: &TestServer,
+    query: &str,
+    options: &[(&str, &str)],
+    headers: &[&str],
+) -> EventStream {
+    let options: String = options.iter().map(|(name, value)| format!("&{name}={value}")).collect();
+    let request = server.get(&format!("/sse?{query}{options}"));
+    let request = headers.iter().fold(request, |request, value| request.header("last-event-id", value));
+    EventStream::open(request).await
+}
+
+#[tokio::test]
+async fn only_the_last_event_of_a_write_has_a_cursor() {
+    let toml = "[namespace.default]\nbatch_window = \"200ms\"\nleading = false";
+    let server = TestServer::dev(toml).await;
+    let mut stream = server.sse("channel=a&channel=b").await;
+    stream.expect("hello").await;
+    let first = stream.cursor();
+    let items: Vec<String> =
+        ["a", "a", "b", "b"].iter().map(|name| json!({"channel": name, "data": 1}).to_string()).collect();
+    assert_eq!(server.post("/v1/batch", items.join("\n")).send().await.status, 200);
+    let mut ids = Vec::new();
+    for _ in 0..items.len() {
+        stream.expect("message").await;
+        ids.push(stream.last_event_id.clone());
     }
-    EventStream::open(server.get(&format!("/sse?{query}")).header("last-event-id", cursor)).await
+    assert_eq!(ids[..3], [first.clone(), first.clone(), first.clone()], "a cut in here repeats the write");
+    assert_ne!(stream.cursor(), first);
+    let mut again = reopened(&server, false, "channel=a&channel=b", &first).await;
+    again.expect("hello").await;
+    for _ in 0..items.len() {
+        again.expect("message").await;
+    }
+    let mut again = reopened(&server, false, "channel=a&channel=b", &stream.cursor()).await;
+    again.expect("hello").await;
+    server.publish("a", "2").await;
+    assert_eq!(again.expect("message").await["data"], 2, "nothing comes twice after a whole write");
+}
+
+#[tokio::test]
+async fn a_cursor_counts_under_each_of_its_names_and_an_empty_one_is_none() {
+    let server = TestServer::dev("").await;
+    let mut stream = server.sse("channel=c").await;
+    stream.expect("hello").await;
+    let old = stream.cursor();
+    server.publish("c", "1").await;
+    stream.expect("message").await;
+    let new = stream.cursor();
+    server.publish("c", "2").await;
+    let rows: &[(&[(&str, &str)], &[&str], u64)] = &[
+        (&[("last_event_id", &old)], &[""], 1),
+        (&[("lastEventId", &old)], &["", ""], 1),
+        (&[("lastEventID", &old)], &[], 1),
+        (&[("last_event_id", "")], &["", &old], 1),
+        (&[("last_event_id", &old), ("lastEventId", "")], &[], 1),
+        // A library repeats the page's own query, and adds what it knows.
+        (&[("last_event_id", &old), ("lastEventId", &new)], &[], 2),
+        (&[("last_event_id", &old)], &[&new], 2),
+    ];
+    for (options, headers, first) in rows {
+        let mut stream = reopened_by(&server, "channel=c", options, headers).await;
+        stream.expect("hello").await;
+        assert_eq!(stream.expect("message").await["data"], *first, "{options:?} {headers:?}");
+    }
+    let mut stream = reopened_by(&server, "channel=c", &[("last_event_id", "")], &[""]).await;
+    stream.expect("hello").await;
+    server.publish("c", "3").await;
+    assert_eq!(stream.expect("message").await["data"], 3, "without a cursor a stream begins at the head");
 }
 
 #[tokio::test]
@@ -37,7 +109,7 @@ async fn a_cursor_brings_back_everything_since() {
     for by_query in [false, true] {
         let mut stream = server.sse("channel=a&channel=b").await;
         stream.expect("hello").await;
-        let cursor = stream.cursor().await;
+        let cursor = stream.cursor();
         drop(stream);
         for n in 0..5 {
             server.publish("a", &n.to_string()).await;
@@ -62,7 +134,7 @@ async fn a_stream_cut_anywhere_repeats_at_most_its_last_write() {
     let server = TestServer::dev("").await;
     let mut stream = server.sse("channel=c").await;
     stream.expect("hello").await;
-    let mut cursor = stream.cursor().await;
+    let mut cursor = stream.cursor();
     let mut seen: Vec<u64> = Vec::new();
     for n in 1..=30 {
         server.publish("c", &n.to_string()).await;
@@ -90,7 +162,7 @@ async fn a_long_way_back_comes_in_order_and_then_live() {
     let server = TestServer::dev("[limits]\nhistory_page_max = 7").await;
     let mut stream = server.sse("channel=c").await;
     stream.expect("hello").await;
-    let cursor = stream.cursor().await;
+    let cursor = stream.cursor();
     for n in 1..=50 {
         server.publish("c", &n.to_string()).await;
     }
@@ -125,7 +197,7 @@ async fn a_cursor_of_another_start_is_a_gap_and_of_other_channels_none() {
     let first = TestServer::dev("").await;
     let mut stream = first.sse("channel=a").await;
     stream.expect("hello").await;
-    let cursor = stream.cursor().await;
+    let cursor = stream.cursor();
     let second = TestServer::dev("").await;
     let mut stream = reopened(&second, false, "channel=a", &cursor).await;
     stream.expect("hello").await;
@@ -168,7 +240,7 @@ async fn nothing_that_is_published_can_end_an_event() {
         server.post("/v1/publish/c", body).header("content-type", kind).send().await;
         assert_eq!(raw.next().await.unwrap().data, data, "{kind}");
     }
-    assert_ne!(raw.cursor().await, "forged");
+    assert_ne!(raw.cursor(), "forged");
 }
 
 #[tokio::test]
@@ -242,7 +314,9 @@ async fn a_server_without_room_answers_200_and_says_when_to_come_back() {
     held.expect("hello").await;
     let mut turned_away = server.sse("channel=c").await;
     assert_eq!(turned_away.head.status, 200);
-    assert_eq!(turned_away.rest().await, []);
+    let disconnect = turned_away.expect("disconnect").await;
+    assert_eq!((&disconnect["code"], &disconnect["reconnect"]), (&json!(1013), &json!(true)), "{disconnect}");
+    assert_eq!((turned_away.rest().await, turned_away.last_event_id.as_str()), (vec![], ""));
     assert!(turned_away.retry >= Some(1_000), "{:?}", turned_away.retry);
     drop(held);
     server.metric_reaches("tidings_connections", "Sse", 0.0).await;
@@ -256,7 +330,11 @@ async fn an_event_source_is_told_when_to_come_back_as_the_server_drains() {
     stream.expect("hello").await;
     server.publish("c", "1").await;
     let (events, ()) = tokio::join!(stream.rest(), server.drain());
-    assert_eq!(events.len(), 1, "what was accepted is delivered: {events:?}");
+    let names: Vec<&str> = events.iter().map(|event| event.name.as_str()).collect();
+    assert_eq!(names, ["message", "disconnect"], "what was accepted is delivered");
+    let disconnect = events[1].json();
+    assert_eq!((&disconnect["code"], &disconnect["reconnect"]), (&json!(1012), &json!(true)));
+    assert_eq!(disconnect["after_ms"].as_u64(), stream.retry, "{disconnect}");
     assert!(stream.retry.is_some());
 }
 
@@ -272,7 +350,7 @@ async fn who_comes_back_to_a_channel_without_history_is_told_that_something_is_l
     let server = TestServer::dev("[namespace.volatile]\nhistory_size = 0\n").await;
     let mut stream = server.sse("channel=volatile:a&channel=b").await;
     stream.expect("hello").await;
-    let cursor = stream.cursor().await;
+    let cursor = stream.cursor();
     server.publish("volatile:a", "1").await;
     assert_eq!(stream.expect("message").await["channel"], "volatile:a", "nothing is lost for who is new");
     let mut stream = reopened(&server, false, "channel=volatile:a&channel=b", &cursor).await;

@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::frame::{Frame, FrameError, FrameReader};
 use crate::frame_cache::FrameCache;
 use crate::latency::Latency;
-use crate::sse::Event;
+use crate::sse::{Event, split_cursor};
 use crate::tally::Tally;
 
 /// Different complaints kept; each is counted.
@@ -90,17 +90,14 @@ impl Crowd {
         member: usize,
         block: &[u8],
     ) -> Result<(Reaction, Option<String>), FrameError> {
-        let mut cursor = None;
-        let frame = match self.cache.get(block) {
+        // The cursor is a connection's own; what stands before it is shared.
+        let (shared, cursor) = split_cursor(block)?;
+        let reader = &self.reader;
+        let frame = match self.cache.get(shared) {
             Some(frame) => frame,
             None => {
-                let mut event = Event::parse(block)?;
-                let frame = Rc::new(self.reader.event(&event)?);
-                cursor = event.id.take();
-                // A block with a cursor is one connection's own, whatever else it says.
-                if cursor.is_none() {
-                    self.cache.insert(block, &frame);
-                }
+                let frame = Rc::new(reader.event(&Event::parse(shared)?)?);
+                self.cache.insert(shared, &frame);
                 frame
             }
         };

@@ -87,6 +87,19 @@ impl Event {
     }
 }
 
+/// A block without the line `id:` at its end, and what that says.
+pub(crate) fn split_cursor(block: &[u8]) -> Result<(&[u8], Option<String>), SseError> {
+    let last_line = block.iter().rev().skip(1).position(|byte| *byte == b'\n');
+    let begin = last_line.map_or(0, |length| block.len() - 1 - length);
+    match block[begin..].strip_prefix(b"id: ") {
+        None => Ok((block, None)),
+        Some(cursor) => {
+            let text = str::from_utf8(cursor).map_err(|_| SseError::NotText)?;
+            Ok((&block[..begin], Some(text.trim_end().to_owned())))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,16 +115,16 @@ mod tests {
 
     #[test]
     fn a_stream_split_anywhere_is_the_same_events() {
-        let stream = b":hi\n\nevent: hello\ndata: {}\nid: c0\n\ndata: {\"a\":1}\n\nid: c1\n\n";
+        let stream = b":hi\n\nevent: hello\ndata: {}\nid: c0\n\ndata: {\"a\":1}\nid: c1\n\n";
         for split in 0..=stream.len() {
-            let expected = [":hi\n", "event: hello\ndata: {}\nid: c0\n", "data: {\"a\":1}\n", "id: c1\n"];
+            let expected = [":hi\n", "event: hello\ndata: {}\nid: c0\n", "data: {\"a\":1}\nid: c1\n"];
             assert_eq!(blocks(stream, split), expected, "split at {split}");
         }
     }
 
     #[test]
     fn a_chunked_stream_split_anywhere_is_the_same_events() {
-        let stream = b"9\r\ndata: 1\n\n\r\nb\r\ndata: 22\n\ni\r\n7\r\nd: c1\n\n\r\n";
+        let stream = b"9\r\ndata: 1\n\n\r\na\r\ndata: 22\ni\r\n7\r\nd: c1\n\n\r\n";
         for split in 0..=stream.len() {
             let (mut chunked, mut splitter, mut seen) = (Chunked::new(), Splitter::default(), Vec::new());
             for part in [&stream[..split], &stream[split..]] {
@@ -120,8 +133,22 @@ mod tests {
                 chunked.feed(part, |data| splitter.feed(data, &mut note).unwrap()).unwrap();
             }
             let data = |text: &str| Event { data: Some(text.into()), ..Event::default() };
-            let cursor = Event { id: Some("c1".into()), ..Event::default() };
-            assert_eq!(seen, [data("1"), data("22"), cursor], "split at {split}");
+            let last = Event { id: Some("c1".into()), ..data("22") };
+            assert_eq!(seen, [data("1"), last], "split at {split}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_is_taken_off_the_end_of_a_block() {
+        for (block, shared, cursor) in [
+            ("data: 1\nid: c1\n", "data: 1\n", Some("c1")),
+            ("data: 1\ndata: id: c1\n", "data: 1\ndata: id: c1\n", None),
+            ("id: c1\n", "", Some("c1")),
+            (":\n", ":\n", None),
+            ("", "", None),
+        ] {
+            let expected = (shared.as_bytes(), cursor.map(str::to_owned));
+            assert_eq!(split_cursor(block.as_bytes()), Ok(expected), "{block:?}");
         }
     }
 

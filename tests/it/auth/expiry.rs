@@ -26,7 +26,15 @@ async fn what_is_published_in_the_window_in_which_a_token_expires_is_not_deliver
     let (frames, closed) = ada.closed().await;
     assert_eq!(closed.code, 4401);
     assert!(frames.iter().all(|frame| frame.get("batch").is_none()), "{frames:?}");
-    assert!(stream.rest().await.iter().all(|event| event.name != "message"));
+    let cursor = stream.cursor();
+    let events = stream.rest().await;
+    let names: Vec<&str> = events.iter().map(|event| event.name.as_str()).collect();
+    assert_eq!(names, ["disconnect"]);
+    let disconnect = events[0].json();
+    assert_eq!((&disconnect["code"], &disconnect["reconnect"]), (&json!(4401), &json!(true)), "{disconnect}");
+    let reason = disconnect["reason"].as_str().expect("a sentence");
+    assert!(reason.starts_with("token_expired: "), "an event stream says why it ends: {reason}");
+    assert_eq!(stream.last_event_id, cursor, "where it ended is no place of its own");
 }
 
 #[tokio::test]

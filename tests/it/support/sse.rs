@@ -30,6 +30,10 @@ pub(crate) struct EventStream {
     text: Vec<u8>,
     name: String,
     data: Vec<String>,
+    /// Of the event that is being read.
+    id: Option<String>,
+    /// Whether the last event had an id of its own.
+    has_id: bool,
     ended: bool,
 }
 
@@ -61,6 +65,8 @@ impl EventStream {
             text: Vec::new(),
             name: String::new(),
             data: Vec::new(),
+            id: None,
+            has_id: false,
             ended: false,
         })
     }
@@ -81,18 +87,10 @@ impl EventStream {
         }
     }
 
-    /// Reads until the id-only block that follows what was read so far; returns the cursor.
-    pub(crate) async fn cursor(&mut self) -> String {
-        let before = std::mem::take(&mut self.last_event_id);
-        while self.last_event_id.is_empty() && !self.ended {
-            match within("a cursor", self.read_line()).await {
-                Some(line) => assert_eq!(self.take_line(&line), None, "an event before its cursor"),
-                None => break,
-            }
-        }
-        if self.last_event_id.is_empty() {
-            self.last_event_id = before;
-        }
+    /// The cursor of the write that ended with the last event read.
+    #[track_caller]
+    pub(crate) fn cursor(&self) -> String {
+        assert!(self.has_id, "the last event read was not the last one of its write");
         self.last_event_id.clone()
     }
 
@@ -143,6 +141,16 @@ impl EventStream {
         if line.is_empty() {
             let name = std::mem::take(&mut self.name);
             let data = std::mem::take(&mut self.data);
+            let id = self.id.take();
+            if !data.is_empty() {
+                self.has_id = id.is_some();
+            } else {
+                // Several libraries ignore such an id, or show an event without data.
+                assert_eq!(id, None, "an id stands with data");
+            }
+            if let Some(id) = id {
+                self.last_event_id = id;
+            }
             let name = if name.is_empty() { "message".to_owned() } else { name };
             return (!data.is_empty()).then(|| Event { name, data: data.join("\n") });
         }
@@ -152,7 +160,7 @@ impl EventStream {
             "" => self.comments += 1,
             "event" => self.name = value.to_owned(),
             "data" => self.data.push(value.to_owned()),
-            "id" => self.last_event_id = value.to_owned(),
+            "id" => self.id = Some(value.to_owned()),
             "retry" => self.retry = value.parse().ok(),
             other => panic!("an unknown field {other:?}"),
         }

@@ -100,17 +100,14 @@ impl StreamReader {
             self.stand(index);
         }
         loop {
-            let event = stream.read_event().await;
-            // A cursor comes between two events, and holds for all that came before it.
-            if !stream.last_event_id.is_empty() {
-                let id = &stream.last_event_id;
-                if self.cursor.as_ref().is_none_or(|(known, _)| known != id) {
-                    self.cursor = Some((id.clone(), self.positions.clone()));
-                }
-            }
-            let Some(event) = event else { return };
+            let Some(event) = stream.read_event().await else { return };
             if let Err(error) = self.handle(&event.name, &event.data) {
                 self.log.complain(format!("{error}: {event:?}"));
+            }
+            // A cursor comes with an event, and holds for all up to it.
+            let id = &stream.last_event_id;
+            if !id.is_empty() && self.cursor.as_ref().is_none_or(|(known, _)| known != id) {
+                self.cursor = Some((id.clone(), self.positions.clone()));
             }
         }
     }
@@ -118,7 +115,7 @@ impl StreamReader {
     fn handle(&mut self, name: &str, data: &str) -> Result<(), serde_json::Error> {
         let client = self.client;
         match name {
-            "hello" | "degraded" | "restored" => {}
+            "hello" | "degraded" | "restored" | "disconnect" => {}
             "message" => {
                 let Message { channel, epoch, offset, data } = serde_json::from_str(data)?;
                 let position = epoch.at(offset);

@@ -13,3 +13,8 @@ const MOST_MS = 20_000;
 export function backoff(n, random = Math.random) {
   return random() * Math.min(MOST_MS, FIRST_MS * 2 ** n);
 }
+
+/** Where only a person can help: from 15 to 30 s for the first attempt (0), and up to 10 minutes later on. */
+export function longBackoff(n, random = Math.random) {
+  return (0.5 + random() / 2) * Math.min(600_000, 30_000 * 2 ** n);
+}

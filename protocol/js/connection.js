@@ -4,30 +4,43 @@
  * It does not know what a channel is. Every frame goes to `on.frame`, except those that concern the connection alone.
  *
  * ```text
- *   Idle ──open──▶ Connecting ──hello──▶ Up
+ *   Idle ──open──▶ Connecting ──hello──▶ Up ──▶ refreshes its token in time
  *                   ▲      │              │
  *            backoff│      ▼              ▼
- *                   └── Waiting ◀─── closed or silent        Stopped: told not to come back; final.
+ *                   └── Waiting ◀─── closed or silent        Ended: told not to come back, until `reopen`.
  * ```
  */
-import { backoff } from './backoff.js';
-import { TidingsError, tokenFailed } from './errors.js';
+import { backoff, longBackoff } from './backoff.js';
+import { TidingsError } from './errors.js';
+import { refreshDelay, tokenFrom } from './token.js';
 
 const SUBPROTOCOL = 'tidings.v1.json';
 
 /** How long a socket may take to open and greet, and a server to answer a probe. */
 const ANSWER_MS = 10_000;
 
+/** How long a server may take to answer a probe after a sleep, which most connections do not survive. */
+const AWAKE_ANSWER_MS = 3_000;
+
 /** A connection that lived this long was a good one: the backoff starts anew. */
 const STEADY_MS = 2_000;
 
+/** Browsers call a timer at once that is further away. */
+const TIMER_MS_MAX = 2 ** 31 - 1;
+
 const TOKEN_EXPIRED = 4401;
+const UNAUTHORIZED = 4501;
+
+/** Closes that blame what this client sent, and their names: the same may end the next connection too. */
+const FAULTS = { 1002: 'protocol_error', 1003: 'unsupported_data', 1007: 'invalid_utf8', 1008: 'policy', 1009: 'too_large' };
 
 /**
  * With an id of its own a refused `connect` is told from other errors. It is no news: either the server needs no token, or it
  * closes the connection and says why.
  */
 const CONNECT_ID = 0;
+
+const REFRESH_ID = Number.MAX_SAFE_INTEGER;
 
 export class Connection {
   /** 'connecting', 'up' or 'offline'. */
@@ -39,17 +52,28 @@ export class Connection {
   #options;
   #on;
   #socket = null;
+  /** The token that the function gave last; undefined where it is to be asked, null where it has none. */
   #token;
+  /** When the function is to be asked for another one, in ms since 1970. */
+  #renewAt = Infinity;
+  #refreshTimer;
+  #refreshes = 0;
   #attempt = 0;
+  /** Tokens that were refused since the last one that was not. */
+  #refusals = 0;
   #hint;
+  /** The program was told that no connection comes about. */
+  #failing = false;
   #upSince = 0;
   /** Counts openings, so that a token that comes late finds out that it is not wanted any more. */
   #opening = 0;
   /** One timer is enough: the next attempt, the answer's deadline, or the next probe. */
   #timer;
-  /** A probe was sent, and nothing came since. */
-  #probing = false;
-  #stopped = false;
+  /** When a probe that was sent must have been answered, on the monotonic clock; nothing came since. */
+  #probedUntil = Infinity;
+  /** The server does not want this client to come back. */
+  #ended = false;
+  #closedByProgram = false;
 
   /**
    * `on` has `up(hello)`, `down()`, `frame(frame)`, `phase()`, `error(error)`, and `ping()`, which gives the `c` of each probe;
@@ -61,19 +85,41 @@ export class Connection {
     this.#on = on;
   }
 
+  /** The most bytes of a frame that the server takes. */
+  get bytesMax() {
+    return (this.hello?.message_bytes_max ?? 1_000_000) + 4096;
+  }
+
   /** Connects at once, whatever it waits for; a socket that is open is given up first. */
   open() {
     this.#abandon();
     // Whoever was told of the loss may have closed or reconnected already.
-    if (this.#stopped || this.phase !== 'offline') return;
+    if (this.#ended || this.#closedByProgram || this.phase !== 'offline') return;
     this.#enter('connecting');
     this.#connect(++this.#opening);
   }
 
-  /** Makes sure that the connection lives: asks an open one, opens a lost one. */
+  /** The same on behalf of the program: with a token that is asked for anew, and also where the server ended it. */
+  reopen() {
+    this.#ended = false;
+    this.#token = undefined;
+    this.open();
+  }
+
+  /** Asks an open connection whether it lives; what is asked for a lease, too. */
   check() {
     if (this.phase === 'up') this.#probe();
+  }
+
+  /** The machine or the page was away: an open connection has to answer soon, a lost one is opened. */
+  wake() {
+    if (this.phase === 'up') this.#probe(AWAKE_ANSWER_MS);
     else if (this.phase === 'offline') this.open();
+  }
+
+  /** The machine has no network any more, as it says itself. */
+  offline() {
+    if (this.phase !== 'offline') this.#lost();
   }
 
   /** Sends a command's text; the caller knows that the connection is up. */
@@ -83,16 +129,17 @@ export class Connection {
 
   /** Ends for good. */
   close() {
-    this.#stopped = true;
+    this.#closedByProgram = true;
     this.#abandon();
     this.#enter('offline');
   }
 
   async #connect(opening) {
-    this.#wait(ANSWER_MS, () => this.#lost());
+    const isWanted = () => opening === this.#opening && this.phase === 'connecting';
+    this.#wait(ANSWER_MS, () => this.#failed(`no answer within ${ANSWER_MS / 1000} s`));
     try {
       const token = await this.#currentToken();
-      if (opening !== this.#opening || this.#stopped) return;
+      if (!isWanted()) return;
       const socket = new this.#options.WebSocket(this.#url, [SUBPROTOCOL]);
       this.#socket = socket;
       socket.onopen = () => token && this.send(JSON.stringify({ id: CONNECT_ID, connect: { token } }));
@@ -100,24 +147,74 @@ export class Connection {
       socket.onclose = ({ code, reason }) => this.#closed(code, reason);
       socket.onerror = () => {}; // `close` follows and says more.
     } catch (cause) {
-      if (opening !== this.#opening || this.#stopped) return;
-      this.#on.error(cause instanceof TidingsError ? cause : this.#failed(cause));
+      if (!isWanted()) return;
+      if (!(cause instanceof TidingsError)) return this.#failed(cause.message, cause);
+      this.#on.error(cause);
       this.#lost();
     }
   }
 
-  #failed(cause) {
-    return new TidingsError('connection_failed', `cannot open ${this.#url}: ${cause.message}`, true, cause);
+  /** No connection came about; the program is told of the first of several times. */
+  #failed(why, cause) {
+    if (!this.#failing) {
+      const message = `cannot connect to ${this.#url}: ${why}; trying again`;
+      this.#on.error(new TidingsError('connection_failed', message, true, cause));
+    }
+    this.#failing = true;
+    this.#lost();
+  }
+
+  get #asksForTokens() {
+    return typeof this.#options.token === 'function';
   }
 
   async #currentToken() {
-    const { token } = this.#options;
-    if (typeof token !== 'function') return token;
-    try {
-      return (this.#token ??= await token());
-    } catch (cause) {
-      throw tokenFailed(cause);
+    const { token, timers } = this.#options;
+    if (!this.#asksForTokens) return token;
+    if (this.#token === undefined || timers.now() >= this.#renewAt) this.#keep(await tokenFrom(token));
+    return this.#token;
+  }
+
+  #keep(token) {
+    const { timers, random } = this.#options;
+    this.#token = token;
+    this.#renewAt = timers.now() + (refreshDelay(token, timers.now(), random) ?? Infinity);
+  }
+
+  #planRefresh(delay = this.#renewAt - this.#options.timers.now()) {
+    const { timers } = this.#options;
+    timers.clearTimeout(this.#refreshTimer);
+    if (this.#asksForTokens && delay < Infinity) {
+      this.#refreshTimer = timers.setTimeout(() => this.#refresh(), Math.min(delay, TIMER_MS_MAX));
     }
+  }
+
+  /** Replaces the token before it expires; while that fails the connection goes on for as long as the old one holds. */
+  async #refresh() {
+    const { token: source, timers, random } = this.#options;
+    if (timers.now() < this.#renewAt) return this.#planRefresh();
+    const opening = this.#opening;
+    const isWanted = () => opening === this.#opening && this.phase === 'up';
+    try {
+      const token = await tokenFrom(source);
+      if (!isWanted() || token === null) return;
+      this.#keep(token);
+      this.send(JSON.stringify({ id: REFRESH_ID, refresh: { token } }));
+    } catch (cause) {
+      if (!isWanted()) return;
+      this.#on.error(cause);
+      this.#planRefresh(backoff(this.#refreshes++, random));
+    }
+  }
+
+  #refreshed({ error }) {
+    if (!error) {
+      this.#refreshes = 0;
+      return this.#planRefresh();
+    }
+    this.#on.error(TidingsError.from(error));
+    this.#renewAt = this.#options.timers.now();
+    this.#planRefresh(longBackoff(this.#refreshes++, this.#options.random));
   }
 
   #receive(text) {
@@ -132,31 +229,41 @@ export class Connection {
     if (frame.hello) this.#greeted(frame.hello);
     else if (this.phase === 'up') this.#heard();
     if (frame.disconnect) this.#dismissed(frame.disconnect);
-    else if (!frame.hello) this.#on.frame(frame);
+    else if (frame.id === REFRESH_ID) this.#refreshed(frame);
+    else if (!frame.hello && !this.#isSaidByClose(frame)) this.#on.frame(frame);
+  }
+
+  /** That a token does not hold is said again by the close that follows; that one has expired is no news where there are others. */
+  #isSaidByClose({ id, error }) {
+    return id === undefined && (error?.code === 'token_expired' || error?.code === 'unauthorized');
   }
 
   #greeted(hello) {
     this.hello = hello;
     if (this.phase === 'up') return;
+    this.#failing = false;
+    this.#refusals = 0;
     this.#upSince = this.#options.timers.now();
     this.phase = 'up';
     this.#heard();
+    this.#planRefresh();
     this.#on.up(hello);
     this.#on.phase();
   }
 
   #heard() {
-    this.#probing = false;
+    this.#probedUntil = Infinity;
     this.#wait(this.hello.ping_interval_ms ?? 25_000, () => this.#probe());
   }
 
   /** A browser cannot see the server's pings, so silence is broken by a question of its own. */
-  #probe() {
+  #probe(ms = ANSWER_MS) {
     this.send(JSON.stringify({ ping: { c: this.#on.ping() } }));
-    // However often is asked, the first question sets the deadline.
-    if (this.#probing) return;
-    this.#probing = true;
-    this.#wait(ANSWER_MS, () => this.#lost());
+    const until = this.#options.timers.monotonic() + ms;
+    // However often is asked, the earliest deadline stands.
+    if (this.#probedUntil <= until) return;
+    this.#probedUntil = until;
+    this.#wait(ms, () => this.#lost());
   }
 
   #dismissed({ code, reason, reconnect, after_ms: hint }) {
@@ -166,25 +273,34 @@ export class Connection {
   }
 
   #closed(code, reason) {
+    if (code === TOKEN_EXPIRED || code === UNAUTHORIZED) this.#token = undefined;
+    if (code === UNAUTHORIZED && this.#asksForTokens) {
+      this.#on.error(closeError(code, reason, 'trying again with another token', true));
+      this.#hint = longBackoff(this.#refusals++, this.#options.random);
+      return this.#lost();
+    }
     // A token that was given as text cannot be renewed.
-    const hopeless = code === TOKEN_EXPIRED && typeof this.#options.token !== 'function';
-    if (code === TOKEN_EXPIRED) this.#token = undefined;
-    if (hopeless || (code >= 4500 && code <= 4999)) this.#stop(code, reason);
-    else this.#lost();
+    const isHopeless = code === TOKEN_EXPIRED && !this.#asksForTokens;
+    if (isHopeless || (code >= 4500 && code <= 4999)) return this.#stop(code, reason);
+    if (FAULTS[code]) this.#on.error(closeError(code, reason, 'connecting again', true));
+    if (this.phase === 'connecting' && code < 1011 && !FAULTS[code]) {
+      const why = 'it was closed before the server greeted; is the server there, and does it allow this page\'s origin';
+      return this.#failed(`${why}? (${code} ${reason ?? ''})`);
+    }
+    this.#lost();
   }
 
   #stop(code, reason) {
-    this.#stopped = true;
+    this.#ended = true;
     this.#abandon();
-    const slug = reason?.split(':')[0] || `close_${code}`;
-    this.#on.error(new TidingsError(slug, `the server closed the connection for good: ${code} ${reason}`));
+    this.#on.error(closeError(code, reason, 'not coming back before `reconnect()`'));
     this.#enter('offline');
   }
 
   #lost() {
     const steady = this.phase === 'up' && this.#options.timers.now() - this.#upSince >= STEADY_MS;
     this.#abandon();
-    if (this.#stopped || this.phase !== 'offline') return;
+    if (this.#ended || this.#closedByProgram || this.phase !== 'offline') return;
     if (steady) this.#attempt = 0;
     const delay = this.#hint ?? backoff(this.#attempt, this.#options.random);
     this.#attempt++;
@@ -197,8 +313,9 @@ export class Connection {
     const socket = this.#socket;
     const wasUp = this.phase === 'up';
     this.#options.timers.clearTimeout(this.#timer);
+    this.#options.timers.clearTimeout(this.#refreshTimer);
     this.#opening++;
-    this.#probing = false;
+    this.#probedUntil = Infinity;
     this.#socket = null;
     this.phase = 'offline';
     if (socket) {
@@ -217,4 +334,9 @@ export class Connection {
     this.phase = phase;
     this.#on.phase();
   }
+}
+
+function closeError(code, reason, what, retryable = false) {
+  const slug = reason?.split(':')[0] || FAULTS[code] || `close_${code}`;
+  return new TidingsError(slug, `the server closed the connection: ${code} ${reason ?? ''}; ${what}`, retryable);
 }

@@ -20,8 +20,3 @@ export class TidingsError extends Error {
     return new TidingsError(code, message ?? code, retryable === true);
   }
 }
-
-/** The error of a function that should have given a token. */
-export function tokenFailed(cause) {
-  return new TidingsError('token_failed', `the token function failed: ${cause?.message ?? cause}`, true, cause);
-}

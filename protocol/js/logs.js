@@ -87,10 +87,8 @@ export class Logs {
     if (this.#connection.phase === 'up') this.#connection.check();
   }
 
-  /** The page is back: whoever serves next knows how long it was away, and a lease is asked for at once. */
+  /** The page is back: whoever serves next knows how long it was away. The connection asks for a lease by itself. */
   wake() {
-    if (!this.#logs.size) return;
-    this.#connection.check();
     for (const log of this.#logs.values()) log.settle();
   }
 

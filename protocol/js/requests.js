@@ -12,6 +12,9 @@ const REQUESTS_MAX = 256;
 /** After this long without an answer a request has failed; the server's own deadlines are 2 s. */
 const REPLY_MS = 10_000;
 
+/** What an id adds to a command: `"id":9007199254740991,`. */
+const ID_BYTES_MAX = 22;
+
 export class Requests {
   #connection;
   #timers;
@@ -33,8 +36,9 @@ export class Requests {
   /**
    * Sends `command` as soon as there is a connection; a promise of the frame that answers it.
    *
-   * Throws what JSON throws for data that it cannot say. Fails with the server's error, `limit_reached` (too many at once), `not_connected` (surely not sent) or
-   * `outcome_unknown` (sent, and the connection or the answer was lost).
+   * Throws what JSON throws for data that it cannot say. Fails with the server's error, `limit_reached` (too many at once), `too_large`
+   * (the server would end the connection), `not_connected` (surely not sent) or `outcome_unknown` (sent, and the connection or the
+   * answer was lost).
    */
   ask(command) {
     if (this.#asked.size >= REQUESTS_MAX) {
@@ -86,6 +90,11 @@ export class Requests {
   }
 
   #send(request) {
+    const { bytesMax } = this.#connection;
+    if (bytesOf(request.text) + ID_BYTES_MAX > bytesMax) {
+      this.#forget(request);
+      return request.reject(new TidingsError('too_large', `the server takes commands of ${bytesMax} bytes at most`));
+    }
     request.sent = true;
     request.id = this.#post(request.text, (frame) => {
       this.#forget(request);
@@ -105,4 +114,8 @@ export class Requests {
     this.#asked.delete(request);
     this.#replies.delete(request.id);
   }
+}
+
+function bytesOf(text) {
+  return new TextEncoder().encode(text).length;
 }

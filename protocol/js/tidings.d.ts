@@ -56,12 +56,17 @@ export interface History<T = unknown> {
   readonly position: Position | null;
   /** Whether there is more after the last message. */
   readonly more: boolean;
+  /** Why the messages do not continue `since`; null where they do, or none was given. */
+  readonly gap: GapReason | (string & {}) | null;
 }
 
 /** An error that says what a program can do about it. */
 export declare class TidingsError extends Error {
   constructor(code: string, message: string, retryable?: boolean, cause?: unknown);
-  /** The server's slug, or `not_connected`, `outcome_unknown`, `connection_failed`, `token_failed`, `bad_frame`, `closed`. */
+  /**
+   * The server's slug, or one of the client's own: `not_connected`, `outcome_unknown`, `connection_failed` (said of the first
+   * attempt of several), `token_failed`, `bad_frame`, `closed`, and `close_` with a number for a close without a word.
+   */
   readonly code: string;
   /** Whether the same call may succeed later. */
   readonly retryable: boolean;
@@ -69,9 +74,16 @@ export declare class TidingsError extends Error {
   readonly channel?: string;
 }
 
+/** Gives a token, or null where there is none. */
+export type TokenFunction = () => string | null | Promise<string | null>;
+
 export interface Options {
-  /** Sent as the `connect` command. A function is asked before the first connection and when its token has expired. */
-  token?: string | (() => string | Promise<string>);
+  /**
+   * A JWT or an API key. A function is asked before the first connection, when 80 to 90 % of its token's life are over, and
+   * after that token was refused; null is no token. Whatever it throws, or gives that is no token, is an `error` event
+   * `token_failed`, and it is asked again later.
+   */
+  token?: string | TokenFunction;
   /** The WebSocket class; the global one by default. */
   WebSocket?: new (url: string, protocols?: string[]) => unknown;
 }
@@ -125,7 +137,7 @@ export interface SubscribeOptions {
 }
 
 /** A token for one channel, or what gives one. */
-export type ChannelToken = string | (() => string | Promise<string>);
+export type ChannelToken = string | TokenFunction;
 
 /** A value of a cache, and whether it is known to be right. */
 export interface View<T = unknown> {
@@ -154,8 +166,11 @@ export interface Labelled<T> {
   readonly basis?: Position | string | null;
 }
 
-/** Reads a value: gives it, with or without its tags and basis, or the `Response` that has them in its headers. */
-export type Fetcher<T> = (how: HowToRead) => T | Labelled<T> | Response | Promise<T | Labelled<T> | Response>;
+/** Reads a value: gives it, with or without its tags and basis. */
+export type Fetcher<T> = (how: HowToRead) => T | Labelled<T> | Promise<T | Labelled<T>>;
+
+/** Reads a value: gives the `Response` that has it as its JSON body, and tags and basis in its headers. */
+export type ResponseFetcher = (how: HowToRead) => Response | Promise<Response>;
 
 export interface Policy {
   /** What the value depends on, beside the tags that it brings. */
@@ -199,6 +214,7 @@ export interface Listening {
 /** A cache that says of every value whether it is fresh. */
 export interface Cache {
   /** Rejects with what `fetcher` throws, where there is no value to be given instead. */
+  get<T = unknown>(key: string, fetcher: ResponseFetcher, policy?: Policy): Promise<View<T>>;
   get<T>(key: string, fetcher: Fetcher<T>, policy?: Policy): Promise<View<T>>;
   /** What is held now; undefined where nothing is. */
   peek<T = unknown>(key: string): View<T> | undefined;
@@ -241,7 +257,7 @@ export interface Tidings extends EventTarget {
   position(channel: string): Position | null;
   /** The cache of what depends on a mutation log; one for each, `options` count for the first time. */
   cache(options?: CacheOptions): Cache;
-  /** Connects anew at once. */
+  /** Connects anew at once, with a token that is asked for anew; also where the server has ended the connection for good. */
   reconnect(): void;
   close(): void;
   addEventListener<K extends keyof Events>(

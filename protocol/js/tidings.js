@@ -1,7 +1,7 @@
 /**
  * The tidings client: subscribes to channels, keeps their positions, reconnects and resumes, and never hides a gap.
  *
- * It joins the parts: `connection.js` (socket, token, backoff), `continuity.js` (a machine for each channel),
+ * It joins the parts: `connection.js` (socket, backoff), `token.js`, `continuity.js` (a machine for each channel),
  * `requests.js` (replies), `stream.js` (async iteration), `presence.js` (who is there), `logs.js` and `cache.js` (what is fresh).
  */
 import { Cache } from './cache.js';
@@ -9,12 +9,13 @@ import { Connection } from './connection.js';
 import { Continuity } from './continuity.js';
 import { encodeData, messageFrom } from './data.js';
 import { backoff } from './backoff.js';
-import { TidingsError, tokenFailed } from './errors.js';
+import { TidingsError } from './errors.js';
 import { Logs } from './logs.js';
 import { positionFrom } from './position.js';
 import { Presence } from './presence.js';
 import { Requests } from './requests.js';
 import { Stream } from './stream.js';
+import { tokenFrom } from './token.js';
 
 export { TidingsError };
 
@@ -114,13 +115,13 @@ class Tidings extends EventTarget {
     return (await this.#ask({ publish })).published;
   }
 
-  /** What the channel has kept, ascending: a promise of `{messages, position, more}`. */
+  /** What the channel has kept, ascending: a promise of `{messages, position, more, gap}`; `gap` says why it does not continue `since`. */
   async history(channel, { since, limit } = {}) {
     const history = { channel, since: positionFrom(since) ?? undefined, limit };
-    const { publications, position, more } = (await this.#ask({ history })).history;
+    const { publications, position, more, gap = null } = (await this.#ask({ history })).history;
     const epoch = position?.epoch;
     const messages = publications.map((publication) => messageFrom(channel, { epoch, ...publication }));
-    return { messages, position, more: more === true };
+    return { messages, position, more: more === true, gap };
   }
 
   /** The position up to which messages were handed out; null where there is none. */
@@ -139,9 +140,12 @@ class Tidings extends EventTarget {
     return cache;
   }
 
-  /** Connects anew at once: drops the socket, or cuts the wait for the next one short. */
+  /**
+   * Connects anew at once, with a token that is asked for anew: drops the socket, cuts the wait for the next one short, and
+   * comes back to a server that had ended it.
+   */
   reconnect() {
-    this.#connection.open();
+    this.#connection.reopen();
   }
 
   /** Ends everything: subscriptions, streams, requests, the socket. */
@@ -174,10 +178,8 @@ class Tidings extends EventTarget {
     const channel = held ?? this.#open(name, positionFrom(since), listener.presence !== undefined, token);
     channel.listeners.add(listener);
     if (held && listener.presence) this.#hear(channel, listener.presence);
-    const off = () => {
-      signal?.removeEventListener('abort', off);
-      this.#leave(channel, listener);
-    };
+    const off = () => this.#leave(channel, listener);
+    listener.release = () => signal?.removeEventListener('abort', off);
     signal?.addEventListener('abort', off);
     return off;
   }
@@ -198,6 +200,7 @@ class Tidings extends EventTarget {
 
   #leave(channel, listener) {
     if (!channel.listeners.delete(listener)) return;
+    listener.release();
     listener.end();
     if (channel.listeners.size || !this.#holds(channel)) return;
     this.#end(channel);
@@ -207,7 +210,10 @@ class Tidings extends EventTarget {
   #end(channel, error) {
     this.#channels.delete(channel.name);
     this.#options.timers.clearTimeout(channel.timer);
-    for (const listener of channel.listeners) listener.end(error);
+    for (const listener of channel.listeners) {
+      listener.release();
+      listener.end(error);
+    }
     channel.listeners.clear();
     this.#refreshState();
   }
@@ -291,11 +297,11 @@ class Tidings extends EventTarget {
     const asked = (channel.pending = {});
     const isWanted = () => channel.pending === asked && this.#holds(channel) && this.#connection.phase === 'up';
     try {
-      command.subscribe.token = await (typeof channel.token === 'function' ? channel.token() : channel.token);
+      command.subscribe.token = (await tokenFrom(channel.token)) ?? undefined;
       if (isWanted()) this.#tell(channel, command);
     } catch (cause) {
       if (!isWanted()) return;
-      this.#report(tokenFailed(cause));
+      this.#report(cause);
       this.#retryLater(channel);
     }
   }
@@ -351,14 +357,20 @@ class Tidings extends EventTarget {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
+  /** Hidden pages wait for the backoff: there are many of them, and nobody looks. */
   #watchWindow() {
     const { window } = this.#options;
     const on = (type, then) => window?.addEventListener(type, then, { signal: this.#ended.signal, capture: true });
-    on('online', () => this.#connection.check());
+    const isHidden = () => window.document?.visibilityState === 'hidden';
+    const wake = () => {
+      if (!isHidden()) this.#connection.wake();
+      // Whoever serves next knows how long it was away.
+      this.#logs.wake();
+    };
     // A page that comes back from the back/forward cache has lost its socket without being told.
-    on('pageshow', (event) => event.persisted && this.#connection.open());
-    // One that was frozen or hidden may have slept through its leases.
-    for (const type of ['online', 'pageshow', 'resume', 'visibilitychange']) on(type, () => this.#logs.wake());
+    on('pageshow', (event) => (event.persisted ? this.#connection.open() : wake()));
+    for (const type of ['online', 'resume', 'visibilitychange']) on(type, wake);
+    on('offline', () => this.#connection.offline());
   }
 }
 

@@ -322,3 +322,36 @@ test('what is no address, channel or listener is refused at once', () => {
   assert.throws(() => w.client.subscribe('', () => {}), /not a channel name/);
   assert.throws(() => w.client.subscribe('tickets'), /fn is not a function/);
 });
+
+test('history says why it does not continue the position that was asked for', async () => {
+  const w = world({ hub: { historySize: 3 } });
+  w.publish('tickets', 1, 2, 3, 4, 5);
+  const { epoch } = w.hub.channel('tickets');
+  const ask = async (offset) => {
+    const asked = w.client.history('tickets', { since: { epoch, offset } });
+    await w.clock.advance(10);
+    const { messages, gap } = await asked;
+    return [messages.map(({ data }) => data), gap];
+  };
+  assert.deepEqual(await ask(0), [[3, 4, 5], 'trimmed']);
+  assert.deepEqual(await ask(3), [[4, 5], null]);
+});
+
+test('a channel that has ended leaves nothing on the signal', async () => {
+  const w = world();
+  const { signal } = new AbortController();
+  const [add, remove] = [signal.addEventListener.bind(signal), signal.removeEventListener.bind(signal)];
+  const held = new Set();
+  signal.addEventListener = (type, listener) => (held.add(listener), add(type, listener));
+  signal.removeEventListener = (type, listener) => (held.delete(listener), remove(type, listener));
+  const off = w.client.subscribe('tickets', () => {}, { signal });
+  for (const refused of ['secret:1', 'secret:2']) w.client.subscribe(refused, () => {}, { signal });
+  w.client.subscribe('open', () => {}, { signal });
+  assert.equal(held.size, 4);
+  await w.clock.advance(10);
+  assert.deepEqual([held.size, w.of('error').length], [2, 2], 'refused channels let go of it');
+  off();
+  assert.equal(held.size, 1);
+  w.client.close();
+  assert.equal(held.size, 0);
+});

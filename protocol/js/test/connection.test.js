@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { backoff } from '../backoff.js';
 import { tidings } from '../tidings.js';
 import { settle } from './support/clock.js';
+import { jwt } from './support/token.js';
 import { world } from './support/world.js';
 
 const codes = (w) => w.of('error').map(({ code }) => code);
@@ -89,13 +90,18 @@ test('close codes from 4500 are final, those below are not', async () => {
     assert.deepEqual(codes(w), sockets === 1 ? ['some_reason'] : []);
     w.client.reconnect();
     await w.clock.advance(10);
-    assert.equal(w.client.state, sockets === 1 ? 'offline' : 'live', `after ${code}`);
+    assert.equal(w.client.state, 'live', `the program decides otherwise after ${code}`);
+    w.client.close();
+    w.client.reconnect();
+    await w.clock.advance(10);
+    assert.equal(w.client.state, 'offline', 'a client that was closed stays so');
   }
 });
 
 test('the token goes first, and a new one is fetched when it has expired', async () => {
   let fetched = 0;
-  const w = world({ token: async () => `token-${++fetched}` });
+  const numbered = (jti) => jwt({ jti });
+  const w = world({ token: async () => numbered(++fetched) });
   w.listen('tickets');
   await w.clock.advance(10);
   w.network.socket.cut(1006);
@@ -103,7 +109,7 @@ test('the token goes first, and a new one is fetched when it has expired', async
   w.network.socket.cut(4401, 'token_expired');
   await w.clock.advance(1000);
   const sent = w.network.sockets.map(({ received }) => received[0]);
-  assert.deepEqual(sent, ['token-1', 'token-1', 'token-2'].map((token) => ({ id: 0, connect: { token } })));
+  assert.deepEqual(sent, [1, 1, 2].map((count) => ({ id: 0, connect: { token: numbered(count) } })));
   assert.deepEqual(codes(w), []);
 });
 
@@ -124,7 +130,7 @@ test('a server that needs no token is no error', async () => {
 });
 
 test('a token function that fails is asked again later', async () => {
-  const answers = [() => Promise.reject(new Error('no session')), () => 'token'];
+  const answers = [() => Promise.reject(new Error('no session')), () => jwt()];
   const w = world({ token: () => answers.shift()() });
   await w.clock.advance(1000);
   assert.deepEqual([w.client.state, codes(w)], ['live', ['token_failed']]);
@@ -134,7 +140,7 @@ test('a token that comes late opens no second socket', async () => {
   const waiting = [];
   const w = world({ token: () => new Promise((resolve) => waiting.push(resolve)) });
   w.client.reconnect();
-  for (const resolve of waiting) resolve('token');
+  for (const resolve of waiting) resolve(jwt());
   await w.clock.advance(10);
   assert.deepEqual([w.network.sockets.length, w.client.state], [1, 'live']);
 });
@@ -192,29 +198,6 @@ test('text that is not JSON ends the connection, and the client resumes', async 
   assert.deepEqual([seen, codes(w)], [[1], ['bad_frame']]);
 });
 
-test('a page that is online again, or back from the cache, does not wait', async () => {
-  const w = world();
-  w.network.reachable = false;
-  await w.clock.advance(60_000);
-  w.network.reachable = true;
-  w.window.dispatchEvent(new Event('online'));
-  await w.clock.advance(5);
-  assert.equal(w.client.state, 'live');
-
-  const open = w.network.sockets.length;
-  w.window.dispatchEvent(new Event('pageshow'));
-  await w.clock.advance(5);
-  assert.equal(w.network.sockets.length, open, 'a first pageshow changes nothing');
-  w.window.dispatchEvent(Object.assign(new Event('pageshow'), { persisted: true }));
-  await w.clock.advance(5);
-  assert.deepEqual([w.network.sockets.length, w.client.state], [open + 1, 'live']);
-
-  w.network.socket.stall();
-  w.window.dispatchEvent(new Event('online'));
-  await w.clock.advance(11_000);
-  assert.equal(w.network.sockets.length, open + 2, 'online asks an open connection whether it lives');
-});
-
 test('a WebSocket that cannot be made is reported and tried again', async () => {
   let broken = true;
   const w = world();
@@ -233,4 +216,50 @@ test('a WebSocket that cannot be made is reported and tried again', async () => 
   broken = false;
   await w.clock.advance(1000);
   assert.deepEqual([client.state, errors], ['live', ['connection_failed']]);
+});
+
+test('no connection at all is said once, and again after the next one was lost', async () => {
+  const w = world();
+  w.network.reachable = false;
+  await w.clock.advance(60_000);
+  assert.ok(w.network.sockets.length > 5);
+  assert.deepEqual(w.of('error').map(({ code, retryable }) => [code, retryable]), [['connection_failed', true]]);
+  assert.match(w.of('error')[0].message, /ws:\/\/hub\.test\/ws.*origin.*1006/);
+  w.network.reachable = true;
+  await w.clock.advance(20_000);
+  w.network.socket.cut();
+  await w.clock.advance(1000);
+  assert.deepEqual([w.client.state, codes(w)], ['live', ['connection_failed']], 'a cut is no failure');
+  w.network.reachable = false;
+  w.network.socket.cut();
+  await w.clock.advance(60_000);
+  assert.deepEqual(codes(w), ['connection_failed', 'connection_failed']);
+});
+
+test('a close that blames what was sent is an error, and the client comes back', async () => {
+  const rows = { 1002: 'protocol_error', 1003: 'unsupported_data', 1007: 'invalid_utf8', 1008: 'policy', 1009: 'too_large' };
+  for (const [code, slug] of Object.entries(rows)) {
+    const w = world();
+    await w.clock.advance(10);
+    w.network.socket.cut(Number(code), '');
+    await w.clock.advance(1000);
+    assert.deepEqual([w.client.state, codes(w)], ['live', [slug]], code);
+  }
+  for (const code of [1000, 1001, 1006, 1011]) {
+    const w = world();
+    await w.clock.advance(10);
+    w.network.socket.cut(code, '');
+    await w.clock.advance(1000);
+    assert.deepEqual([w.client.state, codes(w)], ['live', []], `${code}`);
+  }
+});
+
+test('what is larger than the server takes fails alone', async () => {
+  const w = world();
+  await w.clock.advance(10);
+  const publish = (length) => w.client.publish('tickets', 'ü'.repeat(length)).catch(({ code }) => code);
+  const [large, small] = [publish(503_000), publish(498_000)];
+  await w.clock.advance(10);
+  assert.deepEqual([await large, (await small).ack], ['too_large', 'stored']);
+  assert.equal(w.network.sockets.length, 1);
 });

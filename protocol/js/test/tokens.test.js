@@ -1,15 +1,18 @@
 /** Tokens for single channels: given with each subscribe, and again when they have expired. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { jwt } from './support/token.js';
 import { world } from './support/world.js';
 
 const commands = ({ network }, name) => network.sockets.flatMap(({ received }) => received).filter((command) => name in command);
 
-/** Gives t-1, t-2, …, each of which the server takes. */
+const numbered = (jti) => jwt({ jti });
+
+/** Gives tokens that are numbered from 1 on, each of which the server takes. */
 function dispenser(w) {
   let count = 0;
   return async () => {
-    const token = `t-${++count}`;
+    const token = numbered(++count);
     w.hub.passes.add(token);
     return token;
   };
@@ -29,7 +32,7 @@ test('a token goes with every subscribe of its channel, and with no other', asyn
   await w.clock.advance(10);
   assert.deepEqual(seen, [1, 2]);
   const sent = commands(w, 'subscribe').map(({ subscribe: { channel, token } }) => [channel, token]);
-  assert.deepEqual(sent.filter(([channel]) => channel === 'guarded:1'), [['guarded:1', 't-1'], ['guarded:1', 't-2']]);
+  assert.deepEqual(sent.filter(([channel]) => channel === 'guarded:1'), [['guarded:1', numbered(1)], ['guarded:1', numbered(2)]]);
   assert.ok(sent.filter(([channel]) => channel === 'tickets').every(([, token]) => token === undefined));
 });
 
@@ -74,8 +77,8 @@ test('a function that fails is asked again, and one that answers too late is not
   const seen = w.listen('guarded:1', {
     token: async () => {
       if (++calls === 1) throw new Error('the backend is away');
-      w.hub.passes.add('later');
-      return 'later';
+      w.hub.passes.add(numbered(1));
+      return numbered(1);
     },
   });
   const off = w.client.subscribe('guarded:2', () => assert.fail('it was left'), { token: dispenser(w) });

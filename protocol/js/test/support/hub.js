@@ -21,6 +21,8 @@ export class Hub {
   /** Tokens that let a session have the channels that begin with `guarded`, and those that did. */
   passes = new Set();
   expired = new Set();
+  /** Whether a token of a connection does not hold. */
+  refuses = () => false;
   #nextSession = 1;
 
   /** `historySize` publications are kept, `page` fit in a frame; channels that start with `volatile` keep none. */
@@ -196,7 +198,19 @@ class Session {
     for (const [i, frame] of frames.entries()) this.send(i === 0 && id !== undefined ? { id, ...frame } : frame);
   }
 
-  connect() {
+  /** A token that the hub does not take is answered by the reason, and by the close that follows. */
+  connect({ token }) {
+    return this.hub.refuses(token) ? this.end(4501, 'unauthorized: no such token') : [];
+  }
+
+  refresh({ token }) {
+    if (this.hub.refuses(token)) return { error: { code: 'unauthorized', message: 'no such token', retryable: false } };
+    this.refreshed = token;
+    return { refreshed: { exp: 1 } };
+  }
+
+  end(code, reason) {
+    this.close(code, reason);
     return [];
   }
 
@@ -272,7 +286,8 @@ class Session {
     const { publications, more } = this.#page(since ? channel.after(since.offset) : channel.log.slice(-limit), limit);
     if (!more && this.subscriptions.has(name)) this.subscriptions.set(name, false);
     const offset = publications.at(-1)?.offset ?? channel.head;
-    return { history: { publications, position: { epoch: channel.epoch, offset }, more } };
+    const gap = since && !this.subscriptions.has(name) ? channel.refusal(since) : undefined;
+    return { history: { publications, position: { epoch: channel.epoch, offset }, more, gap } };
   }
 
   presence({ channel }) {

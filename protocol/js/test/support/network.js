@@ -77,6 +77,7 @@ class Socket {
     let session = null;
     const send = (frame) => this.#later(() => this.session && this.session === session && this.push(frame));
     session = this.#network.hub.attach(send);
+    session.close = (code, reason) => this.#later(() => this.cut(code, reason));
     this.session = session;
   }
 

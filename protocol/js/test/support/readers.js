@@ -14,8 +14,12 @@ const CUTS = Number(process.env.TIDINGS_CUTS ?? 8);
 /** 20 publications a second. */
 const PUBLISH_MS = 50;
 
-/** The settings of a server for `cutting` and `trimming`. */
-export const SETTINGS = { TIDINGS__NAMESPACE__SHORT__HISTORY_SIZE: '5' };
+/** The settings of a server for `cutting` and `trimming`: short histories where the name says so, and many comments. */
+export const SETTINGS = {
+  TIDINGS__NAMESPACE__SHORT__HISTORY_SIZE: '5',
+  TIDINGS__SERVER__PING_INTERVAL: '100ms',
+  TIDINGS__SERVER__TIMEOUT: '10s',
+};
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 

@@ -36,7 +36,8 @@ class Queries {
       ...options,
       meta: { ...options.meta, tags },
       staleTime: (query) => (this.#cache.peek(query.queryHash)?.state === 'fresh' ? Infinity : 0),
-      queryFn: (context) => this.#fetch(queryFn, context, { tags, ttl, swr }),
+      // What is no function is the library's word for a query that is not read.
+      queryFn: queryFn && typeof queryFn !== 'function' ? queryFn : (context) => this.#fetch(queryFn, context, { tags, ttl, swr }),
     };
   }
 
@@ -50,7 +51,9 @@ class Queries {
     const query = this.#client.getQueryCache().find({ queryKey, exact: true });
     const { queryHash, state } = query;
     // Without its signal: whoever stops looking does not end a read that others may wait for.
-    const read = (how) => queryFn({ queryKey, meta, client, ...how });
+    const own = queryFn ?? this.#client.defaultQueryOptions({ queryKey }).queryFn;
+    if (typeof own !== 'function') throw new TypeError(`no queryFn, and no default one: ${queryHash}`);
+    const read = (how) => own({ queryKey, meta, client, ...how });
     // What a program has invalidated by its own judgement is read, whatever the cache knows.
     const force = state.isInvalidated && this.#cache.peek(queryHash)?.state === 'fresh';
     const held = this.#hold(query);

@@ -86,10 +86,9 @@ async fn connections_per_second_after_a_burst() {
     assert_eq!(server.get("/ws").header("authorization", &token).send().await.code(), "overloaded");
     let stream = || EventStream::open(server.get("/sse?channel=c").header("authorization", &token));
     let mut turned_away = stream().await;
-    assert_eq!((turned_away.head.status, turned_away.rest().await), (200, vec![]));
-    assert!(turned_away.retry >= Some(1_000));
+    turned_away.is_turned_away().await;
     crate::support::eventually("a place", async || {
-        stream().await.next().await.map(|event| assert_eq!(event.name, "hello"))
+        stream().await.next().await.filter(|event| event.name == "hello").map(drop)
     })
     .await;
     let free = TestServer::dev(limits).await;

@@ -44,7 +44,9 @@ async fn a_user_is_disconnected_everywhere_and_nobody_else_is() {
         let (frames, closed) = socket.closed().await;
         assert_eq!((frames.len(), closed.code, closed.reason.as_str()), (0, 4503, "disconnected: moved out"));
     }
-    assert_eq!(events.rest().await, []);
+    let why = events.expect("disconnect").await;
+    let said = json!({"code": 4503, "reason": "disconnected: moved out", "reconnect": false});
+    assert_eq!((why, events.rest().await), (said, vec![]));
     let published = server.post("/v1/publish/room:1", "7").bearer(API_KEY).send().await;
     assert_eq!(published.status, 200);
     assert_eq!(bob.data("room:1", 1).await, [json!(7)]);

@@ -94,6 +94,15 @@ impl EventStream {
         self.last_event_id.clone()
     }
 
+    /// What a server without room answers: a stream that ends at once, and says when to come back.
+    pub(crate) async fn is_turned_away(&mut self) {
+        assert_eq!(self.head.status, 200, "a browser gives up on anything else");
+        let disconnect = self.expect("disconnect").await;
+        assert_eq!((&disconnect["code"], &disconnect["reconnect"]), (&Value::from(1013), &Value::from(true)));
+        assert_eq!((self.rest().await, self.last_event_id.as_str()), (vec![], ""));
+        assert!(self.retry >= Some(1_000) && self.retry == disconnect["after_ms"].as_u64(), "{disconnect}");
+    }
+
     /// Reads until a comment, which must come before any event.
     pub(crate) async fn heartbeat(&mut self) {
         let before = self.comments;

@@ -73,7 +73,7 @@ mod tests {
             wanted.set(&channel(name), is_wanted);
         }
         assert_eq!(wanted.channels().count(), 2);
-        assert_eq!(taken(&mut wanted), [("a".to_owned(), Some(4)), ("b".to_owned(), Some(2))]);
+        assert_eq!(taken(&mut wanted), [("b".to_owned(), Some(2)), ("a".to_owned(), Some(4))]);
         assert!(!wanted.has_changes() && wanted.channels().count() == 2);
         wanted.set(&channel("a"), false);
         assert_eq!(wanted.channels().map(Channel::as_str).collect::<Vec<_>>(), ["b"]);

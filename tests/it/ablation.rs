@@ -13,7 +13,7 @@ const SEEDS: u64 = 60;
 /// A safeguard, how to switch it off, and what must be seen then.
 type Row = (&'static str, fn(), Option<Kind>);
 
-const TABLE: [Row; 9] = [
+const TABLE: [Row; 10] = [
     ("none", || ablate(None), None),
     ("ListenBeforeRead", || ablate(Some(Safeguard::ListenBeforeRead)), Some(Kind::Behind)),
     ("RangeCheck", || ablate(Some(Safeguard::RangeCheck)), Some(Kind::Jump)),
@@ -22,6 +22,7 @@ const TABLE: [Row; 9] = [
     ("Fence", || ablate(Some(Safeguard::Fence)), Some(Kind::TwoPayloads)),
     ("ReadFence", || ablate(Some(Safeguard::ReadFence)), Some(Kind::Forgotten)),
     ("Beacon", || ablate(Some(Safeguard::Beacon)), Some(Kind::Behind)),
+    ("Interest", || ablate(Some(Safeguard::Interest)), Some(Kind::Behind)),
     ("Lag", || ablate(Some(Safeguard::Lag)), Some(Kind::Missed)),
 ];
 

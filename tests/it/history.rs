@@ -59,6 +59,8 @@ pub(crate) enum Event {
     Gap { client: ClientId, channel: ChannelId, reason: GapReason, position: Option<Position> },
     /// The client wants nothing more of the channel.
     Left { client: ClientId, channel: ChannelId },
+    /// An instance is not in the state that it must be in.
+    Astray { what: String },
     /// Something went wrong on purpose.
     Injected { fault: String, client: Option<ClientId> },
     /// After the calm at the end: how far the client got, and what the broker holds.
@@ -117,7 +119,7 @@ impl Event {
             | Event::Gap { channel, .. }
             | Event::Left { channel, .. }
             | Event::Ended { channel, .. } => Some(*channel),
-            Event::Injected { .. } => None,
+            Event::Injected { .. } | Event::Astray { .. } => None,
         }
     }
 
@@ -136,7 +138,8 @@ impl Event {
             | Event::Doomed { .. }
             | Event::Forked { .. }
             | Event::Acked { .. }
-            | Event::Failed { .. } => None,
+            | Event::Failed { .. }
+            | Event::Astray { .. } => None,
         }
     }
 }
@@ -165,6 +168,7 @@ impl fmt::Display for Record {
             }
             Event::Left { .. } => write!(f, "left"),
             Event::Injected { fault, .. } => write!(f, "fault     {fault}"),
+            Event::Astray { what } => write!(f, "astray    {what}"),
             Event::Ended { position, head, .. } => {
                 write!(f, "ended     at {}, head {}", at(position), at(head))
             }

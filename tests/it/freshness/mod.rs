@@ -38,7 +38,7 @@ const FAULTS_MIN: u64 = 1_000;
 const FAULTS_MIN_SEEDS: u64 = 300;
 
 /// What clients of channels go through, and those of caches do not, or otherwise.
-const ELSEWHERE: [Fault; 7] = [
+const ELSEWHERE: [Fault; 12] = [
     Fault::CutMidway,
     Fault::Vanish,
     Fault::SlowReading,
@@ -46,6 +46,11 @@ const ELSEWHERE: [Fault; 7] = [
     Fault::MailboxOverflow,
     Fault::CursorLost,
     Fault::TailWithoutLine,
+    Fault::DroppedAttaching,
+    Fault::DroppedListening,
+    Fault::DroppedReading,
+    Fault::DroppedLeaving,
+    Fault::StreamDropped,
 ];
 
 /// Worlds of these seeds.

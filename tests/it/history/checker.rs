@@ -40,6 +40,8 @@ pub(crate) enum Kind {
     Needless,
     /// After the calm at the end a client does not stand at the head.
     Behind,
+    /// An instance listened to something else than what its sessions are attached to.
+    Astray,
 }
 
 /// One thing wrong with a history.
@@ -111,6 +113,7 @@ impl Checker {
             }
             Event::Doomed { publish, .. } => drop(self.doomed.insert(*publish)),
             Event::Forked { .. } | Event::Injected { .. } => {}
+            Event::Astray { what } => self.report(Kind::Astray, None, ChannelId(0), what.clone()),
             Event::Acked { publish, channel, position, ack } => {
                 let Some(position) = position else { return };
                 self.place(*publish, *channel, position, None);

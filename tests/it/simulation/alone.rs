@@ -1,7 +1,7 @@
 //! One instance over the model, driven by hand: what a suite asks that other brokers are asked, too. Nothing goes wrong here
 //! but what is called for.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tidings::broker::{BrokerError, BrokerEvent};
@@ -34,6 +34,8 @@ pub(crate) struct Alone {
     redis: Redis,
     uplink: Uplink,
     heard: VecDeque<BrokerEvent>,
+    /// The number under which each channel was last said to be listened to.
+    listening: BTreeMap<Channel, u64>,
     published: u32,
 }
 
@@ -46,7 +48,14 @@ impl Alone {
         for plan in [Plan::Tick(start), Plan::Beacon(start)] {
             context.schedule.at(context.now(), plan);
         }
-        Alone { context, redis: Redis::new(), uplink, heard: VecDeque::new(), published: 0 }
+        Alone {
+            context,
+            redis: Redis::new(),
+            uplink,
+            heard: VecDeque::new(),
+            listening: BTreeMap::new(),
+            published: 0,
+        }
     }
 
     /// Makes the channel one of the world's. Every other call needs that.
@@ -107,7 +116,7 @@ impl Alone {
     /// Returns when the channel is listened to for certain.
     pub(crate) fn listen(&mut self, channel: &Channel) {
         let number = self.uplink.set_interest(channel, true).expect("the model does not announce everything");
-        self.wait("a listening", |alone| alone.uplink.is_listening(channel, number).then_some(()));
+        self.wait("a listening", |alone| (alone.listening.get(channel) >= Some(&number)).then_some(()));
     }
 
     pub(crate) fn unlisten(&mut self, channel: &Channel) {
@@ -183,6 +192,11 @@ impl Alone {
     }
 
     fn pump(&mut self) {
-        self.heard.extend(self.uplink.pump(&mut self.redis, &mut self.context));
+        for event in self.uplink.pump(&mut self.redis, &mut self.context) {
+            match event {
+                BrokerEvent::Listening { channel, number } => drop(self.listening.insert(channel, number)),
+                event => self.heard.push_back(event),
+            }
+        }
     }
 }

@@ -19,6 +19,8 @@ pub(crate) enum Bug {
     OffByOneAtResume,
     /// A session reads before its channel is announced for certain.
     ListenUnconfirmed,
+    /// The node does not hear that a connection ended.
+    EndUnheard,
     /// The node ignores that announcements were lost.
     LossIgnored,
     /// The node forgets to wake a connection.
@@ -33,7 +35,7 @@ pub(crate) enum Bug {
 
 impl Bug {
     /// Every defect, with what the checker must call it.
-    pub(crate) const ALL: [(Bug, Kind); 12] = [
+    pub(crate) const ALL: [(Bug, Kind); 13] = [
         (Bug::DuplicateOnRetry, Kind::TwoOffsets),
         (Bug::EpochForgotten, Kind::TwoPayloads),
         (Bug::AckBeforeStore, Kind::TwoPayloads),
@@ -41,6 +43,7 @@ impl Bug {
         (Bug::RefusedButStored, Kind::FailedButDelivered),
         (Bug::OffByOneAtResume, Kind::Jump),
         (Bug::ListenUnconfirmed, Kind::Behind),
+        (Bug::EndUnheard, Kind::Astray),
         (Bug::LossIgnored, Kind::Behind),
         (Bug::LostWakeUp, Kind::Behind),
         (Bug::DropOnFullQueue, Kind::Jump),

@@ -50,6 +50,7 @@ impl Cluster {
     pub(crate) fn settle(&mut self) {
         for instance in &mut self.instances {
             instance.settle(&mut self.redis, &mut self.wires, &mut self.context);
+            instance.look_for_strays(&mut self.context);
         }
     }
 
@@ -62,6 +63,12 @@ impl Cluster {
             | Plan::WriteDeadline(id, _)
             | Plan::HangUp(id)
             | Plan::UpArrives(id) => self.handle_connection(id, plan),
+            Plan::NodeCommand(of) => {
+                self.with_start(of, |instance, _, context| instance.handle_command(context));
+            }
+            Plan::AttachTimeout(of) => {
+                self.with_start(of, |instance, _, context| instance.handle_attach_timeout(context.now()));
+            }
             Plan::WindowEnds(of) => self.with_start(of, |instance, _, context| {
                 instance.handle_window_end(context);
             }),
@@ -98,6 +105,7 @@ impl Cluster {
             | Plan::LineCommand { slot, .. }
             | Plan::LineClosed { slot, .. } => instances[slot].uplink.handle(plan, redis, context),
             Plan::Unheeded { of, .. }
+            | Plan::TakeWanted(of)
             | Plan::IntakeRead { of, .. }
             | Plan::IntakePage { of, .. }
             | Plan::Beacon(of)

@@ -7,26 +7,27 @@ mod wire_form;
 use std::collections::BTreeSet;
 
 use tidings::freshness::Log;
-use tidings::hub::{Hub, Mail, Mailbox, Session, SessionId, Time, Wake};
+use tidings::hub::{Attached, Mail, Mailbox, Session, SessionId, Time, Wake};
 use tidings_protocol::Channel;
 
 use super::broker::Redis;
 use super::bugs::Bug;
 use super::context::{Context, Plan};
-use super::faults::Fault;
-use super::instance::Uplink;
+use super::faults::{Fault, Moment};
+use super::instance::{Commands, Uplink};
 use super::link::{Down, Up, Wire};
 use super::session_rules::{MAILBOX_BYTES_MAX, WRITE_DEADLINE};
 use crate::history::ClientId;
-use acting::{Acting, Place};
+use acting::{Acting, Place, Progress};
 
 /// The instance's end of a connection.
 pub(crate) struct Connection {
     pub(crate) client: ClientId,
     pub(crate) mailbox: Mailbox,
-    pub(crate) attached: BTreeSet<Channel>,
     session: Session,
     is_stream: bool,
+    /// Something was said to the client.
+    has_spoken: bool,
     acting: Option<Acting>,
     timeout_planned: Option<Time>,
     /// The client's reads when the last write deadline was planned.
@@ -54,9 +55,9 @@ impl Connection {
         Connection {
             client,
             mailbox: Mailbox::new(MAILBOX_BYTES_MAX),
-            attached: BTreeSet::new(),
             session,
             is_stream: false,
+            has_spoken: false,
             acting: None,
             timeout_planned: None,
             deadline_planned: None,
@@ -136,6 +137,7 @@ impl Connection {
             });
         }
         let any = !said.is_empty();
+        self.has_spoken |= any;
         if self.is_stream && any {
             let positions = self.session.positions();
             let cursor = positions.map(|(channel, position)| (channel.clone(), position.clone())).collect();
@@ -207,19 +209,51 @@ impl Connection {
     pub(crate) fn step(
         &mut self,
         id: SessionId,
-        hub: &mut Hub<SessionId>,
+        commands: &mut Commands,
         uplink: &mut Uplink,
         log: &mut Log<SessionId>,
         redis: &mut Redis,
         context: &mut Context,
     ) {
         let mut acting = self.acting.take().expect("steps are planned for an action that is out");
-        let mut place = Place { id, hub, uplink, log, redis, attached: &mut self.attached };
-        if acting.step(&mut place, context) {
-            return self.session.handle_answer(acting.answer(&mut place), context.now());
+        let mut place = Place { id, commands, uplink, log, redis };
+        match acting.step(&mut place, context) {
+            Progress::Done => return self.session.handle_answer(acting.answer(), context.now()),
+            Progress::Waits => {}
+            Progress::On => context.step(Plan::ActionStep(id)),
         }
         self.acting = Some(acting);
-        context.step(Plan::ActionStep(id));
+    }
+
+    /// The event loop has attached the session, and waits for the broker.
+    pub(crate) fn handle_waiting(&mut self, id: SessionId, context: &mut Context) {
+        if let Some(acting) = &mut self.acting {
+            acting.handle_waiting();
+            context.may_drop(id, Moment::Listening);
+        }
+    }
+
+    /// The event loop has attached the session, or could not; or has detached it (`None`).
+    pub(crate) fn handle_answered(
+        &mut self,
+        id: SessionId,
+        attached: Option<Attached>,
+        context: &mut Context,
+    ) {
+        if let Some(acting) = &mut self.acting
+            && acting.handle_answered(attached)
+        {
+            context.may_drop(id, Moment::Reading);
+            context.step(Plan::ActionStep(id));
+        }
+    }
+
+    /// Whether it is just there, of the moments at which connections are dropped.
+    pub(crate) fn is_at(&self, moment: Moment) -> bool {
+        match moment {
+            Moment::Unanswered => self.is_stream && !self.has_spoken,
+            _ => self.acting.as_ref().is_some_and(|acting| acting.is_at(moment)),
+        }
     }
 
     fn plan_timeout(&mut self, id: SessionId, context: &mut Context) {

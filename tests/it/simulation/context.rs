@@ -11,7 +11,7 @@ use tidings_protocol::{Beacon, Channel};
 use super::broker::{Append, Promotion};
 use super::bugs::Bug;
 use super::channels::{self, ChannelSpec};
-use super::faults::{Fault, FaultCounts, Profile};
+use super::faults::{Fault, FaultCounts, Moment, Profile};
 use super::instance::{LogAnswer, Question};
 use super::publisher::Request;
 use super::random::Random;
@@ -90,6 +90,14 @@ pub(crate) enum Plan {
     SessionTimeout(SessionId),
     /// The instance looks whether a connection could write something.
     WriteDeadline(SessionId, u64),
+    /// A connection is dropped, if it is still there.
+    Drop(SessionId, Moment),
+    /// The event loop of an instance looks at the next thing that it was asked.
+    NodeCommand(Start),
+    /// Somebody has waited long enough until their channel is listened to.
+    AttachTimeout(Start),
+    /// An instance's receiver looks at what is wanted.
+    TakeWanted(Start),
     /// The instance notices that a connection is gone.
     HangUp(SessionId),
     /// Something of the client reaches the instance.
@@ -256,6 +264,13 @@ impl Context {
             self.count(fault, None);
         }
         happens
+    }
+
+    /// A connection comes to a moment at which it may be dropped: perhaps it is, a little later.
+    pub(crate) fn may_drop(&mut self, session: SessionId, moment: Moment) {
+        if self.profile.drops && self.random.chance(moment.per_mille()) && !self.is_calm() {
+            self.soon(0, 4, Plan::Drop(session, moment));
+        }
     }
 
     /// Plans the end of a step that usually takes some milliseconds; sometimes many, and always so while everybody

@@ -54,6 +54,16 @@ pub(crate) enum Fault {
     CursorLost,
     /// A session is answered from the tail of an instance that has no line, and hears only afterwards of what came meanwhile.
     TailWithoutLine,
+    /// A connection is dropped after it asked to be attached, before its instance has looked at that.
+    DroppedAttaching,
+    /// A connection is dropped while it is attached and its instance waits for Redis.
+    DroppedListening,
+    /// A connection is dropped while it reads history.
+    DroppedReading,
+    /// A connection is dropped while it leaves a channel.
+    DroppedLeaving,
+    /// The request of an event stream is dropped before it was answered.
+    StreamDropped,
     /// An announcement reaches an instance twice.
     Duplicated,
     /// An announcement, and all after it, reach an instance late.
@@ -100,7 +110,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// Every kind.
-    pub(crate) const ALL: [Fault; 43] = [
+    pub(crate) const ALL: [Fault; 48] = [
         Fault::LossSilent,
         Fault::RunLost,
         Fault::Lag,
@@ -123,6 +133,11 @@ impl Fault {
         Fault::SlowConsumer,
         Fault::CursorLost,
         Fault::TailWithoutLine,
+        Fault::DroppedAttaching,
+        Fault::DroppedListening,
+        Fault::DroppedReading,
+        Fault::DroppedLeaving,
+        Fault::StreamDropped,
         Fault::Duplicated,
         Fault::Delayed,
         Fault::HalfOpen,
@@ -154,6 +169,42 @@ impl Fault {
     /// Whether it happens to all instances at once: a history has few of those.
     pub(crate) fn is_of_all(self) -> bool {
         self >= Fault::RedisStall
+    }
+}
+
+/// Where a connection may be when it is dropped, with what it waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// The event loop has not looked yet at what it asked for.
+    Attaching,
+    /// It is attached, and the broker does not listen yet.
+    Listening,
+    /// The broker listens, and history is not read yet.
+    Reading,
+    /// It is about to be detached.
+    Leaving,
+    /// An event stream was told nothing yet.
+    Unanswered,
+}
+
+impl Moment {
+    /// What a drop is called there.
+    pub(crate) fn fault(self) -> Fault {
+        match self {
+            Moment::Attaching => Fault::DroppedAttaching,
+            Moment::Listening => Fault::DroppedListening,
+            Moment::Reading => Fault::DroppedReading,
+            Moment::Leaving => Fault::DroppedLeaving,
+            Moment::Unanswered => Fault::StreamDropped,
+        }
+    }
+
+    /// Of a thousand connections that come there, so many are meant to be dropped: more where few come.
+    pub(crate) fn per_mille(self) -> usize {
+        match self {
+            Moment::Attaching | Moment::Listening | Moment::Reading => 15,
+            Moment::Leaving | Moment::Unanswered => 300,
+        }
     }
 }
 
@@ -192,6 +243,8 @@ pub(crate) struct Profile {
     pub(crate) late: usize,
     /// The mean time between two faults of one client.
     pub(crate) client_pause: Duration,
+    /// Connections are dropped at each step of what they ask for.
+    pub(crate) drops: bool,
     /// From here on clients are left in peace: they do not find by a reconnect what they should have been told.
     pub(crate) clients_calm: Time,
     /// How many times instances crash.
@@ -219,6 +272,7 @@ impl Profile {
             refusal: 0,
             late: 0,
             client_pause: Duration::MAX,
+            drops: false,
             clients_calm: Time::ZERO,
             crashes: 0,
             outages: 0,
@@ -238,6 +292,7 @@ impl Profile {
             refusal: random.pick(&[0, 20, 60]),
             late: random.pick(&[0, 20, 60]),
             client_pause: Duration::from_millis(random.pick(&[1_000, 2_500, 6_000])),
+            drops: random.chance(800),
             clients_calm: Time(Duration::from_secs(random.pick(&[44, 47, 50]))),
             crashes: random.pick(&[0, 3, 5, 10]),
             outages: random.pick(&[0, 8, 20, 40]),

@@ -1,14 +1,16 @@
 //! One instance: the real hub, mailboxes and sessions, driven as a node and its connections drive them, and its uplink to
 //! Redis.
 
+mod commands;
 mod log_keeper;
+mod strays;
 mod uplink;
 
 use std::collections::BTreeMap;
 
 use tidings::broker::BrokerEvent;
 use tidings::freshness::{Log, Tell};
-use tidings::hub::{Grant, Hub, Sealed, SessionId, Time, Wake};
+use tidings::hub::{Attach, Attachments, Grant, Sealed, SessionId, Time, Wake};
 use tidings_protocol::{Channel, LogName, Position};
 
 use super::broker::Redis;
@@ -16,15 +18,18 @@ use super::bugs::Bug;
 use super::channels::WINDOW;
 use super::connection::{Connection, Written};
 use super::context::{Context, Plan, Start};
+use super::faults::Moment;
 use super::link::{Down, Up, Wires};
 use super::session_rules::SessionRules;
 use crate::history::ClientId;
+pub(crate) use commands::{Commands, NodeCommand};
 pub(crate) use log_keeper::{CONFIRM_TIMEOUT, LogAnswer, LogKeeper, Question};
 pub(crate) use uplink::Uplink;
 
 /// The hub with everything around it.
 pub(crate) struct Instance {
-    hub: Hub<SessionId>,
+    attachments: Attachments<SessionId, SessionId>,
+    commands: Commands,
     pub(crate) uplink: Uplink,
     /// Its mutation log.
     pub(crate) keeper: LogKeeper,
@@ -34,6 +39,9 @@ pub(crate) struct Instance {
     connections: BTreeMap<SessionId, Connection>,
     woken: Vec<SessionId>,
     window_planned: Option<Time>,
+    timeout_planned: Option<Time>,
+    /// Something is not as it must be, and that is written down.
+    is_astray: bool,
     rules: SessionRules,
 }
 
@@ -41,7 +49,8 @@ impl Instance {
     /// An instance that nobody is connected to.
     pub(crate) fn new(of: Start, now: Time) -> Self {
         Instance {
-            hub: Hub::default(),
+            attachments: Attachments::default(),
+            commands: Commands::new(of),
             uplink: Uplink::new(of, now),
             keeper: LogKeeper::new(of),
             of,
@@ -49,6 +58,8 @@ impl Instance {
             connections: BTreeMap::new(),
             woken: Vec::new(),
             window_planned: None,
+            timeout_planned: None,
+            is_astray: false,
             rules: SessionRules::new(),
         }
     }
@@ -77,6 +88,7 @@ impl Instance {
     ) {
         let session = self.rules.stream(id, channels, cursor_lost, context);
         self.connections.insert(id, Connection::stream(client, session));
+        context.may_drop(id, Moment::Unanswered);
         self.woken.push(id);
     }
 
@@ -91,8 +103,12 @@ impl Instance {
                 self.with_log(context, |log, tell| log_keeper::take(log, epoch, &publication, tell));
             }
             BrokerEvent::Lost(channel) if channel.is_log() => self.keeper.log.handle_lost(),
+            BrokerEvent::Listening { channel, .. } if channel.is_log() => self.keeper.is_listening = true,
+            BrokerEvent::Listening { channel, number } => {
+                self.attachments.handle_listening(&channel, number);
+            }
             BrokerEvent::Publication { channel, epoch, publication } => {
-                let sealed = self.hub.publish(&channel, epoch, publication, context.now());
+                let sealed = self.attachments.hub.publish(&channel, epoch, publication, context.now());
                 self.deliver(sealed, context);
             }
             BrokerEvent::Lost(channel) => self.forget(&channel, context),
@@ -134,7 +150,7 @@ impl Instance {
         if context.has_bug(Bug::LossIgnored) {
             return;
         }
-        for id in self.hub.subscribers(name) {
+        for id in self.attachments.hub.subscribers(name) {
             let Some(connection) = self.connections.get_mut(id) else { continue };
             if connection.forget(name) == Wake::Now {
                 connection.wake();
@@ -148,14 +164,14 @@ impl Instance {
         if self.window_planned.is_some_and(|planned| planned <= context.now()) {
             self.window_planned = None;
         }
-        let sealed = self.hub.seal_due(context.now());
+        let sealed = self.attachments.hub.seal_due(context.now());
         self.deliver(sealed, context);
     }
 
     fn deliver(&mut self, sealed: Vec<Sealed>, context: &mut Context) {
         let now = context.now();
         for Sealed { batch, urgency } in sealed {
-            for id in self.hub.subscribers(&batch.channel) {
+            for id in self.attachments.hub.subscribers(&batch.channel) {
                 let Some(connection) = self.connections.get_mut(id) else { continue };
                 match connection.mailbox.offer(&batch, urgency, now) {
                     // A wake-up that gets lost on its way.
@@ -169,7 +185,7 @@ impl Instance {
                 }
             }
         }
-        if let Some(due) = self.hub.next_due()
+        if let Some(due) = self.attachments.hub.next_due()
             && self.window_planned.is_none_or(|planned| due < planned)
         {
             self.window_planned = Some(due);
@@ -189,9 +205,60 @@ impl Instance {
     /// The next step of what a session asked for.
     pub(crate) fn handle_action_step(&mut self, id: SessionId, redis: &mut Redis, context: &mut Context) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        let (hub, uplink, log) = (&mut self.hub, &mut self.uplink, &mut self.keeper.log);
-        connection.step(id, hub, uplink, log, redis, context);
+        let (commands, uplink, log) = (&mut self.commands, &mut self.uplink, &mut self.keeper.log);
+        connection.step(id, commands, uplink, log, redis, context);
         self.woken.push(id);
+    }
+
+    /// The event loop looks at the next thing that it was asked, as a node's does.
+    pub(crate) fn handle_command(&mut self, context: &mut Context) {
+        let (uplink, now) = (&mut self.uplink, context.now());
+        match self.commands.next() {
+            Some(NodeCommand::Attach { channel, session }) => {
+                let Some(connection) = self.connections.get_mut(&session) else { return };
+                let rules = context.spec(context.id(&channel)).rules.clone();
+                let attach = Attach { channel, session, mailbox: session, rules, waiter: session };
+                self.attachments.attach(attach, now, |of, wanted| uplink.set_interest(of, wanted));
+                connection.handle_waiting(session, context);
+            }
+            Some(NodeCommand::Detach { channel, session }) => {
+                self.attachments.detach(&channel, session, |of, wanted| uplink.set_interest(of, wanted));
+                if let Some(connection) = self.connections.get_mut(&session) {
+                    connection.handle_answered(session, None, context);
+                }
+            }
+            Some(NodeCommand::Gone { session }) => {
+                self.attachments.remove(session, |of, wanted| uplink.set_interest(of, wanted));
+                self.keeper.log.forget(session);
+            }
+            None => unreachable!("a look is planned for each command"),
+        }
+    }
+
+    /// Somebody has waited long enough.
+    pub(crate) fn handle_attach_timeout(&mut self, now: Time) {
+        self.timeout_planned = None;
+        self.attachments.handle_timeout(now);
+    }
+
+    /// Gives the answers to those who asked to be attached.
+    fn answer_attached(&mut self, context: &mut Context) {
+        while let Some((session, attached)) = self.attachments.poll_answer() {
+            if let Some(connection) = self.connections.get_mut(&session) {
+                connection.handle_answered(session, Some(attached), context);
+            }
+        }
+        if let Some(due) = self.attachments.poll_timeout()
+            && self.timeout_planned.is_none_or(|planned| due < planned)
+        {
+            self.timeout_planned = Some(due);
+            context.schedule.at(due, Plan::AttachTimeout(self.of));
+        }
+    }
+
+    /// Whether the connection is just there, of the moments at which connections are dropped.
+    pub(crate) fn has_at(&self, id: SessionId, moment: Moment) -> bool {
+        self.connections.get(&id).is_some_and(|connection| connection.is_at(moment))
     }
 
     /// A session's timer.
@@ -232,12 +299,11 @@ impl Instance {
 
     /// The connection is over.
     pub(crate) fn hang_up(&mut self, id: SessionId, wires: &mut Wires, context: &mut Context) {
-        let Some(connection) = self.connections.remove(&id) else { return };
-        self.keeper.log.forget(id);
-        for channel in connection.attached {
-            if self.hub.detach(&channel, id) {
-                self.uplink.set_interest(&channel, false);
-            }
+        if self.connections.remove(&id).is_none() {
+            return;
+        }
+        if !context.has_bug(Bug::EndUnheard) {
+            self.commands.send(NodeCommand::Gone { session: id }, context);
         }
         match wires.get_mut(&id) {
             Some(wire) if !wire.is_cut => wire.send_down(id, Down::End, 0, context),
@@ -250,6 +316,7 @@ impl Instance {
         for event in self.uplink.pump(redis, context) {
             self.handle_broker_event(event, context);
         }
+        self.answer_attached(context);
         self.keeper.pursue(&mut self.uplink, context);
         while let Some(id) = self.woken.pop() {
             let (Some(connection), Some(wire)) = (self.connections.get_mut(&id), wires.get_mut(&id)) else {

@@ -80,6 +80,7 @@ impl World {
             Plan::ClientFault(id) => self.client_fault(id),
             Plan::CutAll => (0..CLIENTS).for_each(|id| self.cut(ClientId(id))),
             Plan::StallMany => self.stall_many(),
+            Plan::Drop(session, moment) => self.drop_at(session, moment),
             plan => {
                 let foreign = self.cluster.handle(plan);
                 assert!(foreign.is_none(), "{foreign:?} is none of this world");
@@ -204,6 +205,8 @@ impl World {
 
     /// Writes down where everybody stands.
     fn end(&mut self) {
+        let Cluster { context, instances, redis, .. } = &mut self.cluster;
+        instances.iter().for_each(|instance| instance.look_for_strays_at_rest(redis, context));
         for client in &self.clients {
             for (channel, position) in client.positions(&self.cluster.context) {
                 let head = self.cluster.redis.head(channel);

@@ -91,7 +91,10 @@ impl Line {
 
     /// Whether this announcement is dropped; what answers a command never is.
     pub(super) fn drops(&mut self, announcement: &Announcement) -> bool {
-        if matches!(announcement, Announcement::Listening(_) | Announcement::Lag) {
+        if matches!(
+            announcement,
+            Announcement::Listening(_) | Announcement::Unlistened(_) | Announcement::Lag
+        ) {
             return false;
         }
         match (&self.dropping, announcement) {

@@ -1,22 +1,19 @@
 //! What a session asked for, on its way through hub and broker: a step at a time, with time between the steps.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::time::Duration;
+use std::collections::VecDeque;
 
 use tidings::ablation::{Safeguard, ablated};
 use tidings::broker::BrokerError;
 use tidings::freshness::{Allowance, Log};
-use tidings::hub::{Action, Answer, Grant, Hub, Page, PageLimit, Published, SessionId, Time};
+use tidings::hub::{Action, Answer, Attached, Grant, Page, PageLimit, Published, SessionId};
 use tidings_protocol::{Channel, Code, Position, Problem};
 
 use crate::history::PublishId;
 use crate::simulation::broker::Redis;
 use crate::simulation::bugs::Bug;
 use crate::simulation::context::Context;
-use crate::simulation::instance::Uplink;
-
-/// How long a session waits until its channel is announced for certain.
-const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
+use crate::simulation::faults::Moment;
+use crate::simulation::instance::{Commands, NodeCommand, Uplink};
 
 /// The most tags that one session watches: few enough that some are watched by the subtree around them.
 const TAGS_MAX: usize = 12;
@@ -25,10 +22,10 @@ const TAGS_MAX: usize = 12;
 pub(super) struct Acting {
     action: Action,
     steps: VecDeque<Step>,
-    /// The number under which its channel was asked for.
-    number: u64,
-    /// Until when it waits for its channel to be announced.
-    until: Option<Time>,
+    /// Where it is, of the moments at which connections are dropped.
+    moment: Option<Moment>,
+    /// It waits for the event loop.
+    waits: bool,
     read: Option<Result<Option<Page>, BrokerError>>,
     published: Option<Result<Published, BrokerError>>,
     /// What the log said to the rest.
@@ -38,17 +35,26 @@ pub(super) struct Acting {
 /// Where steps are done, and for whom.
 pub(super) struct Place<'a> {
     pub(super) id: SessionId,
-    pub(super) hub: &'a mut Hub<SessionId>,
+    pub(super) commands: &'a mut Commands,
     pub(super) uplink: &'a mut Uplink,
     pub(super) log: &'a mut Log<SessionId>,
     pub(super) redis: &'a mut Redis,
-    pub(super) attached: &'a mut BTreeSet<Channel>,
+}
+
+/// How an action stands after a step.
+#[derive(Debug, PartialEq)]
+pub(super) enum Progress {
+    /// Another step follows.
+    On,
+    /// The event loop has to answer first.
+    Waits,
+    /// All steps were done before: it is time for the answer.
+    Done,
 }
 
 #[derive(Clone, Copy)]
 enum Step {
     Attach,
-    Listen,
     Detach,
     Read,
     Publish,
@@ -56,10 +62,10 @@ enum Step {
 }
 
 /// The steps of a join. Listen before reading history: a publication between the two is then seen twice, never missed.
-fn join_steps() -> [Step; 3] {
+fn join_steps() -> [Step; 2] {
     match ablated(Safeguard::ListenBeforeRead) {
-        true => [Step::Read, Step::Attach, Step::Listen],
-        false => [Step::Attach, Step::Listen, Step::Read],
+        true => [Step::Read, Step::Attach],
+        false => [Step::Attach, Step::Read],
     }
 }
 
@@ -79,31 +85,72 @@ impl Acting {
             | Action::Confirm { .. } => &[Step::AskLog],
         };
         let steps = steps.iter().copied().collect();
-        Acting { steps, action, number: 0, until: None, read: None, published: None, told: None }
+        Acting { steps, action, moment: None, waits: false, read: None, published: None, told: None }
     }
 
-    /// Does the next step. True once all were done before: then it is time for the answer.
-    pub(super) fn step(&mut self, place: &mut Place<'_>, context: &mut Context) -> bool {
-        let Some(step) = self.steps.pop_front() else { return true };
+    /// Whether it is just there.
+    pub(super) fn is_at(&self, moment: Moment) -> bool {
+        self.moment == Some(moment)
+    }
+
+    /// The event loop has attached the session, and waits for the broker.
+    pub(super) fn handle_waiting(&mut self) {
+        if self.is_at(Moment::Attaching) {
+            self.moment = Some(Moment::Listening);
+        }
+    }
+
+    /// The event loop has answered; `attached` is `None` where it has detached. False if nothing waits for that.
+    pub(super) fn handle_answered(&mut self, attached: Option<Attached>) -> bool {
+        if attached == Some(Attached::TimedOut) && self.waits {
+            self.fail(BrokerError::Unavailable);
+        }
+        self.moment = attached.is_some().then_some(Moment::Reading);
+        std::mem::take(&mut self.waits)
+    }
+
+    /// Whoever cannot join leaves the channel before it says so.
+    fn fail(&mut self, error: BrokerError) {
+        self.steps = [Step::Detach].into();
+        self.read = Some(Err(error));
+    }
+
+    /// Has the event loop do something, and waits for that.
+    fn ask(
+        &mut self,
+        command: NodeCommand,
+        moment: Moment,
+        place: &mut Place<'_>,
+        context: &mut Context,
+    ) -> Progress {
+        (self.moment, self.waits) = (Some(moment), true);
+        context.may_drop(place.id, moment);
+        place.commands.send(command, context);
+        Progress::Waits
+    }
+
+    /// Does the next step.
+    pub(super) fn step(&mut self, place: &mut Place<'_>, context: &mut Context) -> Progress {
+        let Some(step) = self.steps.pop_front() else { return Progress::Done };
+        let session = place.id;
         match (step, &self.action) {
-            (Step::Attach, Action::Join { channel, .. }) => self.number = place.attach(channel, context),
-            (Step::Listen, Action::Join { channel, .. }) => {
-                let until = *self.until.get_or_insert(context.now().after(LISTEN_TIMEOUT));
-                if place.uplink.is_listening(channel, self.number) || context.has_bug(Bug::ListenUnconfirmed)
-                {
-                    return false;
-                }
-                match context.now() < until {
-                    true => self.steps.push_front(Step::Listen),
-                    false => {
-                        self.steps.clear();
-                        self.read = Some(Err(BrokerError::Unavailable));
-                    }
-                }
+            (Step::Attach, Action::Join { channel, .. }) => {
+                let attach = NodeCommand::Attach { channel: channel.clone(), session };
+                let waits = self.ask(attach, Moment::Attaching, place, context);
+                self.waits = !context.has_bug(Bug::ListenUnconfirmed);
+                return if self.waits { waits } else { Progress::On };
             }
-            (Step::Detach, Action::Leave { channel }) => place.detach(channel),
+            (Step::Detach, Action::Join { channel, .. } | Action::Leave { channel }) => {
+                let detach = NodeCommand::Detach { channel: channel.clone(), session };
+                return self.ask(detach, Moment::Leaving, place, context);
+            }
             (Step::Read, Action::Join { channel, since, limit, .. }) => {
-                self.read = Some(place.resume(channel, since.as_ref(), *limit, context));
+                let read = place.resume(channel, since.as_ref(), *limit, context);
+                self.moment = None;
+                match read {
+                    Ok(page) => self.read = Some(Ok(page)),
+                    Err(error) => self.fail(error),
+                }
             }
             (Step::Read, Action::Resume { channel, since, limit }) => {
                 self.read = Some(place.resume(channel, Some(since), *limit, context));
@@ -124,22 +171,16 @@ impl Acting {
             },
             _ => unreachable!("steps are chosen by their action"),
         }
-        false
+        Progress::On
     }
 
     /// What came of it.
-    pub(super) fn answer(self, place: &mut Place<'_>) -> Answer {
+    pub(super) fn answer(self) -> Answer {
         match self.action {
             Action::Authenticate { .. } => Answer::Authenticated(Ok(Grant::open())),
             // Nobody in a simulation has a token.
             Action::Admit { .. } => Answer::Admitted(Err(Code::Unauthorized.into())),
-            Action::Join { channel, .. } => {
-                let read = self.read.expect("a join reads");
-                if read.is_err() {
-                    place.detach(&channel);
-                }
-                Answer::Joined(read.map_err(Problem::from))
-            }
+            Action::Join { .. } => Answer::Joined(self.read.expect("a join reads").map_err(Problem::from)),
             Action::Leave { .. } => Answer::Left,
             Action::Read { .. } | Action::Resume { .. } => {
                 let page = self.read.expect("a read reads").map_err(Problem::from);
@@ -159,19 +200,6 @@ impl Acting {
 }
 
 impl Place<'_> {
-    fn attach(&mut self, channel: &Channel, context: &Context) -> u64 {
-        let spec = context.spec(context.id(channel));
-        self.hub.attach(channel, self.id, self.id, &spec.rules);
-        self.attached.insert(channel.clone());
-        self.uplink.set_interest(channel, true).expect("the model does not announce everything")
-    }
-
-    fn detach(&mut self, channel: &Channel) {
-        if self.attached.remove(channel) && self.hub.detach(channel, self.id) {
-            self.uplink.set_interest(channel, false);
-        }
-    }
-
     /// What the mutation log says; `None` before it knows anything.
     fn ask_log(&mut self, action: &Action) -> Option<Answer> {
         let (id, log) = (self.id, &mut *self.log);

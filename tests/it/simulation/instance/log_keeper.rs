@@ -28,10 +28,9 @@ const REWRITER: u32 = 99;
 pub(crate) struct LogKeeper {
     pub(crate) log: Log<SessionId>,
     of: Start,
-    /// The number under which it was asked for.
-    asked: Option<u64>,
+    is_asked_for: bool,
     /// Mutations are announced here: before that nothing is asked of the log.
-    is_listening: bool,
+    pub(super) is_listening: bool,
     due_planned: Option<Time>,
     rewrites: u32,
 }
@@ -59,7 +58,7 @@ impl LogKeeper {
         LogKeeper {
             log: Log::new(EVENTS_MAX),
             of,
-            asked: None,
+            is_asked_for: false,
             is_listening: false,
             due_planned: None,
             rewrites: 0,
@@ -85,10 +84,9 @@ impl LogKeeper {
     /// Whether mutations are announced here; asks for it, in worlds that have any.
     fn listen(&mut self, uplink: &mut Uplink, context: &Context) -> bool {
         let Some(spec) = context.channels.iter().find(|spec| spec.channel.is_log()) else { return false };
-        if self.asked.is_none() {
-            self.asked = uplink.set_interest(&spec.channel, true);
+        if !std::mem::replace(&mut self.is_asked_for, true) {
+            uplink.set_interest(&spec.channel, true);
         }
-        self.is_listening = self.asked.is_some_and(|number| uplink.is_listening(&spec.channel, number));
         self.is_listening
     }
 

@@ -1,6 +1,5 @@
 //! An instance's side of Redis: the real intake and peers, fed by a line that comes and goes.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,9 +27,8 @@ const PAGE: PageLimit = PageLimit { publications: 20, bytes: 4_000 };
 /// Everything between an instance and Redis.
 pub(crate) struct Uplink {
     pub(crate) intake: Intake,
-    wanted: Wanted,
-    /// The number under which each channel was last said to be listened to.
-    listening: BTreeMap<Channel, u64>,
+    pub(crate) wanted: Wanted,
+    is_take_planned: bool,
     of: Start,
     name: Arc<str>,
     peers: Peers,
@@ -59,7 +57,7 @@ impl Uplink {
         Uplink {
             intake: Intake::new(limits),
             wanted: Wanted::default(),
-            listening: BTreeMap::new(),
+            is_take_planned: false,
             of,
             name: format!("i{}-{}", of.slot, of.generation).into(),
             peers: Peers::default(),
@@ -91,6 +89,7 @@ impl Uplink {
                 self.intake.handle_not_listening(&channel, context.now());
             }
             Plan::Unheeded { .. } => {}
+            Plan::TakeWanted(_) => self.take_wanted(context),
             Plan::IntakeRead { read, .. } => self.read_for_all(read, redis, context),
             Plan::IntakePage { read, page, .. } => self.intake.handle_page(&read, page, context.now()),
             Plan::Beacon(of) => {
@@ -102,6 +101,20 @@ impl Uplink {
                 context.soon(100, 100, Plan::Tick(of));
             }
             plan => unreachable!("{plan:?} is none of an uplink"),
+        }
+    }
+
+    /// The receiver hears what is wanted.
+    fn take_wanted(&mut self, context: &Context) {
+        self.is_take_planned = false;
+        for (channel, number) in self.wanted.take() {
+            match number {
+                Some(number) => {
+                    let retention = &context.spec(context.id(&channel)).retention;
+                    self.intake.listen(&channel, number, retention);
+                }
+                None => self.intake.unlisten(&channel, context.now()),
+            }
         }
     }
 
@@ -261,21 +274,10 @@ impl Uplink {
         self.wanted.set(channel, wanted)
     }
 
-    /// Whether it was said that the channel is listened to, under this number or a later one.
-    pub(crate) fn is_listening(&self, channel: &Channel, number: u64) -> bool {
-        self.listening.get(channel).is_some_and(|known| *known >= number)
-    }
-
     /// Sends what the intake asks for; returns what it tells the instance.
     pub(crate) fn pump(&mut self, redis: &mut Redis, context: &mut Context) -> Vec<BrokerEvent> {
-        for (channel, number) in self.wanted.take() {
-            match number {
-                Some(number) => {
-                    let retention = &context.spec(context.id(&channel)).retention;
-                    self.intake.listen(&channel, number, retention);
-                }
-                None => self.intake.unlisten(&channel, context.now()),
-            }
+        if self.wanted.has_changes() && !std::mem::replace(&mut self.is_take_planned, true) {
+            context.soon(0, 5, Plan::TakeWanted(self.of));
         }
         while let Some(interest) = self.intake.poll_interest() {
             match (self.line, interest) {
@@ -291,13 +293,6 @@ impl Uplink {
         while let Some(read) = self.intake.poll_read() {
             context.step(Plan::IntakeRead { of: self.of, read });
         }
-        let mut events = Vec::new();
-        while let Some(event) = self.intake.poll_event() {
-            match event {
-                BrokerEvent::Listening { channel, number } => drop(self.listening.insert(channel, number)),
-                event => events.push(event),
-            }
-        }
-        events
+        std::iter::from_fn(|| self.intake.poll_event()).collect()
     }
 }

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use tidings::hub::SessionId;
+
 use super::{CLIENTS, World};
 use crate::history::ClientId;
 use crate::simulation::client::Kind;
 use crate::simulation::cluster::Cluster;
 use crate::simulation::context::{INSTANCES, Plan};
-use crate::simulation::faults::Fault;
+use crate::simulation::faults::{Fault, Moment};
 
 impl World {
     /// Cuts a connection: what is on its way arrives in part, to a client that reads.
@@ -23,6 +25,20 @@ impl World {
             self.cluster.context.count(Fault::CutMidway, Some(id));
         }
         client.handle_gone(&mut self.cluster.context);
+    }
+
+    /// Drops a connection that is still at this step of what it asked for, with all that it waits for.
+    pub(super) fn drop_at(&mut self, session: SessionId, moment: Moment) {
+        let Cluster { context, instances, wires, .. } = &mut self.cluster;
+        let Some(instance) = instances.iter_mut().find(|instance| instance.has_at(session, moment)) else {
+            return;
+        };
+        let client = self.clients.iter_mut().find(|client| client.session == Some(session));
+        let Some((client, wire)) = client.zip(wires.get_mut(&session)) else { return };
+        (wire.is_cut, wire.reads) = (true, wire.reads + 1);
+        context.count(moment.fault(), Some(client.id));
+        instance.hang_up(session, wires, context);
+        client.handle_gone(context);
     }
 
     /// The client is gone without a word: the instance has to find out.

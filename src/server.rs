@@ -190,7 +190,6 @@ async fn configured_broker(config: &Config, parts: BrokerParts) -> Result<Arc<dy
     let limits = StoreLimits {
         channels_max: config.limits.channels_max,
         bytes_max: config.limits.history_total_bytes,
-        keys_max: config.limits.idempotency_keys_max,
         key_age: config.limits.idempotency_window,
     };
     Ok(Arc::new(MemoryBroker::start(limits, Retentions::new(config), events, clock, card)))

@@ -171,7 +171,7 @@ async fn mutate(
     }
     quota::note(instance.admit(&asker.caller, Count::Mutations, 1))?;
     let tags = command.tags.len();
-    let Published { position, ack } = instance.node.mutate(command).await?;
+    let Published { position, ack } = instance.node.mutate(command, &asker.caller).await?;
     instance.metrics.mutated(tags);
     Ok(PublishedFrame { position, ack })
 }

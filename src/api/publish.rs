@@ -203,7 +203,7 @@ async fn publish(
     demand_publish(asker, &command.channel)?;
     command.check(instance.limits.load().message_bytes_max)?;
     quota::note(instance.admit_publish(&asker.caller, command.payload.as_bytes().len()))?;
-    let Published { position, ack } = instance.node.publish(command).await?;
+    let Published { position, ack } = instance.node.publish(command, &asker.caller).await?;
     instance.metrics.published();
     Ok(PublishedFrame { position, ack })
 }

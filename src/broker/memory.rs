@@ -11,11 +11,13 @@ use tidings_protocol::{
 use tokio::sync::mpsc;
 
 use super::{
-    Attendance, Broker, BrokerError, BrokerEvent, InstanceCard, Peer, Retentions, Store, StoreLimits, Stored,
+    Attendance, Broker, BrokerError, BrokerEvent, InstanceCard, Peer, Publisher, Retentions, Store,
+    StoreLimits, Stored,
 };
 use crate::clock::Clock;
 use crate::freshness::Snapshot;
-use crate::hub::{BrokerState, Page, PageLimit, Published, Time};
+use crate::hub::{BrokerState, Page, PageLimit, Published};
+use crate::limits::Caller;
 
 /// How long a publish waits for room among the announcements before it is refused: what an outage may take (P10).
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -48,25 +50,35 @@ impl MemoryBroker {
         MemoryBroker { store, attendance: Mutex::default(), retentions, events, clock, card }
     }
 
-    async fn store_and_announce(&self, command: PublishCommand) -> Result<Published, BrokerError> {
+    async fn store_and_announce(
+        &self,
+        command: PublishCommand,
+        caller: Caller,
+    ) -> Result<Published, BrokerError> {
         if command.ack == Ack::Replicated {
             return Err(BrokerError::AckNotPossible);
         }
         let channel = command.channel.clone();
         let retention = self.retentions.of(&channel);
-        self.announce_stored(channel, |store, unix_ms, now| store.publish(command, &retention, unix_ms, now))
-            .await
+        self.announce_stored(channel, caller, |store, publisher| {
+            store.publish(command, &retention, publisher)
+        })
+        .await
     }
 
-    async fn write_and_announce(&self, command: MutateCommand) -> Result<Published, BrokerError> {
+    async fn write_and_announce(
+        &self,
+        command: MutateCommand,
+        caller: Caller,
+    ) -> Result<Published, BrokerError> {
         if command.ack == Ack::Replicated {
             return Err(BrokerError::AckNotPossible);
         }
         let channel = command.log.channel();
         let retention = self.retentions.of(&channel);
         let slots = self.retentions.table_slots(&command.log);
-        self.announce_stored(channel, |store, unix_ms, now| {
-            store.mutate(&command, &retention, slots, unix_ms, now)
+        self.announce_stored(channel, caller, |store, publisher| {
+            store.mutate(&command, &retention, slots, publisher)
         })
         .await
     }
@@ -75,13 +87,15 @@ impl MemoryBroker {
     async fn announce_stored(
         &self,
         channel: Channel,
-        put: impl FnOnce(&mut Store, u64, Time) -> Result<Stored, BrokerError>,
+        caller: Caller,
+        put: impl FnOnce(&mut Store, Publisher<'_>) -> Result<Stored, BrokerError>,
     ) -> Result<Published, BrokerError> {
         // Room for the announcement comes first: then nothing that is stored can fail to be announced.
         let room = tokio::time::timeout(ANNOUNCE_TIMEOUT, self.events.reserve()).await;
         let room = room.map_err(|_| BrokerError::Overloaded)?.map_err(|_| BrokerError::Unavailable)?;
         let mut store = self.store.lock().expect("no publish panics while it holds the store");
-        match put(&mut store, self.clock.unix_ms(), self.clock.now())? {
+        let publisher = Publisher { caller: &caller, unix_ms: self.clock.unix_ms(), now: self.clock.now() };
+        match put(&mut store, publisher)? {
             Stored::New { published, epoch, publication } => {
                 // Still under the lock: announcements have the order of offsets.
                 room.send(BrokerEvent::Publication { channel, epoch, publication });
@@ -91,9 +105,9 @@ impl MemoryBroker {
         }
     }
 
-    fn snapshot_of(&self, log: &LogName) -> Result<Snapshot, BrokerError> {
-        let mut store = self.store.lock().expect("no publish panics while it holds the store");
-        store.snapshot(log, self.retentions.table_slots(log), self.clock.now())
+    fn snapshot_of(&self, log: &LogName) -> Snapshot {
+        let store = self.store.lock().expect("no publish panics while it holds the store");
+        store.snapshot(log, self.retentions.table_slots(log))
     }
 
     async fn announce(&self, message: ClusterMessage) -> Result<(), BrokerError> {
@@ -102,12 +116,7 @@ impl MemoryBroker {
         sent.map_err(|_| BrokerError::Overloaded)?.map_err(|_| BrokerError::Unavailable)
     }
 
-    fn read(
-        &self,
-        channel: &Channel,
-        since: Option<&Position>,
-        limit: PageLimit,
-    ) -> Result<Option<Page>, BrokerError> {
+    fn read(&self, channel: &Channel, since: Option<&Position>, limit: PageLimit) -> Option<Page> {
         let retention = self.retentions.of(channel);
         let mut store = self.store.lock().expect("no publish panics while it holds the store");
         store.read(channel, &retention, since, limit, self.clock.now())
@@ -137,8 +146,12 @@ async fn sweep(store: std::sync::Weak<Mutex<Store>>, clock: Clock) {
 }
 
 impl Broker for MemoryBroker {
-    fn publish(&self, command: PublishCommand) -> BoxFuture<'_, Result<Published, BrokerError>> {
-        self.store_and_announce(command).boxed()
+    fn publish(
+        &self,
+        command: PublishCommand,
+        caller: Caller,
+    ) -> BoxFuture<'_, Result<Published, BrokerError>> {
+        self.store_and_announce(command, caller).boxed()
     }
 
     fn history(
@@ -147,7 +160,7 @@ impl Broker for MemoryBroker {
         since: Option<Position>,
         limit: PageLimit,
     ) -> BoxFuture<'_, Result<Option<Page>, BrokerError>> {
-        ready(self.read(&channel, since.as_ref(), limit)).boxed()
+        ready(Ok(self.read(&channel, since.as_ref(), limit))).boxed()
     }
 
     fn resume(
@@ -160,28 +173,34 @@ impl Broker for MemoryBroker {
     }
 
     /// Everything is announced to the one node there is.
-    fn set_interest(&self, _: &Channel, _: bool) -> Option<u64> {
+    fn set_interest(&self, channel: &Channel, wanted: bool) -> Option<u64> {
+        let mut store = self.store.lock().expect("no publish panics while it holds the store");
+        store.set_attached(channel, wanted);
         None
     }
 
     fn channels(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>> {
         let store = self.store.lock().expect("no publish panics while it holds the store");
-        let channels = store.channels().take(limit).map(|(channel, head)| (channel.clone(), head));
+        let channels = store.heads().take(limit).map(|(channel, head)| (channel.clone(), head));
         ready(Ok(channels.collect())).boxed()
     }
 
-    fn mutate(&self, command: MutateCommand) -> BoxFuture<'_, Result<Published, BrokerError>> {
-        self.write_and_announce(command).boxed()
+    fn mutate(
+        &self,
+        command: MutateCommand,
+        caller: Caller,
+    ) -> BoxFuture<'_, Result<Published, BrokerError>> {
+        self.write_and_announce(command, caller).boxed()
     }
 
     fn snapshot(&self, log: &LogName) -> BoxFuture<'_, Result<Snapshot, BrokerError>> {
-        ready(self.snapshot_of(log)).boxed()
+        ready(Ok(self.snapshot_of(log))).boxed()
     }
 
     fn confirm(&self, log: &LogName) -> BoxFuture<'_, Result<Position, BrokerError>> {
         let head = PageLimit { publications: 0, bytes: 0 };
         let page = self.read(&log.channel(), None, head);
-        ready(page.and_then(|page| page.map(|page| page.head()).ok_or(BrokerError::Unavailable))).boxed()
+        ready(page.map(|page| page.head()).ok_or(BrokerError::Unavailable)).boxed()
     }
 
     fn enter(&self, channel: &Channel, member: PresenceMember) -> BoxFuture<'_, ()> {

@@ -14,6 +14,7 @@
 
 mod attendance;
 mod card;
+mod epochs;
 mod intake;
 mod memory;
 mod peers;
@@ -21,6 +22,7 @@ mod redis;
 mod retentions;
 mod roster;
 mod store;
+mod streams;
 mod wanted;
 
 pub use attendance::Attendance;
@@ -33,7 +35,7 @@ pub use redis::read_redis_answers;
 pub use redis::{RedisBroker, RedisRefused};
 pub use retentions::Retentions;
 pub use roster::{Roster, Update};
-pub use store::{Store, StoreLimits, Stored};
+pub use store::{Publisher, Store, StoreLimits, Stored};
 pub use wanted::Wanted;
 
 use std::sync::Arc;
@@ -46,11 +48,17 @@ use tidings_protocol::{
 
 use crate::freshness::Snapshot;
 use crate::hub::{BrokerState, Page, PageLimit, Published};
+use crate::limits::{Caller, Refused};
 
 /// Stores and announces publications. See the module for what an implementation promises.
 pub trait Broker: Send + Sync {
-    /// Stores and announces a publication; a repeated idempotency key gets the first answer again.
-    fn publish(&self, command: PublishCommand) -> BoxFuture<'_, Result<Published, BrokerError>>;
+    /// Stores and announces a publication; a repeated idempotency key gets the first answer again. What is stored of it in
+    /// this process is counted to the caller.
+    fn publish(
+        &self,
+        command: PublishCommand,
+        caller: Caller,
+    ) -> BoxFuture<'_, Result<Published, BrokerError>>;
 
     /// What the channel holds after `since`; `None` for a volatile channel.
     fn history(
@@ -83,7 +91,8 @@ pub trait Broker: Send + Sync {
     /// Writes a mutation into its log: one atomic step with the log's version table. The event is announced on the log's
     /// channel ([`tidings_protocol::LogName::channel`]), which can be listened to and read like any other, and is kept in the form of
     /// [`tidings_protocol::encode_tags`], with the idempotency key as its id.
-    fn mutate(&self, command: MutateCommand) -> BoxFuture<'_, Result<Published, BrokerError>>;
+    fn mutate(&self, command: MutateCommand, caller: Caller)
+    -> BoxFuture<'_, Result<Published, BrokerError>>;
 
     /// The log as it stands, with every mutation that was acknowledged before, or under a new epoch.
     fn snapshot(&self, log: &LogName) -> BoxFuture<'_, Result<Snapshot, BrokerError>>;
@@ -221,12 +230,9 @@ pub enum BrokerError {
     /// The idempotency key was used for other data.
     #[error("the idempotency key was used for other data on this channel: use a new key")]
     IdempotencyMismatch,
-    /// No more channels can exist.
-    #[error("limits.channels_max channels are in use: publish on an existing one, or raise the limit")]
-    TooManyChannels,
-    /// No more idempotency keys can be remembered.
-    #[error("limits.idempotency_keys_max keys are remembered: publish without a key, or later")]
-    TooManyKeys,
+    /// No more channels can exist, or the caller has made its share of them.
+    #[error("{}", .0.message("limits.channels_max", "channels"))]
+    TooManyChannels(Refused),
     /// No more revocations can be remembered.
     #[error("limits.revocations_max revocations are remembered: take the user's rights away at the source")]
     TooManyRevocations,
@@ -241,9 +247,7 @@ impl From<BrokerError> for Problem {
             BrokerError::ReplicationUnconfirmed(_) => Code::ReplicationUnconfirmed,
             BrokerError::AckNotPossible => Code::AckNotPossible,
             BrokerError::IdempotencyMismatch => Code::IdempotencyMismatch,
-            BrokerError::TooManyChannels | BrokerError::TooManyKeys | BrokerError::TooManyRevocations => {
-                Code::LimitReached
-            }
+            BrokerError::TooManyChannels(_) | BrokerError::TooManyRevocations => Code::LimitReached,
         };
         let mut problem = Problem::new(code, error.to_string());
         if let BrokerError::ReplicationUnconfirmed(position) = error {

@@ -143,10 +143,10 @@ section! {
         /// The answer lists so many, says that there are more, and counts them all.
         presence_members_max: usize as Count = 1_000 in 1 to 5_000;
         /// Bytes of history that all channels together keep in this process; with Redis, of what came last.
-        /// The channels published to longest ago lose their history first, until a tenth is free: gap(trimmed) for who resumes there.
+        /// Those who have most lose theirs, of the channels published to longest ago first, until a tenth is free: gap(trimmed) for who resumes there.
         history_total_bytes: usize as Size = "1GiB" in 1 to "1024GiB";
-        /// Channels with positions at once, in the memory broker; volatile ones do not count, and Redis has its own bounds.
-        /// Those that keep nothing are forgotten, gap(epoch) for who resumes there; if all do, a further one fails with limit_reached.
+        /// Channels that were published to, at once, in the memory broker; volatile ones do not count, and Redis has its own bounds.
+        /// Of those who have as many as are free, idle ones are forgotten, gap(epoch) for who resumes there; if none is, a further one fails with limit_reached.
         channels_max: usize as Count = 100_000 in 1 to 100_000_000;
         /// Bytes of data on their way to Redis.
         /// A further publish fails with overloaded: nothing of it was stored.
@@ -154,9 +154,9 @@ section! {
         /// Announcements of Redis that wait to be taken in.
         /// More: those that waited longest are dropped, and all channels are read from where they stand.
         broker_announcements_max: usize as Count = 16_384 in 16 to 1_000_000;
-        /// Idempotency keys that are remembered at once, in the memory broker.
-        /// A publish with a further one fails with limit_reached: none is forgotten before its window is over.
-        idempotency_keys_max: usize as Count = 1_000_000 in 1 to 100_000_000;
+        /// Bytes that the idempotency keys of this instance's publications and mutations take at once, here or in Redis: their own and 300.
+        /// A publish with a further one fails with limit_reached: none is forgotten before its window is over. One caller's take no more than are free.
+        idempotency_bytes: usize as Size = "512MiB" in 1 to "1024GiB";
         /// Time for which an idempotency key is remembered.
         /// A retry after it is a new publication.
         idempotency_window: Duration = "10m" in "100ms" to "1day";

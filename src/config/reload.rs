@@ -74,7 +74,7 @@ fn reloaded(ours: &Limits, new: &Limits) -> Limits {
         channels_max: ours.channels_max,
         broker_pending_bytes: ours.broker_pending_bytes,
         broker_announcements_max: ours.broker_announcements_max,
-        idempotency_keys_max: ours.idempotency_keys_max,
+        idempotency_bytes: ours.idempotency_bytes,
         idempotency_window: ours.idempotency_window,
         logs_max: ours.logs_max,
         ..new.clone()

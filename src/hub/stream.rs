@@ -110,6 +110,11 @@ impl Stream {
         self.bytes
     }
 
+    /// The number of publications that are kept.
+    pub fn len(&self) -> usize {
+        self.kept.len()
+    }
+
     /// Whether nothing is kept.
     pub fn is_empty(&self) -> bool {
         self.kept.is_empty()

@@ -25,5 +25,5 @@ pub use flood::Flood;
 pub use pressure::{Memory, Pressure};
 pub use rates::{ConnectionRates, Rates, Standings};
 pub use seats::{Seat, SeatLimits, Seats};
-pub use share::{Account, Pot, Refused, Shares, Taken};
+pub use share::{Account, Excess, Pot, Refused, Shares, Taken};
 pub use standing::{Limited, Standing, policy_header, standing_header};

@@ -9,6 +9,10 @@
 //!
 //! [`Shares`] is the bookkeeping, without a lock; [`Pot`] shares it between tasks. Neither knows what is counted.
 
+mod excess;
+
+pub use excess::Excess;
+
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -54,6 +58,8 @@ struct Held {
     amount: usize,
     /// The accounts that were opened and not closed.
     accounts: usize,
+    /// The tenant's entry, where the holder is a user or a key of one.
+    tenant: Option<usize>,
 }
 
 /// Who holds how much of a resource. Everything costs the same, however many hold something.
@@ -116,6 +122,11 @@ impl Shares {
         account.entries().map(|entry| self.held[entry].amount).max().unwrap_or(0)
     }
 
+    /// Whether the two accounts have a holder in common.
+    pub fn is_counted_with(&self, account: Account, other: Account) -> bool {
+        account.entries().any(|entry| other.entries().any(|other| other == entry))
+    }
+
     /// Whether the account holds more than is free, at any of its levels.
     pub fn is_over(&self, account: Account) -> bool {
         self.held(account) > self.free()
@@ -127,10 +138,13 @@ impl Shares {
         for (level, holder) in account.0.iter_mut().zip(holders_of(caller)) {
             let Shares { held, by_holder, .. } = self;
             let entry = *by_holder.entry(holder).or_insert_with_key(|holder| {
-                held.insert(Held { holder: holder.clone(), amount: 0, accounts: 0 })
+                held.insert(Held { holder: holder.clone(), amount: 0, accounts: 0, tenant: None })
             });
             held[entry].accounts += 1;
             *level = u32::try_from(entry + 1).ok().and_then(NonZeroU32::new);
+        }
+        if let [Some(who), Some(_)] = account.0 {
+            self.held[who.get() as usize - 1].tenant = account.entries().last();
         }
         account
     }
@@ -197,23 +211,25 @@ impl Shares {
 impl Refused {
     /// The refusal as an answer. `limit` is the key in `[limits]`, `what` names the resource: "channels", "bytes of …".
     pub fn problem(&self, code: Code, limit: &str, what: &str) -> Problem {
+        Problem::new(code, self.message(&format!("limits.{limit}"), what))
+    }
+
+    /// What was seen, and what to do. `limit` is the whole key of the limit.
+    pub fn message(&self, limit: &str, what: &str) -> String {
         let Refused { held, asked, free, total, .. } = self;
-        let message = match self.scope {
+        match self.scope {
             Scope::Instance if *held >= *total || asked > free => {
-                format!(
-                    "limits.{limit} is {total} {what}, and {free} are free: try again later, or raise the limit"
-                )
+                format!("{limit} is {total} {what}, and {free} are free: try again later, or raise the limit")
             }
             scope => format!(
-                "limits.{limit} is {total} {what}: this {} holds {held}, {free} are free, and one caller holds no more \
+                "{limit} is {total} {what}: this {} holds {held}, {free} are free, and one caller holds no more \
                  than is free: use less, or try again later",
                 match scope {
                     Scope::Instance => "kind of caller",
                     scope => scope.as_str(),
                 }
             ),
-        };
-        Problem::new(code, message)
+        }
     }
 }
 

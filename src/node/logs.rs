@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config, FreshConfig};
 use crate::freshness::{Allowance, Event, Log, Need, News, Rewrite, Snapshot, Tell};
 use crate::hub::{LogNews, SessionId, Time, Watched};
+use crate::limits::Caller;
 
 /// Reports that wait for the event loop; who finds no room waits. A log has at most three tasks out.
 const REPORTS_MAX: usize = 256;
@@ -318,7 +319,7 @@ async fn write_again(broker: &dyn Broker, log: &LogName, rewrite: &Rewrite) -> R
         said: rewrite.key.clone(),
         ack: Ack::Stored,
     };
-    broker.mutate(command).await?.position.ok_or(BrokerError::Unavailable)
+    broker.mutate(command, Caller::default()).await?.position.ok_or(BrokerError::Unavailable)
 }
 
 /// Over how long so many clients should spread what they read again.

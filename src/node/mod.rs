@@ -6,6 +6,7 @@ mod cluster;
 mod connections;
 mod event_loop;
 mod inquiry;
+mod keys;
 mod log_names;
 mod logs;
 mod mailbox;
@@ -41,10 +42,12 @@ use crate::config::{BatchMode, Config, Limits, Namespace, Namespaces};
 use crate::hub::{
     Attached, Attachments, BatchRules, BrokerState, Close, Page, PageLimit, Published, SessionId,
 };
+use crate::limits::Caller;
 use crate::observe::Metrics;
 use cluster::Cluster;
 use connections::Connections;
 use event_loop::{EventLoop, NodeCommand};
+use keys::IdempotencyKeys;
 use log_names::LogNames;
 use logs::{LogRules, Logs};
 use wakes::Wakes;
@@ -65,6 +68,7 @@ pub struct Node {
     namespaces: Namespaces,
     rules: HashMap<Arc<str>, Arc<BatchRules>>,
     log_names: Arc<LogNames>,
+    keys: IdempotencyKeys,
     connections: Arc<Connections>,
     cluster: Arc<Cluster>,
     clock: Clock,
@@ -114,6 +118,7 @@ impl Node {
             namespaces,
             rules,
             log_names,
+            keys: IdempotencyKeys::new(limits.idempotency_bytes, limits.idempotency_window),
             connections,
             cluster,
             clock,
@@ -135,8 +140,8 @@ impl Node {
         Member::new(self.clone(), session, mailbox)
     }
 
-    /// Publishes, unless this instance is about to end.
-    pub async fn publish(&self, command: PublishCommand) -> Result<Published, Problem> {
+    /// Publishes for a caller, unless this instance is about to end.
+    pub async fn publish(&self, command: PublishCommand, caller: &Caller) -> Result<Published, Problem> {
         // Counted first and asked then: who closes sees either this publish or its refusal.
         let _on_its_way = self.publishing.token();
         if self.publishing.is_closed() {
@@ -144,7 +149,11 @@ impl Node {
         }
         defect(command.channel.as_str());
         let asked = command.ack;
-        let published = self.broker.publish(command).await?;
+        let key = command.idempotency_key.as_deref();
+        let counted = self.keys.count(caller, &command.channel, key, self.clock.now())?;
+        let published = self.broker.publish(command, caller.clone()).await;
+        self.keys.settle(counted, &published);
+        let published = published?;
         Ok(match asked {
             // Who asks for no acknowledgement is told nothing that could be taken for one.
             Ack::None => Published { position: None, ack: Ack::None },

@@ -7,17 +7,22 @@ use tidings_protocol::{Ack, Code, LogName, MutateCommand, Position, Problem, Tag
 use super::Node;
 use super::event_loop::NodeCommand;
 use crate::hub::Published;
+use crate::limits::Caller;
 
 impl Node {
-    /// Writes a mutation, unless this instance is about to end.
-    pub async fn mutate(&self, command: MutateCommand) -> Result<Published, Problem> {
+    /// Writes a mutation for a caller, unless this instance is about to end.
+    pub async fn mutate(&self, command: MutateCommand, caller: &Caller) -> Result<Published, Problem> {
         let _on_its_way = self.publishing.token();
         if self.publishing.is_closed() {
             return Err(Code::Draining.into());
         }
         self.log_names.admit(&command.log)?;
         let (log, tags, asked) = (command.log.clone(), Arc::from(command.tags.as_slice()), command.ack);
-        let published = self.broker.mutate(command).await?;
+        let key = command.idempotency_key.as_deref();
+        let counted = self.keys.count(caller, &log.channel(), key, self.clock.now())?;
+        let published = self.broker.mutate(command, caller.clone()).await;
+        self.keys.settle(counted, &published);
+        let published = published?;
         self.remember(log, &published, tags).await?;
         Ok(match asked {
             Ack::None => Published { position: None, ack: Ack::None },

@@ -95,7 +95,7 @@ impl Performer {
         if let Err(limited) = admitted {
             return Answer::Published(Err(limited.problem()));
         }
-        let published = self.instance.node.publish(publish).await;
+        let published = self.instance.node.publish(publish, &self.caller).await;
         if published.is_ok() {
             self.instance.metrics.published();
         }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tidings::broker::{Broker, BrokerError, BrokerEvent, Peer};
 use tidings::freshness::{Snapshot, VersionTable};
 use tidings::hub::{BrokerState, Lineage, Page, PageLimit, Published};
+use tidings::limits::Caller;
 use tidings_protocol::{
     Ack, Channel, ClusterMessage, Epoch, LogName, MutateCommand, Offset, Position, PresenceMember,
     PresenceMembers, PublishCommand,
@@ -44,7 +45,7 @@ impl Switch {
 }
 
 impl Broker for Switch {
-    fn publish(&self, _: PublishCommand) -> BoxFuture<'_, Result<Published, BrokerError>> {
+    fn publish(&self, _: PublishCommand, _: Caller) -> BoxFuture<'_, Result<Published, BrokerError>> {
         ready(self.reach().map(|()| Published { position: None, ack: Ack::Stored })).boxed()
     }
 
@@ -76,7 +77,7 @@ impl Broker for Switch {
         ready(self.reach().map(|()| Vec::new())).boxed()
     }
 
-    fn mutate(&self, _: MutateCommand) -> BoxFuture<'_, Result<Published, BrokerError>> {
+    fn mutate(&self, _: MutateCommand, _: Caller) -> BoxFuture<'_, Result<Published, BrokerError>> {
         ready(self.reach().map(|()| Published { position: None, ack: Ack::Stored })).boxed()
     }
 

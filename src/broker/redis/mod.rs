@@ -50,6 +50,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::freshness::Snapshot;
 use crate::hub::{BrokerState, Page, PageLimit, Published};
+use crate::limits::Caller;
 use answer::Failed;
 #[cfg(feature = "ablation")]
 pub use answer::read_redis_answers;
@@ -272,7 +273,7 @@ impl RedisBroker {
 }
 
 impl Broker for RedisBroker {
-    fn publish(&self, command: PublishCommand) -> BoxFuture<'_, Result<Published, BrokerError>> {
+    fn publish(&self, command: PublishCommand, _: Caller) -> BoxFuture<'_, Result<Published, BrokerError>> {
         let retention = self.store.retentions.of(&command.channel);
         self.store(Write::Publish(command, retention)).boxed()
     }
@@ -303,7 +304,7 @@ impl Broker for RedisBroker {
         async move { directory::channels(&self.shards.map(), &self.store.keys, limit).await }.boxed()
     }
 
-    fn mutate(&self, command: MutateCommand) -> BoxFuture<'_, Result<Published, BrokerError>> {
+    fn mutate(&self, command: MutateCommand, _: Caller) -> BoxFuture<'_, Result<Published, BrokerError>> {
         self.write_mutation(command).boxed()
     }
 

@@ -11,6 +11,7 @@ use tidings::clock::Clock;
 use tidings::config::Config;
 use tidings::freshness::Snapshot;
 use tidings::hub::{Page, PageLimit, Published};
+use tidings::limits::Caller;
 use tidings_protocol::{Ack, Channel, LogName, MutateCommand, Payload, Position, PublishCommand};
 use tokio::sync::mpsc;
 
@@ -129,7 +130,6 @@ fn memory(config: &Config, start: u32) -> (Arc<dyn Broker>, mpsc::Receiver<Broke
     let limits = StoreLimits {
         channels_max: config.limits.channels_max,
         bytes_max: config.limits.history_total_bytes,
-        keys_max: config.limits.idempotency_keys_max,
         key_age: config.limits.idempotency_window,
     };
     let (sender, events) = mpsc::channel(EVENTS_MAX);
@@ -163,7 +163,7 @@ impl Subject for BrokerSubject {
         key: Option<&str>,
         ack: Ack,
     ) -> Result<Published, BrokerError> {
-        let answer = self.broker.publish(command(channel, text, key, ack));
+        let answer = self.broker.publish(command(channel, text, key, ack), Caller::default());
         within("an answer to a publish", answer).await
     }
 
@@ -207,7 +207,7 @@ impl Subject for BrokerSubject {
     }
 
     async fn mutate(&mut self, command: MutateCommand) -> Result<Published, BrokerError> {
-        within("an answer to a mutation", self.broker.mutate(command)).await
+        within("an answer to a mutation", self.broker.mutate(command, Caller::default())).await
     }
 
     async fn snapshot(&mut self, log: &str) -> Result<Snapshot, BrokerError> {

@@ -13,6 +13,7 @@ use tidings::clock::Clock;
 use tidings::config::Config;
 use tidings::freshness::Snapshot;
 use tidings::hub::{BrokerState, Grant, Mail, Page, PageLimit, Published};
+use tidings::limits::Caller;
 use tidings::node::{EVENTS_MAX, Findings, Member, Node, Profile, SharedMailbox};
 use tidings::observe::Metrics;
 use tidings_protocol::{
@@ -46,8 +47,12 @@ struct Broking {
 }
 
 impl Broker for Broking {
-    fn publish(&self, command: PublishCommand) -> BoxFuture<'_, Result<Published, BrokerError>> {
-        self.memory.publish(command)
+    fn publish(
+        &self,
+        command: PublishCommand,
+        caller: Caller,
+    ) -> BoxFuture<'_, Result<Published, BrokerError>> {
+        self.memory.publish(command, caller)
     }
 
     fn history(
@@ -76,8 +81,12 @@ impl Broker for Broking {
         self.memory.channels(limit)
     }
 
-    fn mutate(&self, command: MutateCommand) -> BoxFuture<'_, Result<Published, BrokerError>> {
-        self.memory.mutate(command)
+    fn mutate(
+        &self,
+        command: MutateCommand,
+        caller: Caller,
+    ) -> BoxFuture<'_, Result<Published, BrokerError>> {
+        self.memory.mutate(command, caller)
     }
 
     fn snapshot(&self, log: &LogName) -> BoxFuture<'_, Result<Snapshot, BrokerError>> {
@@ -161,7 +170,7 @@ impl Cluster {
         let bus = Bus(Arc::new(stops));
         let nodes = bus.0.iter().zip(receivers).map(|(stop, receiver)| {
             let (card, events) = (stop.card.clone(), stop.events.clone());
-            let limits = StoreLimits { channels_max: 1, bytes_max: 1, keys_max: 1, key_age: Duration::ZERO };
+            let limits = StoreLimits { channels_max: 1, bytes_max: 1, key_age: Duration::ZERO };
             let memory = MemoryBroker::start(limits, Retentions::new(&config), events, clock, card.clone());
             let broker = Broking { bus: bus.clone(), clock, down: down.clone(), memory };
             let metrics = Arc::new(Metrics::new());

@@ -60,8 +60,21 @@ pub(super) async fn check(
     let tags_max = instance.limits.load().tags_per_event_max;
     let items = body.items.iter().map(|item| watch_group(item, tags_max, &asker.grant));
     asker.charge(&instance, body.items.iter().map(|item| item.tags.len()).sum())?;
-    let (at, stale) = instance.node.check(log, items.collect::<Result<_, _>>()?).await?;
+    let items = items.collect::<Result<_, _>>()?;
+    demand_tags(&asker.grant)?;
+    let (at, stale) = instance.node.check(log, items, &asker.caller).await?;
     Ok(Json(Checked { at, stale }))
+}
+
+/// Refuses whoever has no right to any tag: where a log stands is none of its business.
+fn demand_tags(grant: &Grant) -> Result<(), Problem> {
+    match grant.watch.is_empty() && grant.mutate.is_empty() {
+        true => {
+            let message = "the credential allows to watch and to mutate nothing";
+            Err(Problem::new(Code::TagNotAllowed, message))
+        }
+        false => Ok(()),
+    }
 }
 
 fn watch_group(item: &CheckItem, tags_max: usize, grant: &Grant) -> Result<WatchGroup, Problem> {
@@ -88,11 +101,12 @@ pub(super) struct LogPosition {
 /// `GET /v1/position?ns=`: a basis for a read that begins when the answer is there.
 pub(super) async fn position(
     State(instance): State<Arc<Instance>>,
-    _: Asker,
+    asker: Asker,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Json<LogPosition>, ApiError> {
+    demand_tags(&asker.grant)?;
     let ns = Options::read(uri.query(), &headers)?.ns;
     let log = log_of(ns.as_deref(), Code::BadRequest)?;
-    Ok(Json(LogPosition { position: instance.node.position(&log).await? }))
+    Ok(Json(LogPosition { position: instance.node.position(&log, &asker.caller).await? }))
 }

@@ -57,6 +57,9 @@ pub(super) async fn metrics(State(instance): State<Arc<Instance>>) -> impl IntoR
     instance.metrics.clustered(instances.len() - silent, silent);
     instance.metrics.memory(instance.memory.used(), instance.memory.budget());
     instance.bodies.show(&instance.metrics);
+    for usage in instance.node.usage() {
+        instance.metrics.limit(usage.limit, usage.used, usage.total);
+    }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, kind)], instance.metrics.encode(broker(&instance).is_up()))
 }

@@ -12,12 +12,12 @@ use tokio::sync::mpsc;
 
 use super::{
     Attendance, Broker, BrokerError, BrokerEvent, InstanceCard, Peer, Publisher, Retentions, Store,
-    StoreLimits, Stored,
+    StoreLimits, Stored, Usage,
 };
 use crate::clock::Clock;
 use crate::freshness::Snapshot;
 use crate::hub::{BrokerState, Page, PageLimit, Published};
-use crate::limits::Caller;
+use crate::limits::{Caller, Shares};
 
 /// How long a publish waits for room among the announcements before it is refused: what an outage may take (P10).
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -229,6 +229,12 @@ impl Broker for MemoryBroker {
     /// There is nobody else, and the one that asks is there.
     fn peers(&self) -> Vec<Peer> {
         vec![Peer::new(self.card.info(), self.clock.now())]
+    }
+
+    fn usage(&self) -> Vec<Usage> {
+        let store = self.store.lock().expect("no publish panics while it holds the store");
+        let usage = |limit, shares: &Shares| Usage { limit, used: shares.used(), total: shares.total() };
+        vec![usage("channels_max", store.channels()), usage("history_total_bytes", store.history())]
     }
 
     /// There is nobody to be told.

@@ -132,6 +132,11 @@ pub trait Broker: Send + Sync {
         ready(Ok(None)).boxed()
     }
 
+    /// What callers of this instance hold of the broker's bounded resources in this process.
+    fn usage(&self) -> Vec<Usage> {
+        Vec::new()
+    }
+
     /// This instance is about to end: those that share the broker need not wonder why it falls silent.
     fn leave(&self) -> BoxFuture<'_, ()>;
 
@@ -140,6 +145,17 @@ pub trait Broker: Send + Sync {
 
     /// What the broker is called in health reports, and to clients.
     fn name(&self) -> &'static str;
+}
+
+/// How much of a bounded resource is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// The key in `[limits]`.
+    pub limit: &'static str,
+    /// What is held by all callers.
+    pub used: usize,
+    /// All there is.
+    pub total: usize,
 }
 
 /// What a broker keeps of revocations.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidings_protocol::{Channel, LogName, Position, Problem, Tag};
+use tidings_protocol::{Channel, LogName, Position, Tag};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
@@ -28,7 +28,7 @@ pub(super) enum NodeCommand {
     /// Deliver what was announced and what waits for its window now.
     Flush { done: oneshot::Sender<()> },
     /// Ask something of a mutation log; answered at once with whether there is room for it.
-    Log { log: LogName, request: LogRequest, refused: oneshot::Sender<Result<(), Problem>> },
+    Log { log: LogName, request: LogRequest, taken: oneshot::Sender<()> },
     /// A mutation was acknowledged.
     Acknowledged { log: LogName, position: Position, tags: Arc<[Tag]> },
     /// The connection ended: its session is attached to nothing and watches nothing any more. Comes after everything else
@@ -104,8 +104,9 @@ impl EventLoop {
                 self.deliver(sealed);
                 done.send(()).ok();
             }
-            NodeCommand::Log { log, request, refused } => {
-                refused.send(self.logs.handle_request(&log, request)).ok();
+            NodeCommand::Log { log, request, taken } => {
+                self.logs.handle_request(&log, request);
+                taken.send(()).ok();
             }
             NodeCommand::Acknowledged { log, position, tags } => {
                 self.logs.handle_acknowledged(&log, &position, tags);

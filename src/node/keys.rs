@@ -27,6 +27,26 @@ pub(super) struct IdempotencyKeys {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Counted(u64);
 
+/// What became of something that was to be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    /// It is stored, or perhaps it is.
+    Stored,
+    /// Surely it is not.
+    NotStored,
+}
+
+impl Settled {
+    fn of<T>(outcome: &Result<T, BrokerError>) -> Settled {
+        match outcome {
+            Ok(_) | Err(BrokerError::OutcomeUnknown | BrokerError::ReplicationUnconfirmed(_)) => {
+                Settled::Stored
+            }
+            Err(_) => Settled::NotStored,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Keys {
     shares: Shares,
@@ -63,14 +83,12 @@ impl IdempotencyKeys {
     }
 
     /// What became of the publish. Where surely nothing was stored, its key is not counted.
-    pub(super) fn settle<T>(&self, counted: Option<Counted>, outcome: &Result<T, BrokerError>) {
-        let is_stored = match outcome {
-            Ok(_) | Err(BrokerError::OutcomeUnknown | BrokerError::ReplicationUnconfirmed(_)) => true,
-            Err(_) => false,
-        };
-        if let (false, Some(Counted(name))) = (is_stored, counted) {
+    pub(super) fn settle<T>(&self, counted: Option<Counted>, outcome: &Result<T, BrokerError>) -> Settled {
+        let settled = Settled::of(outcome);
+        if let (Settled::NotStored, Some(Counted(name))) = (settled, counted) {
             self.keys().forget(name);
         }
+        settled
     }
 
     /// Bytes that are taken, and all that may be.

@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 use tidings_protocol::{
-    Ack, Epoch, LogName, MutateCommand, Position, Problem, Publication, Tag, WatchGroup, decode_tags,
+    Ack, Epoch, LogName, MutateCommand, Position, Publication, Tag, WatchGroup, decode_tags,
 };
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, warn};
 
 use super::SharedMailbox;
-use super::log_names::LogNames;
 use super::wakes::Wakes;
 use crate::broker::{Broker, BrokerError};
 use crate::clock::Clock;
@@ -89,7 +88,6 @@ enum Outcome {
 
 pub(super) struct Logs {
     logs: IndexMap<LogName, Held>,
-    names: Arc<LogNames>,
     broker: Arc<dyn Broker>,
     rules: LogRules,
     clock: Clock,
@@ -106,9 +104,9 @@ struct Held {
 }
 
 impl Logs {
-    pub(super) fn new(names: Arc<LogNames>, broker: Arc<dyn Broker>, rules: LogRules, clock: Clock) -> Self {
+    pub(super) fn new(broker: Arc<dyn Broker>, rules: LogRules, clock: Clock) -> Self {
         let (reporter, reports) = mpsc::channel(REPORTS_MAX);
-        Logs { logs: IndexMap::new(), names, broker, rules, clock, reporter, reports }
+        Logs { logs: IndexMap::new(), broker, rules, clock, reporter, reports }
     }
 
     /// The next report; to be handed to [`Logs::handle_report`].
@@ -130,36 +128,31 @@ impl Logs {
         }
     }
 
-    /// Somebody asks something of a log, which exists from then on. Refused where there are too many.
-    pub(super) fn handle_request(&mut self, name: &LogName, request: LogRequest) -> Result<(), Problem> {
-        let index = self.index_of(name)?;
+    /// Somebody asks something of a log, which was admitted, and is held from then on.
+    pub(super) fn handle_request(&mut self, name: &LogName, request: LogRequest) {
+        let index = self.index_of(name);
         match self.logs[index].log.position() {
             Some(at) => self.answer(index, request, &at),
             None => self.logs[index].waiting.push(request),
         }
         self.pursue(index);
-        Ok(())
     }
 
     /// This instance is about to tell somebody that a mutation is written.
     pub(super) fn handle_acknowledged(&mut self, name: &LogName, position: &Position, tags: Arc<[Tag]>) {
-        // Whoever wrote it was admitted to the log.
-        if let Ok(index) = self.index_of(name) {
-            self.logs[index].log.handle_acknowledged(position, tags);
-        }
+        let index = self.index_of(name);
+        self.logs[index].log.handle_acknowledged(position, tags);
     }
 
-    fn index_of(&mut self, name: &LogName) -> Result<usize, Problem> {
+    fn index_of(&mut self, name: &LogName) -> usize {
         if let Some(index) = self.logs.get_index_of(name) {
-            return Ok(index);
+            return index;
         }
-        self.names.admit(name)?;
         let log = Log::new(self.rules.logs.of(name).events);
         // The log's mutations are announced here, for good, however long it takes until they are.
         let is_listening = self.broker.set_interest(&name.channel(), true).is_none();
         let held = Held { log, is_listening, waiting: Vec::new() };
-        let (index, _) = self.logs.insert_full(name.clone(), held);
-        Ok(index)
+        self.logs.insert_full(name.clone(), held).0
     }
 
     /// The log's mutations are announced here from now on.

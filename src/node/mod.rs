@@ -36,7 +36,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::ablation::defect;
-use crate::broker::{Broker, BrokerError, BrokerEvent, InstanceCard, Peer};
+use crate::broker::{Broker, BrokerError, BrokerEvent, InstanceCard, Peer, Usage};
 use crate::clock::Clock;
 use crate::config::{BatchMode, Config, Limits, Namespace, Namespaces};
 use crate::hub::{
@@ -67,7 +67,7 @@ pub struct Node {
     commands: mpsc::Sender<NodeCommand>,
     namespaces: Namespaces,
     rules: HashMap<Arc<str>, Arc<BatchRules>>,
-    log_names: Arc<LogNames>,
+    log_names: LogNames,
     keys: IdempotencyKeys,
     connections: Arc<Connections>,
     cluster: Arc<Cluster>,
@@ -95,7 +95,7 @@ impl Node {
         let connections = Arc::new(connections);
         let cluster = Arc::new(Cluster::new(card, broker.clone(), connections.clone(), clock));
         let log_rules = LogRules::new(config);
-        let log_names = Arc::new(LogNames::new(&log_rules));
+        let log_names = LogNames::new(&log_rules);
         let event_loop = EventLoop {
             attachments: Attachments::default(),
             connections: connections.clone(),
@@ -105,7 +105,7 @@ impl Node {
             events,
             clock,
             metrics,
-            logs: Logs::new(log_names.clone(), broker.clone(), log_rules, clock),
+            logs: Logs::new(broker.clone(), log_rules, clock),
             wakes: Wakes::default(),
         };
         tokio::spawn(event_loop.run());
@@ -223,6 +223,16 @@ impl Node {
     /// Has every instance do something with its connections, and names those that did not answer within 2 s.
     pub async fn ask_all(&self, ask: ClusterAsk) -> Result<Findings, Problem> {
         self.cluster.ask(ask).await
+    }
+
+    /// What is held of the bounded resources that callers share.
+    pub fn usage(&self) -> Vec<Usage> {
+        let (keys, keys_max) = self.keys.usage(self.clock.now());
+        let (logs, logs_max) = self.log_names.usage();
+        let mut usage = self.broker.usage();
+        usage.push(Usage { limit: "idempotency_bytes", used: keys, total: keys_max });
+        usage.push(Usage { limit: "logs_max", used: logs, total: logs_max });
+        usage
     }
 
     /// Whether the event loop runs: without it nothing that is published reaches anybody.

@@ -1,11 +1,13 @@
-//! Writing into mutation logs, and asking where they stand.
+//! Writing into mutation logs.
 
 use std::sync::Arc;
 
-use tidings_protocol::{Ack, Code, LogName, MutateCommand, Position, Problem, Tag};
+use tidings_protocol::{Ack, Code, LogName, MutateCommand, Problem, Tag};
 
 use super::Node;
 use super::event_loop::NodeCommand;
+use super::keys::Settled;
+use super::log_names::Place;
 use crate::hub::Published;
 use crate::limits::Caller;
 
@@ -16,12 +18,19 @@ impl Node {
         if self.publishing.is_closed() {
             return Err(Code::Draining.into());
         }
-        self.log_names.admit(&command.log)?;
+        let place = self.log_names.admit(&command.log, caller)?;
         let (log, tags, asked) = (command.log.clone(), Arc::from(command.tags.as_slice()), command.ack);
         let key = command.idempotency_key.as_deref();
-        let counted = self.keys.count(caller, &log.channel(), key, self.clock.now())?;
+        let counted = self.keys.count(caller, &log.channel(), key, self.clock.now());
+        let counted = counted.inspect_err(|_| {
+            if place == Place::New {
+                self.log_names.give_back(&log);
+            }
+        })?;
         let published = self.broker.mutate(command, caller.clone()).await;
-        self.keys.settle(counted, &published);
+        if self.keys.settle(counted, &published) == Settled::NotStored && place == Place::New {
+            self.log_names.give_back(&log);
+        }
         let published = published?;
         self.remember(log, &published, tags).await?;
         Ok(match asked {
@@ -36,11 +45,5 @@ impl Node {
         let acknowledged = NodeCommand::Acknowledged { log, position, tags };
         // Without an event loop nobody would write it again: whether it will be there is then not known.
         self.commands.send(acknowledged).await.map_err(|_| Code::OutcomeUnknown.into())
-    }
-
-    /// Where the log stands, with every mutation that was acknowledged before.
-    pub async fn position(&self, log: &LogName) -> Result<Position, Problem> {
-        self.log_names.admit(log)?;
-        Ok(self.broker.confirm(log).await?)
     }
 }

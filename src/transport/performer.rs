@@ -59,7 +59,7 @@ impl Performer {
             }
             Action::Publish(publish) => self.publish(publish).await,
             Action::Watch { log, groups, granted } => {
-                Answer::Watched(self.member.watch(log, groups, granted).await)
+                Answer::Watched(self.member.watch(log, groups, granted, &self.caller).await)
             }
             Action::Unwatch { log, tags } => {
                 self.member.unwatch(log, tags).await;

@@ -39,6 +39,7 @@ mod redis_groups;
 mod reload;
 mod resume;
 mod rules;
+mod shares;
 mod simulation;
 mod slow_consumer;
 mod soak;

@@ -160,8 +160,8 @@ section! {
         /// Time for which an idempotency key is remembered.
         /// A retry after it is a new publication.
         idempotency_window: Duration = "10m" in "100ms" to "1day";
-        /// Mutation logs beside `default`, on this instance; those of `[log.NAME]` have their place, others appear on first use.
-        /// What needs a further one fails with limit_reached.
+        /// Mutation logs beside `default`, on this instance; those of `[log.NAME]` have their place, others appear when they are written to. As many that hold nothing can be watched.
+        /// What writes to a further one, or watches it, fails with limit_reached. One caller makes no more than are free.
         logs_max: usize as Count = 16 in 0 to 1_000;
         /// Tags that one event of a request, or one question about freshness, names itself.
         /// More: 413 too_many_items, and nothing of the request is done.

@@ -226,6 +226,7 @@ async fn channels_max() {
     assert_eq!(publish("v:1").await.status, 200, "a volatile channel does not count");
     assert_eq!(server.get("/v1/channels/c/history").send().await.status, 200, "reading makes no channel");
     crate::support::eventually("room", async || (publish("c").await.status == 200).then_some(())).await;
+    assert_eq!(socket.data("c", 1).await, [json!(1)], "whoever waited for it has it");
     let subscribed = socket.resume("a", &first).await;
     assert_eq!(subscribed["recovered"], false, "what was forgotten is a gap");
     assert_eq!(socket.expect("gap").await["reason"], "epoch");

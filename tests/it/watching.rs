@@ -126,8 +126,9 @@ async fn logs_are_apart_and_bounded() {
     let position = server.post("/v1/invalidate", body).send().await.json()["position"].clone();
     let expected = json!({"ns": "shop", "at": position, "tags": {"a": 1}});
     assert_eq!(socket.expect("invalidated").await, expected);
-    let another = json!({"watch": {"ns": "another", "groups": []}});
-    assert_eq!(socket.refused(another).await, "limit_reached");
+    let watch = |log: &str| json!({"watch": {"ns": log, "groups": []}});
+    assert_eq!(socket.ask(watch("another")).await["watched"]["at"]["offset"], 0, "it holds nothing");
+    assert_eq!(socket.refused(watch("third")).await, "limit_reached");
 }
 
 #[tokio::test]

@@ -52,6 +52,9 @@ pub struct WatchedFrame {
     pub stale: Vec<Tag>,
     /// Those that are not watched, because the credential does not cover them or there is no room.
     pub denied: Vec<Tag>,
+    /// Those of `denied` that the credential covers (R80).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub no_room: Vec<Tag>,
     /// Subtrees that are watched in place of all tags in them.
     pub escalated: Vec<Tag>,
 }

@@ -152,6 +152,7 @@ fn clean(position: &str) -> WatchedFrame {
         at: at(position),
         stale: nothing(),
         denied: nothing(),
+        no_room: nothing(),
         escalated: nothing(),
     }
 }

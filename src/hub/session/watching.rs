@@ -69,7 +69,8 @@ impl Session {
         let is_newer = |told: &Position| told.epoch != at.epoch || told.offset > at.offset;
         let at = told.take_if(|told| is_newer(told)).unwrap_or(at);
         *told = Some(at.clone());
-        let frame = Frame::Watched(WatchedFrame { ns: log, at, stale, denied, escalated });
+        let no_room = denied.iter().filter(|tag| self.grant.may_watch(tag)).cloned().collect();
+        let frame = Frame::Watched(WatchedFrame { ns: log, at, stale, denied, no_room, escalated });
         match self.config.catch_up {
             CatchUp::ByClient => self.reply(id, frame),
             CatchUp::ByServer => self.say(None, frame),

@@ -201,3 +201,17 @@ fn a_stream_pings_for_its_client_by_the_clients_clock_or_without_one() {
         }
     }
 }
+
+#[test]
+fn a_denied_tag_that_is_granted_is_one_for_which_there_is_no_room() {
+    let mut session = session(CatchUp::ByClient);
+    session.grant.watch = vec![tag("t:*")];
+    watch(&mut session, &["t:1", "u"]);
+    let denied = vec![tag("t:1"), tag("u")];
+    let watched = Watched { at: at("a.4"), stale: vec![], denied, escalated: vec![] };
+    session.handle_answer(Answer::Watched(Ok(watched)), Time::ZERO);
+    assert_eq!(
+        said(&mut session),
+        ["{id:1,watched:{at:{epoch:a,offset:4},stale:[],denied:[t:1,u],no_room:[t:1],escalated:[]}}"]
+    );
+}

@@ -74,7 +74,7 @@ fn step(choices: &mut Choices<'_>, ledger: &mut Ledger<u8>, asked: &mut Vec<u64>
             let id = if choices.flag() { asked.pop().unwrap_or_default() } else { choices.number() };
             let (at, stale) = (position(choices), tags(choices));
             let (denied, escalated) = (tags(choices), tags(choices));
-            ledger.watched(id, &WatchedFrame { ns: ns(), at, stale, denied, escalated });
+            ledger.watched(id, &WatchedFrame { ns: ns(), at, stale, denied, no_room: Vec::new(), escalated });
         }
         7 => ledger.refused(asked.pop().unwrap_or_default()),
         8 => {

@@ -1,46 +1,63 @@
 /**
- * A cache that is never stale without saying so: every value that it shows is labelled, and `fresh` means that the books
- * (`ledger.js`) vouch for it.
+ * A cache that is never stale without saying so: every value that it shows is labelled, and `fresh` means that the ledger
+ * (`ledger.js`) vouches for it.
  *
- * It owns the values; `reader.js` reads them, again where a mutation came between; `logs.js` carries what the books ask for.
+ * It owns the values; `reader.js` reads them, again where a mutation came between; `schedule.js` says when those that are looked at
+ * are read again; `log.js` carries what the ledger asks for.
  */
-import { backoff } from './backoff.js';
+import { Entries } from './entries.js';
 import { Entry } from './entry.js';
+import { TidingsError, noTags } from './errors.js';
+import { Patience } from './patience.js';
+import { Persisted } from './persisted.js';
+import { isBefore } from './position.js';
 import { Reader } from './reader.js';
 import { Reading, mutationFrom } from './reading.js';
+import { Schedule } from './schedule.js';
+import { covers, overlap } from './tag.js';
 
 const DEFAULTS = {
   /** As many values as a server lets one connection watch tags. */
   maxEntries: 10_000,
   /** Without a lease a value is read again this often at most, in ms. */
   degradedTtl: 30_000,
-  /** Keeps values over a restart: `save(key, {value, tags, basis})`, or null for one that is gone. */
-  persist: { load: () => [], save: () => {} },
 };
-
-/** How long a value waits for a word about it, before it is read again instead. */
-const PATIENCE_MS = 1_000;
 
 export class Cache {
   #log;
   #options;
-  /** key → Entry, the one that was used last at the end. */
-  #entries = new Map();
+  #entries;
   /** Entries that somebody listens to. */
   #shown = new Set();
   /** Entries that are being read. */
   #busy = new Set();
-  /** Whoever waits for a word: {isOpen, done}. */
-  #waiting = new Set();
-  #timer;
+  /** Entries of which something changed since they were settled last. */
+  #changed = new Set();
+  /** Reads and `set`s are numbered as they begin. */
+  #numbers = 0;
+  #patience;
+  #persisted;
+  #schedule;
   #loaded;
+  #closed = false;
 
   constructor(log, options) {
     this.#log = log;
     this.#options = { ...DEFAULTS, ...options };
+    this.#entries = new Entries(this.#options.maxEntries);
+    this.#patience = new Patience(options.timers);
+    this.#persisted = new Persisted(options.persist, options);
+    this.#schedule = new Schedule(log, this.#options, {
+      isFresh: (entry) => this.#isFresh(entry),
+      isOpen: (entry) => this.#isOpen(entry),
+      settle: (entry) => this.#settleOne(entry),
+      read: (entry) => this.#read(entry),
+    });
     log.attach({
       told: (effect, spreadMs) => this.#told(effect, spreadMs),
-      settle: () => this.#settle(),
+      touched: () => this.#hurry(),
+      revoked: (tags) => this.#revoked(tags),
+      settle: (all) => this.#settle(all),
       close: () => this.#close(),
     });
     this.#loaded = this.#load();
@@ -50,17 +67,18 @@ export class Cache {
    * The value of `key` as `{value, state}`, where the state is 'fresh' or 'stale'; `fetcher` reads it where that is needed.
    *
    * `policy`: `tags` that the value depends on, beside those that it brings; `ttl` in ms, after which it is not fresh whatever
-   * is known; `swr` to be given a stale value at once, while it is read again; `strict` to wait all the same, where the
-   * cache's default is `swr`; `force` to read in any case. Rejects with what `fetcher` throws.
+   * is known; `timeout` in ms, after which a read has failed; `swr` to be given a stale value at once, while it is read again; `strict`
+   * to wait all the same, where the cache's default is `swr`; `force` to read in any case. What is not said stays as the last `get` of
+   * the key said it. Rejects with what `fetcher` throws.
    */
   async get(key, fetcher, policy = {}) {
     await this.#loaded;
     const entry = this.#use(key);
-    const { swr, ttl } = this.#options;
-    Object.assign(entry, { fetcher, policy: { swr, ttl, ...policy } });
-    if (policy.force) return this.#read(entry);
+    entry.fetcher = fetcher;
+    for (const name of ['ttl', 'tags', 'timeout']) if (policy[name] !== undefined) entry.policy[name] = policy[name];
+    if (policy.force) return this.#force(entry);
     const revalidated = this.#revalidate(entry);
-    if (!entry.has || !entry.policy.swr || entry.policy.strict) return revalidated;
+    if (!entry.has || policy.strict || !(policy.swr ?? this.#options.swr)) return revalidated;
     revalidated.catch(() => {}); // Whoever listens is told; the next one asks again.
     return this.#view(entry);
   }
@@ -81,71 +99,77 @@ export class Cache {
     const listening = { listener, refetch, wanted, view: undefined };
     entry.listeners.add(listening);
     this.#shown.add(entry);
-    this.#settle();
+    this.#settleOne(entry);
     return () => {
       entry.listeners.delete(listening);
-      if (!entry.listeners.size) this.#shown.delete(entry);
-      this.#settle();
+      if (entry.listeners.size) return this.#settleOne(entry);
+      this.#shown.delete(entry);
+      this.#schedule.cancel(entry);
     };
   }
 
-  /** Holds a value that no fetcher read, such as what a mutation answered: with its tags and basis. False if it is too old. */
-  set(key, value, { tags, basis }) {
+  /**
+   * Shows a value that no fetcher read, such as what a mutation answered: `basis` is the position before its transaction began, and
+   * `except` that of the mutation, which the value reflects. True if it may be called fresh by that; without a basis, or where
+   * something newer is known, it is shown as stale at most, and read again.
+   */
+  set(key, value, source = {}) {
     const entry = this.#use(key);
-    const reading = new Reading(value, { tags, basis });
-    const isKept = this.#enter(entry, reading, reading.basis) === 'kept';
-    if (isKept) this.#hold(entry, reading, reading.basis, this.#log.now);
+    const reading = new Reading(value, source);
+    const attempt = this.#attempt(reading.basis);
+    const isKept = this.#enter(entry, reading, attempt) === 'kept';
+    if (!isKept) entry.reader?.again(); // What is on its way began before.
+    if (isKept || this.#isNewest(entry, attempt)) this.#hold(entry, reading, attempt, isKept);
     return isKept;
   }
 
   /**
    * A mutation of this program's own was acknowledged: `{tags, position}`, or the `Response`, whose headers
-   * `Cache-Group-Invalidation` and `Tidings-Basis` say so. What it touched is stale from here on.
+   * `Cache-Group-Invalidation` and `Tidings-Mutation` say so. What it touched is stale from here on. Gives the `{basis, except}`
+   * for `set` of what the answer shows; the basis is that of the header `Tidings-Basis`.
    */
   mutated(answer) {
-    const { tags, position } = mutationFrom(answer);
-    const at = position ?? this.#log.ledger.horizon;
-    if (!tags.length || !at) return;
-    const reset = { scope: 'tags', tags, at, reason: 'admin' };
-    this.#log.change((ledger) => (position ? ledger.mutated(at, tags) : ledger.handle({ reset })));
-    // Without a position nobody knows which reads on their way came before.
-    if (!position) for (const { reader } of this.#busy) reader.again();
+    const { tags, position, basis } = mutationFrom(answer);
+    if (!tags.length && !answer.tags) {
+      const message = 'the answer to a mutation names no tags: send Cache-Group-Invalidation, and let pages of other origins read it';
+      this.#options.report(new TidingsError('no_tags', message));
+    }
+    if (tags.length && position) {
+      this.#log.change((ledger) => ledger.mutated(position, tags));
+      this.#hurry();
+    } else if (tags.length) {
+      this.#doubt(tags);
+    }
+    return { basis: basis ?? undefined, except: position ?? undefined };
   }
 
   /** Forgets the value of `key`. */
   forget(key) {
     const entry = this.#entries.get(key);
     if (!entry) return;
-    this.#log.change((ledger) => ledger.forget(key));
+    entry.reader?.end();
+    this.#rest(entry);
     this.#empty(entry);
     if (!entry.listeners.size) this.#entries.delete(key);
-    this.#settle();
+    this.#settleOne(entry);
   }
 
-  async #load() {
-    try {
-      for (const [key, { value, tags, basis }] of await this.#options.persist.load()) {
-        if (!this.#entries.get(key)?.has) this.set(key, value, { tags, basis });
-      }
-    } catch (error) {
-      this.#options.report(error);
-    }
+  #load() {
+    return this.#persisted.load((key, { value, ...source }) => {
+      const entry = this.#use(key);
+      if (entry.number || this.#closed) return;
+      const reading = new Reading(value, source);
+      this.#log.grant(reading.tags ?? []);
+      // Whatever is being read began later.
+      const attempt = { ...this.#attempt(reading.basis), number: 0 };
+      const isKept = this.#enter(entry, reading, attempt) === 'kept';
+      this.#hold(entry, reading, attempt, isKept, { save: false });
+    }, (work) => this.#log.collect(work));
   }
 
   /** The entry of `key`, which is the last one to be dropped from now on. */
   #use(key) {
-    const entry = this.#entries.get(key) ?? new Entry(key);
-    this.#entries.delete(key);
-    this.#entries.set(key, entry);
-    if (this.#entries.size > this.#options.maxEntries) this.#evict();
-    return entry;
-  }
-
-  #evict() {
-    for (const [key, { listeners, reader }] of this.#entries) {
-      if (this.#entries.size <= this.#options.maxEntries) return;
-      if (!listeners.size && !reader) this.forget(key);
-    }
+    return this.#entries.use(key, () => new Entry(key, { ttl: this.#options.ttl }), (entry) => this.forget(entry.key));
   }
 
   #view(entry) {
@@ -154,95 +178,140 @@ export class Cache {
   }
 
   #isFresh({ key, tracked, readAt, policy }) {
+    if (!tracked) return false;
     const { now, ledger } = this.#log;
-    return tracked && now - readAt < (policy.ttl ?? Infinity) && ledger.check(key, now) === 'fresh';
+    return now - readAt < (policy.ttl ?? Infinity) && ledger.check(key, now) === 'fresh';
   }
 
   /** Waits for a word about the value, and reads it if it is not fresh then. */
   async #revalidate(entry) {
-    if (entry.has && !this.#isFresh(entry)) await this.#wait(() => this.#isOpen(entry));
+    if (entry.has && !this.#isFresh(entry)) await this.#wait(entry, () => this.#isOpen(entry));
     if (entry.has && (this.#isFresh(entry) || !this.#mayRead(entry))) return this.#view(entry);
     return this.#read(entry);
   }
 
   /** Whether a word about the value is to be expected. */
   #isOpen({ key, tracked }) {
-    const { ledger, now, leased, reachable } = this.#log;
-    return tracked && reachable && ledger.check(key, now) === 'unknown' && (!leased || ledger.isAsked(key));
+    if (!tracked) return false;
+    const { ledger, now, reachable } = this.#log;
+    return reachable && ledger.check(key, now) === 'unknown' && (now >= ledger.leaseUntil || ledger.isAsked(key));
   }
 
-  /** Without a lease nothing that is read becomes fresh, and everybody would ask the origin all the time. */
-  #mayRead({ triedAt }) {
-    return this.#log.leased || this.#log.now - triedAt >= this.#options.degradedTtl;
+  /** Without a lease nothing that is read becomes fresh, and everybody would ask the origin all the time; what has no tags has its `ttl`. */
+  #mayRead({ isUntagged, triedAt, restsUntil, policy: { ttl = 0 } }) {
+    const { now, leased } = this.#log;
+    return (leased || now >= restsUntil) && !(isUntagged && ttl < Infinity && now - triedAt < ttl);
+  }
+
+  #wait(entry, isOpen) {
+    const waited = this.#patience.wait(entry, isOpen);
+    if (waited) this.#log.ask();
+    return waited;
   }
 
   /** Reads the value; whoever comes while it is read gets the same. */
   #read(entry) {
     if (!entry.reader) this.#begin(entry);
-    return entry.reader.result;
+    return entry.result;
+  }
+
+  /** Reads the value, by an attempt that begins from now on. */
+  #force(entry) {
+    const { reader, result } = entry;
+    if (!reader || reader.again()) return this.#read(entry);
+    // What is on its way cannot be broken off once more: the next read is for all who come meanwhile.
+    const next = () => {
+      entry.next = undefined;
+      return this.#read(entry);
+    };
+    return (entry.next ??= result.then(next, next));
   }
 
   #begin(entry) {
+    const { now } = this.#log;
     const books = {
       begin: async () => {
-        await this.#wait(() => !entry.policy.swr && this.#log.reachable && !this.#log.leased);
-        entry.triedAt = this.#log.now;
-        return this.#log.ledger.begin(entry.triedAt);
+        await this.#wait(entry, () => this.#log.reachable && !this.#log.leased);
+        const { now } = this.#log;
+        entry.triedAt = now;
+        entry.restsUntil = now + this.#options.degradedTtl * (0.5 + this.#options.random());
+        entry.attempt = this.#attempt(entry.reached(this.#log.ledger.begin(now)));
+        return entry.attempt.basis;
       },
-      keep: (reading, begun) => this.#keep(entry, reading, begun),
-      isVain: (tags, basis) => this.#log.ledger.isTouched(tags, basis),
+      keep: (reading, begun) => this.#keep(entry, reader, reading, begun),
+      isTouched: (tags, basis) => this.#log.ledger.isTouched(tags, basis),
     };
-    const reader = (entry.reader = new Reader(books, entry.fetcher, entry.policy.tags));
+    // One that lost all its races of late is not broken off: it would only take longer to lose again.
+    const tries = now < entry.lostAt + 2 * entry.calm ? 1 : undefined;
+    const reader = new Reader(books, entry.fetcher, { ...entry.policy, tries, timers: this.#options.timers });
+    entry.reader = reader;
+    entry.result = this.#finish(entry, reader);
+    entry.result.catch(() => {}); // Whoever listens is shown the error.
     this.#busy.add(entry);
-    reader.result = this.#finish(entry, reader);
   }
 
   async #finish(entry, reader) {
+    const isCurrent = () => entry.reader === reader;
     try {
-      const reading = await reader.done;
-      entry.error = undefined;
-      // Better than nothing, and labelled. What was forgotten meanwhile stays so.
-      if (!entry.has && entry.reader === reader) this.#hold(entry, reading, null, entry.triedAt);
-      return entry.value === reading.value ? this.#view(entry) : { value: reading.value, state: 'stale' };
+      const outcome = await reader.result;
+      if (isCurrent()) entry.ended(outcome, this.#log);
+      return this.#view(entry);
     } catch (error) {
-      entry.error = error;
+      if (isCurrent()) entry.failed(error, this.#log);
+      if (entry.isRefused) this.#empty(entry);
       throw error;
     } finally {
-      if (entry.reader === reader) this.#rest(entry);
-      // Without a lease nothing can be fresh, and nobody is in a hurry.
-      entry.failures = this.#isFresh(entry) || !this.#log.leased ? 0 : entry.failures + 1;
-      this.#settle();
+      if (isCurrent()) this.#rest(entry);
+      this.#settleOne(entry);
     }
   }
 
-  /** Takes what was read, as soon as there is a verdict. Whether nothing is to be read again. */
-  async #keep(entry, reading, begun) {
-    const { key, triedAt, reader } = entry;
-    const basis = reading.basis ?? begun;
-    const outcome = this.#enter(entry, reading, basis);
-    if (outcome === 'touched') return false;
-    if (outcome === 'older') return true;
-    await this.#wait(() => this.#isOpen({ key, tracked: outcome === 'kept' }));
-    if (entry.reader !== reader) return true;
-    this.#hold(entry, reading, outcome === 'kept' ? basis : null, triedAt);
-    return this.#log.ledger.check(key, this.#log.now) !== 'stale';
+  /** Takes what was read, as soon as there is a verdict: see `Reader`. */
+  async #keep(entry, reader, reading, begun) {
+    const attempt = { ...entry.attempt, basis: reading.basis ?? begun };
+    const outcome = reader.isVain(reading.tags) ? 'touched' : this.#enter(entry, reading, attempt);
+    if (outcome === 'kept' && this.#isOpen({ key: entry.key, tracked: true })) {
+      this.#settleOne(entry);
+      await this.#wait(entry, () => this.#isOpen({ key: entry.key, tracked: true }));
+    }
+    if (entry.reader !== reader || !this.#isNewest(entry, attempt)) return 'settled';
+    const isVain = reader.isVain(reading.tags);
+    this.#hold(entry, reading, attempt, outcome === 'kept' && !isVain);
+    const isStale = isVain || outcome === 'touched' || this.#log.ledger.check(entry.key, this.#log.now) === 'stale';
+    if (!isStale) return 'settled';
+    // The origin may have read before what was known to be touched when it was asked.
+    const isRaced = isVain || !isBefore(reading.basis, begun) || this.#log.ledger.isTouched(reading.tags, begun);
+    return isRaced ? 'raced' : 'behind';
   }
 
-  /** Enters a reading into the books, which speak of a value from then on that nobody is shown yet. */
-  #enter(entry, { tags }, basis) {
+  /** What begins now: {number, basis, at}. */
+  #attempt(basis) {
+    return { number: ++this.#numbers, basis, at: this.#log.now };
+  }
+
+  /** Enters a reading into the ledger, which speaks of a value from then on that nobody is shown yet. */
+  #enter(entry, { tags, except }, { number, basis }) {
+    if (!tags) return 'no_tags';
     return this.#log.change((ledger) => {
-      const outcome = ledger.stored(entry.key, tags, { told: basis });
-      if (outcome === 'kept') Object.assign(entry, { tags, tracked: false });
+      const outcome = ledger.stored(entry.key, tags, { told: basis, except });
+      if (outcome === 'kept') Object.assign(entry, { tags, number, tracked: false });
       return outcome;
     });
   }
 
-  /** Holds a value; one that is in the books with a basis. */
-  #hold(entry, { value, tags }, basis, readAt) {
-    Object.assign(entry, { value, tags, readAt, has: true, tracked: basis !== null });
-    if (basis) this.#options.persist.save(entry.key, { value, tags, basis });
-    else this.#log.change((ledger) => ledger.forget(entry.key));
-    this.#settle();
+  /** Whether there is nothing newer: what began later, or is known to be read at a later position. */
+  #isNewest(entry, attempt) {
+    return attempt.number >= entry.number && !(entry.has && isBefore(attempt.basis, entry.reflects));
+  }
+
+  /** Holds a value: one that the ledger speaks of, or one that is stale. */
+  #hold(entry, { value, tags, except }, { number, basis, at }, isKept, { save = true } = {}) {
+    const reflects = except ?? basis;
+    if (!tags && !entry.isReported) this.#options.report(noTags(entry.key));
+    entry.isReported ||= !tags;
+    Object.assign(entry, { value, tags, number, reflects, readAt: at, has: true, tracked: isKept, error: undefined });
+    if (isKept && save && !this.#schedule.isDenied(entry)) this.#persisted.save(entry.key, { value, tags, basis, except });
+    this.#settleOne(entry);
   }
 
   #rest(entry) {
@@ -250,86 +319,77 @@ export class Cache {
     this.#busy.delete(entry);
   }
 
+  /** The value is gone. */
   #empty(entry) {
-    entry.reader?.end();
-    this.#rest(entry);
-    this.#options.timers.clearTimeout(entry.plan?.timer);
-    Object.assign(entry, { value: undefined, has: false, tracked: false, plan: null });
-    this.#options.persist.save(entry.key, null);
+    this.#log.change((ledger) => ledger.forget(entry.key));
+    this.#schedule.cancel(entry);
+    Object.assign(entry, { value: undefined, has: false, tracked: false, reflects: null, number: ++this.#numbers });
+    this.#persisted.save(entry.key, null);
+    this.#changed.add(entry);
   }
 
-  #told(effect, spreadMs) {
-    const entry = this.#entries.get(effect.stale ?? effect.forget);
+  #told({ stale, proven, forget }, spreadMs) {
+    this.#patience.hope();
+    const entry = this.#entries.get(stale ?? proven ?? forget);
     if (!entry) return;
-    if (effect.forget !== undefined) return this.#empty(entry);
-    entry.spreadMs = spreadMs;
+    if (stale !== undefined) entry.spreadMs = spreadMs;
+    if (forget !== undefined) this.#drop(entry);
+    this.#changed.add(entry);
+  }
+
+  /** The value may not be seen any more. */
+  #drop(entry) {
+    entry.reader?.end();
+    this.#rest(entry);
+    this.#empty(entry);
+  }
+
+  #revoked(tags) {
+    const isRevoked = (entry) => !tags || entry.tags?.some((tag) => tags.some((revoked) => covers(revoked, tag)));
+    for (const entry of this.#entries.values()) if (entry.has && isRevoked(entry)) this.#drop(entry);
+    this.#settle();
+  }
+
+  /** These tags were touched at nobody knows which position, so nothing is proven of what has them, nor is what is on its way. */
+  #doubt(touched) {
+    const isTouched = ({ tracked, tags }) => tracked && tags?.some((tag) => touched.some((other) => overlap(tag, other)));
+    for (const entry of this.#entries.values()) {
+      if (!isTouched(entry)) continue;
+      entry.tracked = false;
+      this.#persisted.save(entry.key, null);
+      this.#changed.add(entry);
+    }
+    for (const { reader } of this.#busy) reader.doubt(touched);
+    this.#settle();
+  }
+
+  #hurry() {
+    for (const { reader, tags } of this.#busy) reader.hurry(tags);
+  }
+
+  #settleOne(entry) {
+    this.#changed.add(entry);
+    this.#settle();
   }
 
   /** Something may have changed what is fresh: shows it, lets whoever waited go on, and plans what is to be read again. */
-  #settle() {
-    for (const { reader, tags } of this.#busy) reader.hurry(tags);
-    for (const waiter of this.#waiting) if (!waiter.isOpen()) waiter.done();
-    for (const entry of [...this.#shown]) {
+  #settle(all = false) {
+    const changed = all ? this.#shown : this.#changed;
+    this.#changed = new Set();
+    if (all) this.#patience.reviewAll();
+    else for (const entry of changed) this.#patience.review(entry);
+    for (const entry of [...changed]) {
+      if (!entry.listeners.size) continue;
       entry.show(this.#view(entry), this.#options.call);
-      this.#plan(entry);
+      this.#schedule.plan(entry);
     }
-    this.#wake();
-  }
-
-  /** A promise of the moment when `isOpen()` is not so any more; or of one second from now. */
-  #wait(isOpen) {
-    if (!isOpen()) return undefined;
-    const { timers } = this.#options;
-    this.#log.ask();
-    return new Promise((resolve) => {
-      const done = () => {
-        timers.clearTimeout(timer);
-        this.#waiting.delete(waiter);
-        resolve();
-      };
-      const waiter = { isOpen, done };
-      const timer = timers.setTimeout(done, PATIENCE_MS);
-      this.#waiting.add(waiter);
-    });
-  }
-
-  /** What somebody looks at and is not fresh is read again: soon under a lease, and now and then without one. */
-  #plan(entry) {
-    const { timers, random, window, degradedTtl } = this.#options;
-    const isSeen = entry.fetcher && entry.wanting && !window?.document?.hidden && !entry.reader;
-    const soon = this.#log.leased;
-    const isDue = isSeen && !this.#isFresh(entry) && !(soon && this.#isOpen(entry));
-    if (isDue && entry.plan?.soon === soon) return;
-    timers.clearTimeout(entry.plan?.timer);
-    entry.plan = null;
-    if (!isDue) return;
-    const delay = entry.failures ? backoff(entry.failures, random) : entry.spreadMs * random();
-    const rest = entry.triedAt + degradedTtl - this.#log.now;
-    const read = () => {
-      entry.plan = null;
-      if (this.#isFresh(entry)) return;
-      const { refetch } = entry.wanting ?? {};
-      if (typeof refetch === 'function') refetch();
-      else this.#read(entry).catch(() => {}); // Whoever listens is shown the error.
-    };
-    entry.plan = { soon, timer: timers.setTimeout(read, soon ? delay : Math.max(rest, delay)) };
-  }
-
-  /** Settles again when the next thing that is shown stops being fresh by the passing of time. */
-  #wake() {
-    const { timers } = this.#options;
-    timers.clearTimeout(this.#timer);
-    const { now, ledger } = this.#log;
-    const ends = [...this.#shown].map(({ readAt, policy }) => readAt + (policy.ttl ?? Infinity));
-    const next = Math.min(...[...(this.#shown.size ? [ledger.leaseUntil] : []), ...ends].filter((end) => end > now));
-    if (next < Infinity) this.#timer = timers.setTimeout(() => this.#settle(), next - now);
   }
 
   #close() {
-    this.#options.timers.clearTimeout(this.#timer);
-    for (const waiter of this.#waiting) waiter.done();
+    this.#closed = true;
+    this.#patience.close();
     for (const entry of this.#entries.values()) {
-      this.#options.timers.clearTimeout(entry.plan?.timer);
+      this.#schedule.cancel(entry);
       entry.reader?.end();
       entry.listeners.clear();
     }

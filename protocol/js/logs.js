@@ -1,12 +1,7 @@
-/**
- * The mutation logs that caches depend on: sends what their books ask for, pings for their leases, and hands them the frames.
- *
- * Whatever depends on a log gets its `Log`, and is told on it of every effect that concerns a value, and of every moment that
- * may have changed what is fresh.
- */
+/** The mutation logs that caches depend on: pings for their leases, sends their commands, and hands them their frames. */
 import { backoff } from './backoff.js';
-import { Ledger } from './ledger.js';
 import { LeaseClock } from './lease.js';
+import { Log } from './log.js';
 
 /** Where the server says nothing, as every server does. */
 const LEASE_MS = 15_000;
@@ -45,12 +40,17 @@ export class Logs {
     return this.#connection.phase !== 'offline';
   }
 
-  /** The log that is called `ns`, on which something depends from now on. */
-  open(ns = DEFAULT) {
-    const log = new Log(ns, this);
+  /** How far pings are apart, in ms. */
+  get pingMs() {
+    return this.#leaseMs / PINGS;
+  }
+
+  /** The log that is called `ns`, on which something depends from now on; `report(error)` gets what is refused. */
+  open(ns = DEFAULT, report) {
+    const log = new Log(ns, this, { ...this.#options, report });
     this.#logs.set(ns, log);
     if (this.#connection.phase === 'up') {
-      log.change((ledger) => ledger.connected(this.#leaseMs));
+      log.up(this.#leaseMs);
       this.#keepLeases();
     }
     return log;
@@ -59,26 +59,26 @@ export class Logs {
   /** The `c` of a ping that is about to be sent. */
   ping() {
     const c = this.now();
-    for (const { ledger } of this.#logs.values()) ledger.pinged(c);
+    for (const log of this.#logs.values()) log.pinged(c);
     return c;
   }
 
   up({ lease_ms: leaseMs = LEASE_MS }) {
     this.#leaseMs = leaseMs;
-    for (const log of this.#logs.values()) log.change((ledger) => ledger.connected(leaseMs));
+    for (const log of this.#logs.values()) log.up(leaseMs);
     this.#keepLeases();
   }
 
   down() {
     this.#rest();
-    for (const log of this.#logs.values()) log.change((ledger) => ledger.disconnected());
+    for (const log of this.#logs.values()) log.down();
   }
 
   /** Handles a frame that concerns a log; false for any other. */
   handle(frame) {
     const body = frame.invalidated ?? frame.at ?? frame.reset ?? frame.continued;
     if (!body || body.channel !== undefined) return false;
-    this.#logs.get(body.ns ?? DEFAULT)?.change((ledger) => ledger.handle(frame), body.spread_ms);
+    this.#logs.get(body.ns ?? DEFAULT)?.handle(frame, body);
     return true;
   }
 
@@ -89,7 +89,7 @@ export class Logs {
 
   /** The page is back: whoever serves next knows how long it was away. The connection asks for a lease by itself. */
   wake() {
-    for (const log of this.#logs.values()) log.settle();
+    for (const log of this.#logs.values()) log.settle(true);
   }
 
   close() {
@@ -98,18 +98,16 @@ export class Logs {
     this.#logs.clear();
   }
 
-  /** Sends what a log's books ask for. */
-  send(log, { id, watch, unwatch }) {
-    if (this.#connection.phase !== 'up') return;
-    const ns = log.ns === DEFAULT ? undefined : log.ns;
-    if (watch) this.#watch(log, id, { watch: { ns, ...watch } }, 0);
-    else this.#requests.tell({ unwatch: { ns, ...unwatch } }, () => {});
+  unwatch({ ns }, unwatch) {
+    this.#requests.tell({ unwatch: { ...named(ns), ...unwatch } }, () => {});
   }
 
-  #watch(log, id, command, attempt) {
-    this.#requests.tell(command, (frame) => {
-      if (frame.error?.retryable) this.#retry(() => this.#watch(log, id, command, attempt + 1), attempt);
-      else log.change((ledger) => ledger.handle({ ...frame, id }));
+  /** Sends a `watch`, again where the server cannot answer just now; `refused(error)` gets why. `answered(frame)` gets the end of it. */
+  watch({ ns }, watch, answered, refused, attempt = 0) {
+    this.#requests.tell({ watch: { ...named(ns), ...watch } }, (frame) => {
+      if (!frame.error?.retryable) return answered(frame);
+      if (frame.error.code === 'limit_reached') refused(frame.error);
+      this.#retry(() => this.watch({ ns }, watch, answered, refused, attempt + 1), attempt);
     });
   }
 
@@ -127,7 +125,7 @@ export class Logs {
     timers.clearTimeout(this.#beat);
     if (!this.#logs.size || this.#connection.phase !== 'up') return;
     this.#connection.check();
-    this.#beat = timers.setTimeout(() => this.#keepLeases(), this.#leaseMs / PINGS);
+    this.#beat = timers.setTimeout(() => this.#keepLeases(), this.pingMs);
   }
 
   #rest() {
@@ -138,58 +136,7 @@ export class Logs {
   }
 }
 
-/** One log: its books, and who depends on them. */
-class Log {
-  ledger = new Ledger();
-  #logs;
-  #dependent = { told: () => {}, settle: () => {}, close: () => {} };
-
-  constructor(ns, logs) {
-    this.ns = ns;
-    this.#logs = logs;
-  }
-
-  /**
-   * `told(effect, spreadMs)` gets what concerns a value; `settle()` is called after anything that may have changed what is
-   * fresh; `close()` at the end.
-   */
-  attach(dependent) {
-    this.#dependent = dependent;
-  }
-
-  get now() {
-    return this.#logs.now();
-  }
-
-  get leased() {
-    return this.now < this.ledger.leaseUntil;
-  }
-
-  get reachable() {
-    return this.#logs.reachable;
-  }
-
-  /** Asks for a lease at once, where there is none. */
-  ask() {
-    if (!this.leased) this.#logs.ask();
-  }
-
-  /** Does something to the books and carries out what follows from it. Returns what `change(ledger)` does. */
-  change(change, spreadMs = 0) {
-    const result = change(this.ledger);
-    for (const effect of this.ledger.effects()) {
-      if (effect.watch || effect.unwatch) this.#logs.send(this, effect);
-      else this.#dependent.told(effect, spreadMs);
-    }
-    this.settle();
-    return result;
-  }
-
-  settle() {
-    this.#dependent.settle();
-  }
-
-  close() {
-    this.#dependent.close();
-  }
+/** How a log is named in commands. */
+function named(ns) {
+  return ns === DEFAULT ? {} : { ns };
 }

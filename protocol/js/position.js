@@ -15,6 +15,11 @@ export function samePosition(a, b) {
   return a === b || (a?.epoch === b?.epoch && a?.offset === b?.offset);
 }
 
+/** Whether one is known to be before the other: both are of the same epoch. */
+export function isBefore(one, other) {
+  return Boolean(one && other) && one.epoch === other.epoch && one.offset < other.offset;
+}
+
 function fromText(text) {
   // An offset holds no dot, an epoch may: the last dot divides them.
   const [, epoch, digits] = /^(.+)\.(\d+)$/.exec(text) ?? [];

@@ -9,18 +9,28 @@
  * that nobody looks at. It needs `@tanstack/query-core` 5, of any framework.
  */
 
+/** query client → cache → the function that makes options: whoever asks with every render gets the same one. */
+const made = new WeakMap();
+
 /** A function that makes options of queries; its `end()` lets go of the query client. `cache` is one of `tidings().cache()`. */
 export function tidingsQuery(cache, queryClient) {
+  const ofClient = made.get(queryClient) ?? new WeakMap();
+  made.set(queryClient, ofClient);
+  if (!ofClient.has(cache)) ofClient.set(cache, makeFresh(cache, queryClient, () => ofClient.delete(cache)));
+  return ofClient.get(cache);
+}
+
+function makeFresh(cache, queryClient, ended) {
   const queries = new Queries(cache, queryClient);
   const fresh = (options) => queries.options(options);
-  fresh.end = () => queries.end();
+  fresh.end = () => (queries.end(), ended());
   return fresh;
 }
 
 class Queries {
   #cache;
   #client;
-  /** hash → {value, off}: what the library was given last, and the end of listening. */
+  /** hash → {value, off, reads}: what the library was given last, the end of listening, and how many of its fetches are under way. */
   #held = new Map();
   #off;
 
@@ -54,19 +64,25 @@ class Queries {
     const own = queryFn ?? this.#client.defaultQueryOptions({ queryKey }).queryFn;
     if (typeof own !== 'function') throw new TypeError(`no queryFn, and no default one: ${queryHash}`);
     const read = (how) => own({ queryKey, meta, client, ...how });
-    // What a program has invalidated by its own judgement is read, whatever the cache knows.
-    const force = state.isInvalidated && this.#cache.peek(queryHash)?.state === 'fresh';
     const held = this.#hold(query);
-    const { value } = await this.#cache.get(queryHash, read, { ...policy, force });
-    held.value = value;
-    return value;
+    // The library joins fetches by itself: who begins one beside another, or although the value is fresh, knows that it was changed.
+    const isFresh = state.data !== undefined && this.#cache.peek(queryHash)?.state === 'fresh';
+    const force = held.reads > 0 || isFresh;
+    held.reads++;
+    try {
+      const { value } = await this.#cache.get(queryHash, read, { ...policy, force });
+      held.value = value;
+      return value;
+    } finally {
+      held.reads--;
+    }
   }
 
   #hold(query) {
     const { queryKey, queryHash } = query;
     if (this.#held.has(queryHash)) return this.#held.get(queryHash);
     const exactly = { queryKey, exact: true };
-    const held = { value: undefined };
+    const held = { value: undefined, reads: 0 };
     this.#held.set(queryHash, held);
     held.off = this.#cache.subscribe(queryHash, () => this.#mirror(queryHash), {
       wanted: () => query.isActive(),

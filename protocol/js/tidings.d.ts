@@ -65,13 +65,18 @@ export declare class TidingsError extends Error {
   constructor(code: string, message: string, retryable?: boolean, cause?: unknown);
   /**
    * The server's slug, or one of the client's own: `not_connected`, `outcome_unknown`, `connection_failed` (said of the first
-   * attempt of several), `token_failed`, `bad_frame`, `closed`, and `close_` with a number for a close without a word.
+   * attempt of several), `token_failed`, `bad_frame`, `closed`, and `close_` with a number for a close without a word; of caches
+   * `no_tags`, `not_read`, `read_timed_out`, `persist_failed`.
    */
   readonly code: string;
   /** Whether the same call may succeed later. */
   readonly retryable: boolean;
   /** The channel that ended, where this is why. */
   readonly channel?: string;
+  /** The tags that are not watched, where this is why values are not fresh. */
+  readonly tags?: readonly string[];
+  /** The key of the value that names no tags. */
+  readonly key?: string;
 }
 
 /** Gives a token, or null where there is none. */
@@ -159,12 +164,25 @@ export interface HowToRead {
   readonly headers: Record<string, string>;
 }
 
-/** A value that says what it depends on, or where the log stood when it was read. */
-export interface Labelled<T> {
-  readonly value: T;
-  readonly tags?: readonly string[];
+/** What a value depends on, and where the log stood when it was read. */
+export interface Source {
+  /** None on purpose is a value that never changes; where they are not said it is never fresh. */
+  readonly tags?: readonly string[] | null;
+  /** The position before the value was read, or before the transaction began whose answer shows it. */
   readonly basis?: Position | string | null;
+  /** The position of the mutation whose answer shows the value. */
+  readonly except?: Position | string | null;
 }
+
+declare const labelledValue: unique symbol;
+
+/** A value with its source: what `labelled` made. */
+export interface Labelled<T> {
+  readonly [labelledValue]: T;
+}
+
+/** A value as a fetcher may give it, with what it depends on. */
+export declare function labelled<T>(value: T, source: Source): Labelled<T>;
 
 /** Reads a value: gives it, with or without its tags and basis. */
 export type Fetcher<T> = (how: HowToRead) => T | Labelled<T> | Promise<T | Labelled<T>>;
@@ -181,15 +199,25 @@ export interface Policy {
   readonly swr?: boolean;
   /** Whether to wait all the same, where the cache's default is `swr`. */
   readonly strict?: boolean;
-  /** Whether to read in any case. */
+  /** Whether to read in any case, by a read that begins from now on. */
   readonly force?: boolean;
+  /** After so many ms a read has failed; 30,000 by default. */
+  readonly timeout?: number;
 }
 
-/** Keeps values over a restart. */
+/** A value that is kept over a restart. */
+export interface Kept {
+  readonly value: unknown;
+  readonly tags: readonly string[];
+  readonly basis: Position;
+  readonly except?: Position;
+}
+
+/** Keeps values over a restart. What it throws or rejects with is an `error` event, `persist_failed`. */
 export interface Persist {
-  load(): Iterable<readonly [string, Labelled<unknown>]> | Promise<Iterable<readonly [string, Labelled<unknown>]>>;
+  load(): Iterable<readonly [string, Kept]> | Promise<Iterable<readonly [string, Kept]>>;
   /** null for a value that is gone. */
-  save(key: string, entry: { value: unknown; tags: string[]; basis: Position } | null): void;
+  save(key: string, entry: Kept | null): unknown;
 }
 
 export interface CacheOptions {
@@ -213,17 +241,23 @@ export interface Listening {
 
 /** A cache that says of every value whether it is fresh. */
 export interface Cache {
-  /** Rejects with what `fetcher` throws, where there is no value to be given instead. */
+  /** What a policy does not say stays as the last `get` of the key said it. Rejects with what `fetcher` throws. */
   get<T = unknown>(key: string, fetcher: ResponseFetcher, policy?: Policy): Promise<View<T>>;
   get<T>(key: string, fetcher: Fetcher<T>, policy?: Policy): Promise<View<T>>;
   /** What is held now; undefined where nothing is. */
   peek<T = unknown>(key: string): View<T> | undefined;
   /** `value` is undefined where it may not be seen any more. */
   subscribe<T = unknown>(key: string, listener: (view: View<T | undefined>) => void, how?: Listening): () => void;
-  /** Holds a value that no fetcher read; false where it is too old. */
-  set(key: string, value: unknown, source: { tags: readonly string[]; basis: Position | string }): boolean;
-  /** A mutation of this program's own was acknowledged; a `Response` says in its headers what it touched. */
-  mutated(answer: Response | { tags: readonly string[]; position?: Position | string | null }): void;
+  /** Shows a value that no fetcher read. True if it is fresh as soon as that is proven; else it is stale, and read again. */
+  set(key: string, value: unknown, source: Source): boolean;
+  /**
+   * A mutation of this program's own was acknowledged; a `Response` says in its headers what it touched. Gives what `set` needs to show
+   * what the answer shows.
+   */
+  mutated(answer: Response | { tags: readonly string[]; position?: Position | string | null; basis?: Position | string | null }): {
+    readonly basis?: Position;
+    readonly except?: Position;
+  };
   forget(key: string): void;
 }
 

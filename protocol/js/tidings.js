@@ -13,11 +13,12 @@ import { TidingsError } from './errors.js';
 import { Logs } from './logs.js';
 import { positionFrom } from './position.js';
 import { Presence } from './presence.js';
+import { labelled } from './reading.js';
 import { Requests } from './requests.js';
 import { Stream } from './stream.js';
 import { tokenFrom } from './token.js';
 
-export { TidingsError };
+export { TidingsError, labelled };
 
 /** Wrapped, because a browser's timers refuse to be called as methods of another object. */
 const TIMERS = {
@@ -159,7 +160,7 @@ class Tidings extends EventTarget {
 
   #openCache(ns, options) {
     const callbacks = { call: (fn, argument) => this.#call(fn, argument), report: (error) => this.#report(error) };
-    return new Cache(this.#logs.open(ns), { ...this.#options, ...callbacks, ...options });
+    return new Cache(this.#logs.open(ns, callbacks.report), { ...this.#options, ...callbacks, ...options });
   }
 
   async #ask(command) {

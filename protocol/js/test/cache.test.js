@@ -1,37 +1,11 @@
 /** The cache's manners: when it reads, what it serves, and how it labels it. The books have their own tests. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Origin } from './support/origin.js';
+import { labelled } from '../reading.js';
+import { after, caching, commands, shown } from './support/caching.js';
 import { world } from './support/world.js';
 
 const LEASE_MS = 15_000;
-
-/** A world with an origin behind it, and a cache that holds a lease. */
-async function caching(options, worldOptions) {
-  const w = world(worldOptions);
-  const cache = w.client.cache(options);
-  await w.clock.advance(10);
-  return { ...w, cache, origin: new Origin(w) };
-}
-
-/** What a promise comes to while `ms` pass. */
-async function after(w, ms, promise) {
-  let outcome = 'pending';
-  promise.then((value) => (outcome = value), (error) => (outcome = error));
-  // The body of a response comes in its own time, though no time passes.
-  await new Promise((resolve) => setImmediate(resolve));
-  await w.clock.advance(ms);
-  return outcome;
-}
-
-const commands = ({ network }, name) => network.sockets.flatMap(({ received }) => received).filter((command) => name in command);
-
-/** What a listener is shown, as `value state`. */
-function shown(w, key, options) {
-  const seen = [];
-  w.cache.subscribe(key, ({ value, state }) => seen.push(`${value} ${state}`), options);
-  return seen;
-}
 
 test('a value is read once, and served as long as nothing touches it', async () => {
   const w = await caching();
@@ -117,7 +91,7 @@ test('a response that is none is an error', async () => {
   const failing = async () => new Response('', { status: 503 });
   const error = await after(w, 100, w.cache.get('k', failing));
   assert.deepEqual([error.code, error.retryable], ['http_503', true]);
-  assert.equal((await after(w, 100, w.cache.get('k', async () => ({ value: 1, tags: ['not a tag'] })))).name, 'TypeError');
+  assert.equal((await after(w, 100, w.cache.get('k', async () => labelled(1, { tags: ['not a tag'] })))).name, 'TypeError');
   assert.deepEqual(seen, []);
 });
 
@@ -342,6 +316,49 @@ test('the value that was used longest ago goes first, and nobody is told of its 
   await get('e');
   assert.deepEqual(['a', 'b', 'c', 'd', 'e'].filter((key) => w.cache.peek(key)), ['b', 'd', 'e']);
   assert.deepEqual(commands(w, 'unwatch').map(({ unwatch }) => unwatch.tags), [['c'], ['a']]);
+});
+
+test('what is in use just now is never the one that goes, though everybody listens', async () => {
+  const w = await caching({ maxEntries: 3 });
+  const seen = {};
+  for (const row of ['a', 'b', 'c', 'd']) {
+    seen[row] = shown(w, row);
+    await after(w, 100, w.cache.get(row, w.origin.fetcher(row)));
+  }
+  w.origin.write('d');
+  await w.clock.advance(100);
+  assert.deepEqual(seen.d, ['0 fresh', '0 stale', '1 fresh']);
+  assert.deepEqual(seen.a, ['0 fresh']);
+});
+
+test('policies that a get does not name stay as they were, and undefined names none', async () => {
+  const w = await caching({ ttl: 1_000 });
+  const state = async (key, policy, ms) => {
+    await after(w, 100, w.cache.get(key, w.origin.fetcher(key), policy));
+    await w.clock.advance(ms);
+    return w.cache.peek(key).state;
+  };
+  assert.deepEqual([await state('a', { ttl: undefined }, 500), await state('a', {}, 2_000)], ['fresh', 'stale']);
+  assert.equal(await state('b', { ttl: 60_000 }, 30_000), 'fresh');
+  assert.equal(await state('b', {}, 20_000), 'fresh', 'the get without one is given what is held');
+  await w.clock.advance(20_000);
+  assert.equal(w.cache.peek('b').state, 'stale');
+  assert.equal(await state('c', { ttl: Infinity }, 600_000), 'fresh');
+});
+
+test('a page that is shown again finds out about its connection, with a cache or without', async () => {
+  for (const open of [(client) => client.cache(), () => {}]) {
+    const w = world();
+    const seen = w.listen('room');
+    open(w.client);
+    await w.clock.advance(2_000);
+    w.network.socket.stall();
+    w.publish('room', 'missed');
+    w.window.dispatchEvent(new Event('visibilitychange'));
+    await w.clock.advance(11_000);
+    assert.deepEqual(seen, ['missed']);
+    w.client.close();
+  }
 });
 
 test('each log has its cache', async () => {

@@ -9,8 +9,8 @@ import { BUNDLE, bundle } from '../build.js';
 import * as sources from '../tidings.js';
 import ts from 'typescript';
 
-/** The promise of the README: the whole client with its cache in 16 kB. */
-const GZIPPED_BYTES_MAX = 16_384;
+/** The promise of the README: the whole client with its cache in 17 kB. */
+const GZIPPED_BYTES_MAX = 17_408;
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 

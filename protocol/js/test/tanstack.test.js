@@ -11,10 +11,10 @@ const KEY = { queryKey: ['row'] };
 /** The library tells its observers in the next turn. */
 const turn = () => new Promise((resolve) => setTimeout(resolve, 0));
 
-async function querying(t, worldOptions) {
+async function querying(t, worldOptions, cacheOptions) {
   const w = world(worldOptions);
   const origin = new Origin(w);
-  const cache = w.client.cache();
+  const cache = w.client.cache(cacheOptions);
   const client = new QueryClient();
   client.mount();
   const fresh = tidingsQuery(cache, client);
@@ -185,4 +185,80 @@ test('a query that the library drops is watched no more', async (t) => {
   w.client.removeQueries(KEY);
   await w.pass(10);
   assert.deepEqual(w.network.socket.received.filter(({ unwatch }) => unwatch).map(({ unwatch }) => unwatch.tags), [['row']]);
+});
+
+test('whoever invalidates or fetches again while a query is fetched gets a fetch that began after that', async (t) => {
+  const w = await querying(t);
+  t.after(w.observe());
+  await w.pass(100);
+  const ways = {
+    invalidate: () => w.client.invalidateQueries(KEY),
+    refetch: () => w.client.refetchQueries(KEY),
+  };
+  let value = 0;
+  for (const [name, way] of Object.entries(ways)) {
+    way();
+    await w.pass(15);
+    w.origin.write('row', { tell: false });
+    value++;
+    way();
+    await w.pass(100);
+    assert.deepEqual([w.query().state.data, w.query().isStale()], [value, false], name);
+  }
+});
+
+test('a user who fetches again gets what is there, though the cache holds a fresh value', async (t) => {
+  const w = await querying(t);
+  t.after(w.observe());
+  await w.pass(100);
+  w.origin.write('row', { tell: false });
+  w.client.refetchQueries(KEY);
+  await w.pass(100);
+  assert.deepEqual([w.query().state.data, w.origin.reads], [1, 2]);
+});
+
+test('what the cache has fresh is given to a query that begins, and not read again', async (t) => {
+  const w = await querying(t);
+  const got = w.cache.get(w.client.getQueryCache().build(w.client, w.options).queryHash, w.origin.fetcher('row'));
+  await w.pass(100);
+  await got;
+  t.after(w.observe());
+  await w.pass(100);
+  assert.deepEqual([w.query().state.data, w.query().isStale(), w.origin.reads], [0, false, 1]);
+});
+
+test('a query whose tag is written faster than it is read shows the newest reading, and is no error', async (t) => {
+  const w = await querying(t);
+  t.after(w.observe());
+  await w.pass(100);
+  w.origin.before = w.origin.after = 125;
+  for (let n = 0; n < 50; n++) {
+    w.origin.write('row');
+    await w.pass(200);
+    assert.equal(w.query().state.status, 'success');
+    if (n > 9) assert.ok(w.origin.value('row') - w.query().state.data <= 8, `${w.query().state.data} of ${w.origin.value('row')}`);
+  }
+  await w.pass(3_000);
+  assert.deepEqual([w.query().state.data, w.query().isStale()], [50, false]);
+});
+
+test('what the cache is told for all values holds for queries, too', async (t) => {
+  const w = await querying(t, {}, { ttl: 1_000 });
+  w.client.prefetchQuery(w.options);
+  await w.pass(100);
+  assert.equal(w.query().isStale(), false);
+  await w.pass(1_000);
+  assert.equal(w.query().isStale(), true);
+});
+
+test('whoever asks for the adapter with every render gets the same one, until it is ended', async (t) => {
+  const w = await querying(t);
+  assert.equal(tidingsQuery(w.cache, w.client), w.fresh);
+  const other = world();
+  t.after(() => other.client.close());
+  assert.notEqual(tidingsQuery(other.client.cache(), w.client), w.fresh);
+  w.fresh.end();
+  const next = tidingsQuery(w.cache, w.client);
+  t.after(() => next.end());
+  assert.notEqual(next, w.fresh);
 });

@@ -2,7 +2,7 @@
 import { QueryClient, QueryObserver, skipToken } from '@tanstack/query-core';
 import { useQuery, useSuspenseQuery } from '@tanstack/react-query';
 import { tidingsQuery } from 'tidings/tanstack';
-import { tidings, TidingsError, type Gap, type Position, type State, type View } from 'tidings';
+import { labelled, tidings, TidingsError, type Gap, type Position, type State, type View } from 'tidings';
 
 const t = tidings('https://rt.example.com', { token: async () => (Math.random() < 0.5 ? 'token' : null) });
 // @ts-expect-error a token is text, or null
@@ -55,19 +55,21 @@ cache.get('ticket:1', ({ signal, cache }) => fetch('/tickets/1', { signal, cache
   // @ts-expect-error the value is what the response holds, and no response
   value.json();
 });
-const count: Promise<number> = cache.get('count', async () => ({ value: 7, tags: ['tickets'] })).then(({ value }) => value);
+const count: Promise<number> = cache.get('count', async () => labelled(7, { tags: ['tickets'] })).then(({ value }) => value);
 const end: () => void = cache.subscribe<number>('count', ({ value, state }) => state === 'fresh' && value?.toFixed());
 end();
-cache.mutated({ tags: ['tickets'], position: '7-k3v9q.12' });
-const kept: boolean = cache.set('count', 8, { tags: ['tickets'], basis: { epoch: '7-k3v9q', offset: 12 } });
-// @ts-expect-error a value is kept with the position before it was read
-cache.set('count', 8, { tags: ['tickets'] });
+const source = cache.mutated({ tags: ['tickets'], position: '7-k3v9q.12', basis: '7-k3v9q.10' });
+const kept: boolean = cache.set('count', 8, { tags: ['tickets'], ...source });
+// @ts-expect-error what a mutation touched is to be said
+cache.mutated({ position: '7-k3v9q.12' });
+// @ts-expect-error an object of a program is no label
+labelled(7, { tags: ['tickets'] }).value;
 // @ts-expect-error there is no such state
 cache.peek('count')?.state === 'new';
 
 const client = new QueryClient();
 const fresh = tidingsQuery(cache, client);
-const observer = new QueryObserver(client, fresh({ queryKey: ['count'], queryFn: async () => ({ value: 7, tags: ['tickets'] }), tags: ['all'] }));
+const observer = new QueryObserver(client, fresh({ queryKey: ['count'], queryFn: async () => labelled(7, { tags: ['tickets'] }), tags: ['all'] }));
 const current: number | undefined = observer.getCurrentResult().data;
 // @ts-expect-error freshness is not a matter of time
 fresh({ queryKey: ['count'], queryFn: () => 7, staleTime: 5 });

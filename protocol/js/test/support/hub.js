@@ -30,6 +30,9 @@ export class Hub {
     Object.assign(this, { historySize, page, now });
   }
 
+  /** Whether the credentials of the sessions cover a tag. */
+  grants = (tag) => !tag.startsWith('secret');
+
   /** The mutation log of this name. */
   log(name = 'default') {
     if (!this.logs.has(name)) this.logs.set(name, new MutationLog(name));
@@ -179,7 +182,7 @@ class Session {
   subscriptions = new Map();
   /** Channels of which it hears who comes and goes. */
   hears = new Set();
-  /** log → its tags that are watched; tags that begin with `secret` may not be. */
+  /** log → its tags that are watched; for tags that begin with `crowded` there is no room. */
   watches = new Map();
 
   constructor(hub, send, name) {
@@ -228,12 +231,14 @@ class Session {
     this.watches.set(log.name, watched);
     const isReplaced = (tag) => this.escalates && tag.startsWith('list:');
     const answer = { ns: log.ns, at: log.position, stale: [], denied: [], escalated: [] };
-    for (const { since, tags } of groups) {
+    for (const { since, except, tags } of groups) {
       for (const tag of tags) {
-        if (tag.startsWith('secret')) answer.denied.push(tag);
+        const isCrowded = this.hub.grants(tag) && tag.startsWith('crowded');
+        if (isCrowded) answer.no_room = [...(answer.no_room ?? []), tag];
+        if (isCrowded || !this.hub.grants(tag)) answer.denied.push(tag);
         else watched.add(isReplaced(tag) ? 'list:*' : tag);
         if (isReplaced(tag)) answer.escalated = ['list:*'];
-        if (since && log.isTouched(tag, since)) answer.stale.push(tag);
+        if (since && log.isTouched(tag, since, except)) answer.stale.push(tag);
       }
     }
     return { watched: answer };

@@ -38,10 +38,18 @@ export class MutationLog {
     return { from: { epoch, offset }, position: this.position, gone };
   }
 
-  /** Whether a mutation after `since` touched the tag, or nobody can tell. */
-  isTouched(tag, { epoch, offset }) {
+  /** Whether a mutation after `since`, other than `except`, touched the tag, or nobody can tell. */
+  isTouched(tag, since, except) {
+    const offset = this.#offsetOf(since);
+    if (offset === undefined) return true;
+    const own = except && this.#offsetOf(except);
+    const touches = (tags) => tags.some((other) => overlap(tag, other));
+    return this.#mutations.some((tags, i) => i >= offset && i + 1 !== own && touches(tags));
+  }
+
+  /** The offset of the same place in the present epoch; undefined where there is none. */
+  #offsetOf({ epoch, offset }) {
     const end = epoch === this.epoch ? Infinity : this.#continues.get(epoch);
-    if (end === undefined || offset > end) return true;
-    return this.#mutations.slice(offset).some((tags) => tags.some((other) => overlap(tag, other)));
+    return end === undefined || offset > end ? undefined : offset;
   }
 }

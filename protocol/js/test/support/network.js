@@ -9,8 +9,9 @@ export class Network {
   /** Attempts to connect while this is false fail. */
   reachable = true;
 
-  constructor(hub, clock, latency = () => 1) {
-    Object.assign(this, { hub, clock, latency });
+  /** What is sent within so many ms may arrive together, as one segment. */
+  constructor(hub, clock, latency = () => 1, segment = 1) {
+    Object.assign(this, { hub, clock, latency, segment });
     const network = this;
     this.WebSocket = class extends Socket {
       constructor(url, protocols) {
@@ -84,7 +85,8 @@ class Socket {
   /** Latency varies, order does not. */
   #later(then) {
     const now = this.#clock.monotonic();
-    this.#arrives = Math.max(this.#arrives, now + this.#network.latency());
+    const { latency, segment } = this.#network;
+    this.#arrives = Math.max(this.#arrives, Math.ceil((now + latency()) / segment) * segment);
     this.#clock.setTimeout(then, this.#arrives - now);
   }
 }

@@ -1,3 +1,5 @@
+import { labelled } from '../../reading.js';
+
 /** A database with a way to it: a read takes its value after `before` ms and brings it `after` ms later. */
 export class Origin {
   reads = 0;
@@ -21,8 +23,20 @@ export class Origin {
     return tell ? this.hub.mutate([row]) : undefined;
   }
 
+  /**
+   * A transaction that changes a row is committed now, and its mutation is published `late` ms later, which another one may
+   * overtake. A promise of what its answer says: `{value, basis, position}`, with the basis of before the transaction.
+   */
+  async change(row, late, publish = () => this.hub.mutate([row])) {
+    const basis = this.hub.log().position;
+    const value = this.value(row) + 1;
+    this.#rows.set(row, value);
+    await this.#pass(late);
+    return { value, basis, position: publish() };
+  }
+
   /** A fetcher of the row; `label(value)` may say what the value depends on and where it comes from. */
-  fetcher(row, label = (value) => ({ value, tags: [row] })) {
+  fetcher(row, label = (value) => labelled(value, { tags: [row] })) {
     return async () => {
       this.reads++;
       await this.#pass(this.before);

@@ -4,10 +4,10 @@ import { Clock } from './clock.js';
 import { Hub } from './hub.js';
 import { Network } from './network.js';
 
-export function world({ hub: hubOptions, latency, ...options } = {}) {
+export function world({ hub: hubOptions, latency, segment, ...options } = {}) {
   const clock = new Clock();
   const hub = new Hub({ now: clock.now, ...hubOptions });
-  const network = new Network(hub, clock, latency);
+  const network = new Network(hub, clock, latency, segment);
   const window = new EventTarget();
   const connect = () => {
     const client = tidings('http://hub.test', {

@@ -42,9 +42,12 @@ pub struct Update {
 pub struct Roster {
     life: Duration,
     channels: IndexMap<Channel, Entry>,
-    /// Channels with something due: first what is new, then renewals.
+    /// Channels with something due: what is new, and renewals. By turns, so that neither keeps the other waiting: members that
+    /// are not renewed are forgotten.
     fresh: VecDeque<Channel>,
     stale: VecDeque<Channel>,
+    /// Whether renewals come next.
+    is_stale_next: bool,
     renewals: BTreeMap<Time, Vec<Channel>>,
     retries: VecDeque<(Time, Channel)>,
 }
@@ -73,6 +76,7 @@ impl Roster {
             channels: IndexMap::new(),
             fresh: VecDeque::new(),
             stale: VecDeque::new(),
+            is_stale_next: false,
             renewals: BTreeMap::new(),
             retries: VecDeque::new(),
         }
@@ -108,7 +112,7 @@ impl Roster {
 
     /// The next thing that the broker must be told; answered by [`Roster::handle_updated`].
     pub fn poll_update(&mut self) -> Option<Update> {
-        while let Some(channel) = self.fresh.pop_front().or_else(|| self.stale.pop_front()) {
+        while let Some(channel) = self.next_due() {
             let Some(entry) = self.channels.get_mut(&channel) else { continue };
             if entry.is_held {
                 continue;
@@ -128,9 +132,18 @@ impl Roster {
                 }
             }
             entry.is_held = true;
+            self.is_stale_next = !self.is_stale_next;
             return Some(update);
         }
         None
+    }
+
+    fn next_due(&mut self) -> Option<Channel> {
+        let (first, second) = match self.is_stale_next {
+            true => (&mut self.stale, &mut self.fresh),
+            false => (&mut self.fresh, &mut self.stale),
+        };
+        first.pop_front().or_else(|| second.pop_front())
     }
 
     /// The broker was told, or could not be.

@@ -66,5 +66,10 @@ pub(super) async fn metrics(State(instance): State<Arc<Instance>>) -> impl IntoR
 
 fn broker(instance: &Instance) -> BrokerHealth {
     let node = &instance.node;
-    BrokerHealth { name: node.broker_name(), state: node.broker_state(), is_delivering: node.is_delivering() }
+    BrokerHealth {
+        name: node.broker_name(),
+        state: node.broker_state(),
+        servers: node.broker_servers(),
+        is_delivering: node.is_delivering(),
+    }
 }

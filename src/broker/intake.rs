@@ -15,6 +15,7 @@
 
 mod expected;
 mod feed;
+mod tails;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use tidings_protocol::{Channel, Epoch, Position, Publication};
 
 use super::BrokerEvent;
 use crate::ablation::{Safeguard, ablated};
-use crate::hub::{Page, PageLimit, Retention, Time};
+use crate::hub::{Page, Retention, Time};
 use expected::ExpectedHead;
 use feed::{Feed, Took};
 
@@ -76,6 +77,7 @@ pub struct Intake {
     limits: IntakeLimits,
     feeds: IndexMap<Channel, Feed>,
     interests: VecDeque<Interest>,
+    /// Channels to be read, each once.
     reads: VecDeque<Channel>,
     reading: usize,
     last_ticket: u64,
@@ -89,6 +91,8 @@ pub struct Intake {
     expected: IndexMap<Channel, ExpectedHead>,
     refresh_at: Time,
     tail_bytes: usize,
+    /// Announcements of instances that keep a channel's history otherwise.
+    foreign: u64,
     events: VecDeque<BrokerEvent>,
 }
 
@@ -110,6 +114,7 @@ impl Intake {
             unneeded_at: Time::ZERO,
             expected: IndexMap::new(),
             tail_bytes: 0,
+            foreign: 0,
             events: VecDeque::new(),
         }
     }
@@ -146,9 +151,7 @@ impl Intake {
             return self.interests.push_back(Interest::Unlisten(channel.clone()));
         };
         self.events.extend(feed.confirm().then(|| BrokerEvent::Lost(channel.clone())));
-        if feed.needs_read() {
-            self.reads.push_back(channel.clone());
-        }
+        self.reads.extend(feed.queues().then(|| channel.clone()));
         self.answer(channel);
     }
 
@@ -180,8 +183,29 @@ impl Intake {
                 self.bound_tails();
             }
             Took::Nothing => {}
-            Took::Hole => self.reads.push_back(channel.clone()),
+            Took::Hole => self.reads.extend(feed.queues().then(|| channel.clone())),
+            Took::Foreign => {
+                self.foreign += 1;
+                let channel = name.clone();
+                self.events.push_back(match channel.is_log() {
+                    true => BrokerEvent::Lost(channel),
+                    // Each session tells a gap where it stands.
+                    false => BrokerEvent::Publication { channel, epoch, publication },
+                });
+            }
         }
+    }
+
+    /// Something was announced that cannot be read: whatever it was, it is lost.
+    pub fn handle_unreadable(&mut self, channel: &Channel) {
+        let Some(feed) = self.feeds.get_mut(channel) else { return };
+        self.events.extend(feed.lose().then(|| BrokerEvent::Lost(channel.clone())));
+        self.reads.extend(feed.queues().then(|| channel.clone()));
+    }
+
+    /// How many announcements there were of instances that keep the history of a channel otherwise than this one.
+    pub fn foreign(&self) -> u64 {
+        self.foreign
     }
 
     /// A server is announcing by another connection than before, or its channels are on other servers now: they must be
@@ -193,7 +217,8 @@ impl Intake {
         self.unneeded.retain(|channel| !is_of_it(channel));
         for (channel, feed) in self.feeds.iter_mut().filter(|(channel, _)| is_of_it(channel)) {
             feed.is_confirmed = false;
-            self.events.extend(feed.lose().then(|| BrokerEvent::Lost(channel.clone())));
+            // Of a channel without history the loss is told once it is listened to again.
+            feed.lose();
             self.interests.push_back(Interest::Listen(channel.clone()));
         }
     }
@@ -204,17 +229,17 @@ impl Intake {
             return;
         }
         for (channel, feed) in &mut self.feeds {
-            self.events.extend(feed.lose().then(|| BrokerEvent::Lost(channel.clone())));
-            self.reads.extend(feed.needs_read().then(|| channel.clone()));
+            let is_told_now = feed.lose() && !feed.tells_later();
+            self.events.extend(is_told_now.then(|| BrokerEvent::Lost(channel.clone())));
+            self.reads.extend(feed.queues().then(|| channel.clone()));
         }
     }
 
     /// Somebody who advanced heads may have died before all heard of it: compares those of all channels once.
     pub fn handle_doubt(&mut self) {
         for (channel, feed) in &mut self.feeds {
-            if feed.doubt() {
-                self.reads.push_back(channel.clone());
-            }
+            let must_read = feed.doubt() && feed.queues();
+            self.reads.extend(must_read.then(|| channel.clone()));
         }
     }
 
@@ -250,7 +275,7 @@ impl Intake {
             BrokerEvent::Publication { channel, epoch, publication }
         }));
         self.events.extend(lost.then(|| BrokerEvent::Lost(channel.clone())));
-        self.reads.extend(feed.needs_read().then(|| channel.clone()));
+        self.reads.extend(feed.queues().then(|| channel.clone()));
         self.tail_bytes = self.tail_bytes - before + feed.tail_bytes();
         self.answer(channel);
         self.bound_tails();
@@ -259,7 +284,9 @@ impl Intake {
     /// Time has passed; to be called a few times a second.
     pub fn handle_timeout(&mut self, now: Time) {
         while self.retries.front().is_some_and(|(at, _)| *at <= now) {
-            self.reads.extend(self.retries.pop_front().map(|(_, channel)| channel));
+            let Some((_, channel)) = self.retries.pop_front() else { break };
+            let must_read = self.feeds.get_mut(&channel).is_some_and(Feed::queues);
+            self.reads.extend(must_read.then_some(channel));
         }
         while self.unheeded.front().is_some_and(|(at, _)| *at <= now) {
             let unheeded = self.unheeded.pop_front().map(|(_, channel)| channel);
@@ -315,21 +342,6 @@ impl Intake {
         }
     }
 
-    /// What the channel holds after `since`, or where it stands; `None` where only the broker can tell.
-    pub fn resume(
-        &mut self,
-        channel: &Channel,
-        since: Option<&Position>,
-        limit: PageLimit,
-        now: Time,
-    ) -> Option<Page> {
-        let feed = self.feeds.get_mut(channel)?;
-        let before = feed.tail_bytes();
-        let page = feed.resume(since, limit, now);
-        self.tail_bytes = self.tail_bytes - before + feed.tail_bytes();
-        page
-    }
-
     /// The channels listened to, those that linger among them, each with whether it is needed.
     pub fn channels(&self) -> impl ExactSizeIterator<Item = (&Channel, bool)> {
         self.feeds.iter().map(|(channel, feed)| (channel, feed.is_wanted))
@@ -345,6 +357,7 @@ impl Intake {
         while self.reading < self.limits.reads_max {
             let channel = self.reads.pop_front()?;
             let Some(feed) = self.feeds.get_mut(&channel) else { continue };
+            feed.leave_queue();
             if !feed.is_confirmed || !feed.needs_read() {
                 continue;
             }
@@ -359,21 +372,6 @@ impl Intake {
     /// The next thing that the instance is told.
     pub fn poll_event(&mut self) -> Option<BrokerEvent> {
         self.events.pop_front()
-    }
-
-    fn bound_tails(&mut self) {
-        if self.tail_bytes <= self.limits.tail_bytes_max {
-            return;
-        }
-        let enough = self.limits.tail_bytes_max / 10 * 9;
-        for feed in self.feeds.values_mut() {
-            while self.tail_bytes > enough {
-                match feed.drop_oldest() {
-                    0 => break,
-                    bytes => self.tail_bytes -= bytes,
-                }
-            }
-        }
     }
 }
 

@@ -47,7 +47,7 @@ use tidings_protocol::{
 };
 
 use crate::freshness::Snapshot;
-use crate::hub::{BrokerState, Page, PageLimit, Published};
+use crate::hub::{BrokerServers, BrokerState, Page, PageLimit, Published};
 use crate::limits::{Caller, Refused};
 
 /// Stores and announces publications. See the module for what an implementation promises.
@@ -143,6 +143,11 @@ pub trait Broker: Send + Sync {
     /// Whether the broker can be reached. A broker announces each change of it by [`BrokerEvent::State`].
     fn state(&self) -> BrokerState;
 
+    /// The servers that the broker consists of. While some are lost, only the channels that they hold cannot be used.
+    fn servers(&self) -> BrokerServers {
+        BrokerServers { lost: usize::from(!self.state().is_up()), of: 1 }
+    }
+
     /// What the broker is called in health reports, and to clients.
     fn name(&self) -> &'static str;
 }
@@ -210,6 +215,8 @@ pub enum Interruption {
     Silence,
     /// Something was announced that no instance announces.
     Garbage,
+    /// Another instance keeps the history of a channel otherwise than this one.
+    Foreign,
 }
 
 impl Interruption {
@@ -221,6 +228,7 @@ impl Interruption {
             Interruption::BeaconMissed => "beacon_missed",
             Interruption::Silence => "silence",
             Interruption::Garbage => "garbage",
+            Interruption::Foreign => "foreign",
         }
     }
 }

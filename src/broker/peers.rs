@@ -37,6 +37,8 @@ pub struct Peer {
     /// Whether that is too long ago.
     pub is_silent: bool,
     number: u64,
+    /// Whether a beacon that is missing next tells of a loss that is known.
+    is_excused: bool,
 }
 
 /// What a beacon says beside what is in it.
@@ -51,7 +53,7 @@ pub enum Heard {
 impl Peer {
     /// An instance that was heard of at this moment.
     pub fn new(info: InstanceInfo, heard: Time) -> Self {
-        Peer { info, heard, is_silent: false, number: 0 }
+        Peer { info, heard, is_silent: false, number: 0, is_excused: false }
     }
 }
 
@@ -60,6 +62,7 @@ impl Peers {
     pub fn handle_beacon(&mut self, beacon: &Beacon, now: Time) -> Heard {
         let id = &beacon.instance.id;
         let known = self.peers.get(id).map(|peer| peer.number);
+        let is_excused = self.peers.get(id).is_some_and(|peer| peer.is_excused);
         if known.is_some_and(|last| beacon.number <= last) {
             // It came by several ways, and this is not the fastest.
             return Heard::InOrder;
@@ -68,12 +71,20 @@ impl Peers {
             self.peers.shift_remove(id);
         } else if known.is_some() || self.peers.len() < PEERS_MAX {
             let (info, number) = (beacon.instance.clone(), beacon.number);
-            self.peers.insert(id.clone(), Peer { info, heard: now, is_silent: false, number });
+            self.peers
+                .insert(id.clone(), Peer { info, heard: now, is_silent: false, number, is_excused: false });
         }
         match known {
+            Some(_) if is_excused => Heard::InOrder,
             Some(last) if last + 1 != beacon.number && !ablated(Safeguard::Beacon) => Heard::Missed,
             _ => Heard::InOrder,
         }
+    }
+
+    /// Beacons may have been lost with the connection that they come by, and that loss is made good already: the next one of
+    /// each instance tells only where it stands.
+    pub fn handle_renewed(&mut self) {
+        self.peers.values_mut().for_each(|peer| peer.is_excused = true);
     }
 
     /// Time has passed. True if an instance fell silent.
@@ -136,6 +147,15 @@ mod tests {
         }
         peers.handle_beacon(&beacon("a", 4), at(5_000));
         assert!(peers.handle_timeout(at(5_500)), "an old one is no sign of life");
+    }
+
+    #[test]
+    fn a_beacon_that_was_lost_with_its_connection_is_no_further_loss() {
+        let mut peers = Peers::default();
+        peers.handle_beacon(&beacon("a", 1), at(0));
+        peers.handle_renewed();
+        assert_eq!(peers.handle_beacon(&beacon("a", 4), at(3_000)), Heard::InOrder);
+        assert_eq!(peers.handle_beacon(&beacon("a", 6), at(5_000)), Heard::Missed, "one, and no more");
     }
 
     #[test]

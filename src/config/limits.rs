@@ -154,6 +154,9 @@ section! {
         /// Announcements of Redis that wait to be taken in.
         /// More: those that waited longest are dropped, and all channels are read from where they stand.
         broker_announcements_max: usize as Count = 16_384 in 16 to 1_000_000;
+        /// Bytes of the announcements of Redis that wait to be taken in.
+        /// More: those that come next are dropped, and all channels are read from where they stand.
+        broker_announcements_bytes: usize as Size = "64MiB" in "1MiB" to "64GiB";
         /// Bytes that the idempotency keys of this instance's publications and mutations take at once, here or in Redis: their own and 300.
         /// A publish with a further one fails with limit_reached: none is forgotten before its window is over. One caller's take no more than are free.
         idempotency_bytes: usize as Size = "512MiB" in 1 to "1024GiB";

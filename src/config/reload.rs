@@ -73,6 +73,7 @@ fn reloaded(ours: &Limits, new: &Limits) -> Limits {
         history_total_bytes: ours.history_total_bytes,
         channels_max: ours.channels_max,
         broker_pending_bytes: ours.broker_pending_bytes,
+        broker_announcements_bytes: ours.broker_announcements_bytes,
         broker_announcements_max: ours.broker_announcements_max,
         idempotency_bytes: ours.idempotency_bytes,
         idempotency_window: ours.idempotency_window,

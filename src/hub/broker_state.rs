@@ -6,7 +6,7 @@ pub enum BrokerState {
     /// It can be reached, and what it announces arrives.
     #[default]
     Up,
-    /// It cannot: nothing new comes, and nothing can be stored.
+    /// It cannot, or some of its servers cannot: of what these hold nothing new comes, and nothing can be stored there.
     Down {
         /// Since when, in milliseconds since 1970.
         since_ms: u64,
@@ -18,4 +18,13 @@ impl BrokerState {
     pub fn is_up(self) -> bool {
         self == BrokerState::Up
     }
+}
+
+/// The servers that a broker consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BrokerServers {
+    /// Those that cannot be used.
+    pub lost: usize,
+    /// All of them.
+    pub of: usize,
 }

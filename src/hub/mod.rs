@@ -24,7 +24,7 @@ pub use action::{Action, Answer, Close, Published, Transmit, Watched, come_back_
 pub use attachments::{Attach, Attached, Attachments, LISTEN_TIMEOUT};
 pub use batch::{Batch, Format, Span};
 pub use batcher::{BatchRules, Batcher, Sealed, Urgency};
-pub use broker_state::BrokerState;
+pub use broker_state::{BrokerServers, BrokerState};
 pub use grant::{ChannelGrant, Credential, Expiry, Grant, Pattern, PatternInvalid};
 pub use lineage::Lineage;
 pub use liveness::{Due, Heartbeat, Liveness};

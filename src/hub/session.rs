@@ -240,6 +240,10 @@ impl Session {
             }
             Accept::Duplicate | Accept::Held => {}
             Accept::Behind => self.behind.push_back(batch.channel.clone()),
+            Accept::Lost => {
+                let position = subscription.position().cloned();
+                self.declare_gap(&batch.channel, GapReason::Lost, position);
+            }
             Accept::Overflow(position) => {
                 self.declare_gap(&batch.channel, GapReason::Overflow, Some(position))
             }

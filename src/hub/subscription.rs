@@ -60,6 +60,10 @@ pub enum Accept {
     Held,
     /// Something before this batch is missing: history must be read.
     Behind,
+    /// Whoever published this batch keeps the channel's history otherwise than this instance does: it has positions where
+    /// there are none, or none where there are some. Nobody can say where it belongs, and no history has it: a gap must be
+    /// declared.
+    Lost,
     /// The client has not caught up in time; the subscription goes on at this position.
     Overflow(Position),
 }
@@ -156,11 +160,15 @@ impl Subscription {
 
     fn judge(&mut self, span: Option<&Span>, bytes: usize, waiting_max: usize, compares: bool) -> Accept {
         let Some(span) = span else {
-            let deliver = self.state == State::Volatile;
-            return if deliver { Accept::Deliver { from: None } } else { Accept::Held };
+            return match self.state {
+                State::Volatile => Accept::Deliver { from: None },
+                // What follows the first history is all that was promised.
+                State::Joining => Accept::Held,
+                State::CatchingUp { .. } | State::Live { .. } | State::Behind { .. } => Accept::Lost,
+            };
         };
         match &mut self.state {
-            State::Volatile => Accept::Held,
+            State::Volatile => Accept::Lost,
             State::Joining | State::Behind { .. } => {
                 self.note(span.epoch.at(span.last));
                 Accept::Held
@@ -299,6 +307,17 @@ mod tests {
         check(batch("a", 8, 10), Accept::Duplicate, "a.10");
         check(batch("a", 12, 12), Accept::Behind, "a.10");
         check(batch("b", 11, 11), Accept::Behind, "a.10");
+    }
+
+    #[test]
+    fn a_batch_of_another_kind_than_the_channel_is_a_loss_and_changes_nothing() {
+        let without = || Batch::new(Channel::parse("c").unwrap(), None, publications(11, 11));
+        check(without(), Accept::Lost, "a.10");
+        let mut volatile = Subscription::joining();
+        assert_eq!(volatile.accept(&without(), 1_000), Accept::Held, "it is not known yet what it is");
+        volatile.go_volatile();
+        assert_eq!(volatile.accept(&batch("a", 11, 11), 1_000), Accept::Lost);
+        assert_eq!(volatile.accept(&without(), 1_000), Accept::Deliver { from: None });
     }
 
     #[test]

@@ -40,7 +40,8 @@ use crate::broker::{Broker, BrokerError, BrokerEvent, InstanceCard, Peer, Usage}
 use crate::clock::Clock;
 use crate::config::{BatchMode, Config, Limits, Namespace, Namespaces};
 use crate::hub::{
-    Attached, Attachments, BatchRules, BrokerState, Close, Page, PageLimit, Published, SessionId,
+    Attached, Attachments, BatchRules, BrokerServers, BrokerState, Close, Page, PageLimit, Published,
+    SessionId,
 };
 use crate::limits::Caller;
 use crate::observe::Metrics;
@@ -243,6 +244,11 @@ impl Node {
     /// Whether the broker can be reached.
     pub fn broker_state(&self) -> BrokerState {
         self.broker.state()
+    }
+
+    /// The servers of the broker, and how many of them are lost.
+    pub fn broker_servers(&self) -> BrokerServers {
+        self.broker.servers()
     }
 
     /// What the broker is called.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::hub::BrokerState;
+use crate::hub::{BrokerServers, BrokerState};
 use crate::limits::{Memory, Pressure};
 
 /// Where the server is in its life.
@@ -27,6 +27,8 @@ pub struct BrokerHealth {
     pub name: &'static str,
     /// Whether it can be reached.
     pub state: BrokerState,
+    /// Its servers.
+    pub servers: BrokerServers,
     /// Whether what it announces is taken and delivered.
     pub is_delivering: bool,
 }
@@ -41,7 +43,13 @@ impl BrokerHealth {
     fn detail(&self, unix_ms: u64) -> String {
         match self.state {
             BrokerState::Down { since_ms } => {
-                format!("unreachable for {} s", unix_ms.saturating_sub(since_ms) / 1_000)
+                let seconds = unix_ms.saturating_sub(since_ms) / 1_000;
+                match self.servers {
+                    BrokerServers { lost, of } if lost < of => {
+                        format!("{lost} of {of} servers unreachable, the first for {seconds} s")
+                    }
+                    BrokerServers { .. } => format!("unreachable for {seconds} s"),
+                }
             }
             BrokerState::Up if !self.is_delivering => "its announcements are not delivered".to_owned(),
             BrokerState::Up => "reachable".to_owned(),
@@ -169,7 +177,12 @@ impl Health {
 mod tests {
     use super::*;
 
-    const UP: BrokerHealth = BrokerHealth { name: "redis", state: BrokerState::Up, is_delivering: true };
+    const UP: BrokerHealth = BrokerHealth {
+        name: "redis",
+        state: BrokerState::Up,
+        servers: BrokerServers { lost: 0, of: 3 },
+        is_delivering: true,
+    };
 
     #[test]
     fn the_whole_is_degraded_where_a_part_is() {
@@ -203,11 +216,16 @@ mod tests {
     fn a_broker_without_a_part_of_its_way_is_degraded_and_says_which() {
         let health = Health::default();
         health.set(Phase::Ready);
-        let down = BrokerHealth { state: BrokerState::Down { since_ms: 5_000 }, ..UP };
+        let lost = |lost| BrokerHealth {
+            state: BrokerState::Down { since_ms: 5_000 },
+            servers: BrokerServers { lost, of: 3 },
+            ..UP
+        };
         let stuck = BrokerHealth { is_delivering: false, ..UP };
         for (broker, status, detail) in [
             (UP, "ok", "reachable"),
-            (down, "degraded", "unreachable for 12 s"),
+            (lost(3), "degraded", "unreachable for 12 s"),
+            (lost(2), "degraded", "2 of 3 servers unreachable, the first for 12 s"),
             (stuck, "degraded", "its announcements are not delivered"),
         ] {
             let report = health.report(broker, 0, 10, &Memory::new(100), None, 17_900);

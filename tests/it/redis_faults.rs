@@ -12,6 +12,8 @@ mod outages;
 mod probe;
 mod restarts;
 mod scene;
+mod slow_link;
+mod volatile;
 
 use std::time::Duration;
 

@@ -24,6 +24,8 @@ pub(super) struct Feed {
     was_confirmed: bool,
     /// The read that is out.
     ticket: Option<u64>,
+    /// Whether it is among the channels that wait to be read.
+    is_queued: bool,
 }
 
 /// What became of an announcement.
@@ -34,6 +36,8 @@ pub(super) enum Took {
     Nothing,
     /// Something before it is missing.
     Hole,
+    /// It is of an instance that keeps the channel's history otherwise.
+    Foreign,
 }
 
 impl Feed {
@@ -53,6 +57,7 @@ impl Feed {
             is_confirmed: false,
             was_confirmed: false,
             ticket: None,
+            is_queued: false,
         }
     }
 
@@ -68,6 +73,7 @@ impl Feed {
                 Took::Next
             }
             Accept::Behind => Took::Hole,
+            Accept::Lost => Took::Foreign,
             Accept::Duplicate | Accept::Held | Accept::Overflow(_) => Took::Nothing,
         }
     }
@@ -107,8 +113,18 @@ impl Feed {
         (twice || (was_confirmed && is_volatile)) && self.lose()
     }
 
+    /// Whether what is lost now is told once the broker announces the channel again: of a volatile channel nothing is passed on
+    /// until then, so one gap, at the place where it goes on, is the whole truth.
+    pub(super) fn tells_later(&self) -> bool {
+        self.was_confirmed && !self.is_confirmed && self.retention.publications_max == 0
+    }
+
     /// Announcements may have been lost. True if the loss must be told: no history can make it good.
     pub(super) fn lose(&mut self) -> bool {
+        if self.subscription.is_behind() && self.ticket.is_none() {
+            // The read that is due anyway comes after this loss, too.
+            return false;
+        }
         self.subscription.fall_behind() == Fallen::Gap
     }
 
@@ -120,6 +136,16 @@ impl Feed {
     /// Whether history must be asked for and is not being asked for.
     pub(super) fn needs_read(&self) -> bool {
         self.ticket.is_none() && (self.subscription.is_joining() || self.subscription.is_behind())
+    }
+
+    /// The same; true once, until [`Feed::leave_queue`].
+    pub(super) fn queues(&mut self) -> bool {
+        self.needs_read() && !std::mem::replace(&mut self.is_queued, true)
+    }
+
+    /// It waits no more to be read.
+    pub(super) fn leave_queue(&mut self) {
+        self.is_queued = false;
     }
 
     /// Notes that a read is out; returns what it begins after.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use fred::error::{Error, ErrorKind};
 use fred::types::Value;
+use fred::types::config::Server;
 use tidings_protocol::{Ack, Epoch, GapReason, INTEGER_MAX, Offset, Position, Publication, decode_stored};
 use tracing::{debug, warn};
 
@@ -25,8 +26,9 @@ const REFUSALS: [&str; 9] = [
     "WRONGTYPE",
 ];
 
-/// Replies of a server that is not the one, or not yet or no more: nothing was done.
-const ELSEWHERE: [&str; 3] = ["MOVED", "ASK", "TRYAGAIN"];
+/// Replies of a server that is not the one, or not yet or no more: nothing was done. `ASK` is another: it names the server that
+/// a key is on already while its slot still moves there.
+const ELSEWHERE: [&str; 2] = ["MOVED", "TRYAGAIN"];
 
 /// The slots of the longest string that Redis keeps.
 const SLOTS_MAX: usize = (512 << 20) / VersionTable::SLOT_BYTES;
@@ -36,6 +38,8 @@ const SLOTS_MAX: usize = (512 << 20) / VersionTable::SLOT_BYTES;
 pub(super) enum Failed {
     /// The channel is on another server, or on its way there. Nothing was done.
     Elsewhere,
+    /// The channel is on this server already, which does not hold its slot yet. Nothing was done.
+    MovedTo(Server),
     /// As the broker says it.
     Broker(BrokerError),
 }
@@ -50,6 +54,9 @@ pub(super) fn write_failed(error: &Error) -> Failed {
     if begins(&ELSEWHERE) {
         return Failed::Elsewhere;
     }
+    if let Some(server) = asked(error.details()) {
+        return Failed::MovedTo(server);
+    }
     Failed::Broker(match error.kind() {
         ErrorKind::Backpressure => BrokerError::Overloaded,
         _ if begins(&REFUSALS) => {
@@ -60,11 +67,17 @@ pub(super) fn write_failed(error: &Error) -> Failed {
     })
 }
 
+/// The server that `ASK 3999 127.0.0.1:6381` names. One without a host is the one that answered.
+fn asked(words: &str) -> Option<Server> {
+    let (host, port) = words.strip_prefix("ASK ")?.split_once(' ')?.1.trim().rsplit_once(':')?;
+    Some(Server::new(host, port.parse().ok()?))
+}
+
 /// What a failed read means.
 pub(super) fn read_failed(error: &Error) -> Failed {
     debug!(%error, "history cannot be read");
     match write_failed(error) {
-        Failed::Elsewhere => Failed::Elsewhere,
+        elsewhere @ (Failed::Elsewhere | Failed::MovedTo(_)) => elsewhere,
         Failed::Broker(_) => Failed::Broker(BrokerError::Unavailable),
     }
 }
@@ -163,7 +176,7 @@ pub(super) fn announcement(bytes: &[u8]) -> Result<(Option<Epoch>, Publication),
 fn entry_of(bytes: &[u8], offset: Option<Offset>) -> Result<Publication, Garbage> {
     let (time, stored) = split_word(bytes)?;
     decode_stored(stored, offset, time.parse().map_err(|_| Garbage)?).map_err(|error| {
-        warn!(%error, "redis holds what this version cannot read");
+        debug!(%error, "redis holds what this version cannot read");
         Garbage
     })
 }
@@ -290,6 +303,9 @@ mod tests {
             (ErrorKind::Unknown, "WRONGTYPE Operation against", &unavailable),
             (ErrorKind::Cluster, "MOVED 3999 127.0.0.1:6381", &Failed::Elsewhere),
             (ErrorKind::Cluster, "TRYAGAIN Multiple keys request", &Failed::Elsewhere),
+            (ErrorKind::Cluster, "ASK 3999 10.0.0.1:6381", &Failed::MovedTo(Server::new("10.0.0.1", 6_381))),
+            (ErrorKind::Cluster, "ASK 3999 ::1:6381", &Failed::MovedTo(Server::new("::1", 6_381))),
+            (ErrorKind::Cluster, "ASK", &unknown),
             (ErrorKind::Backpressure, "full", &Failed::Broker(BrokerError::Overloaded)),
             (ErrorKind::Timeout, "Request timed out.", &unknown),
             (ErrorKind::IO, "Connection closed", &unknown),

@@ -115,8 +115,11 @@ impl Beacons {
         let is_sender = |shard: &&Arc<Shard>| shard.number == self.sender;
         let sender = map.shards.iter().find(is_sender);
         let others = map.shards.iter().filter(|shard| !is_sender(shard));
+        // One that is known not to answer comes last: each takes its time.
+        let mut asked: Vec<_> = sender.into_iter().chain(others).collect();
+        asked.sort_by_key(|shard| shard.trouble().is_some());
         let mut last = Error::new(ErrorKind::Cluster, "there is no server");
-        for shard in sender.into_iter().chain(others) {
+        for shard in asked {
             let publish = shard.commands.publish(self.name.clone(), message.clone());
             match tokio::time::timeout(SEND_TIMEOUT, publish).await {
                 Ok(Ok(())) => {

@@ -2,7 +2,7 @@
 //!
 //! The library's own defaults lose messages without a word (a buffer of 32 announcements), wait for ever on a server that
 //! does not answer, and send a write again that may have been done. So: a buffer that is drained by a task that does
-//! nothing else, time limits everywhere, one attempt, and connections that count as dead after a second of silence. Its own way
+//! nothing else, time limits everywhere, one attempt, and connections that are given up after two seconds of silence. Its own way
 //! of following a cluster holds all servers up until the last one can be reached: so each has clients of its own.
 
 use std::time::Duration;
@@ -18,10 +18,6 @@ pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// How long replicas may take to confirm a write.
 pub(super) const CONFIRM_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// A connection that owes an answer for so long is closed.
-const UNRESPONSIVE_AFTER: Duration = Duration::from_secs(1);
-const UNRESPONSIVE_CHECK: Duration = Duration::from_millis(200);
 
 /// How long a new connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -64,10 +60,9 @@ pub(super) fn client(config: &Config, purpose: Purpose) -> Result<Client, Error>
             connection.internal_command_timeout = CONNECT_TIMEOUT;
             connection.max_command_attempts = 1;
             connection.max_command_buffer_len = COMMANDS_MAX;
-            connection.unresponsive = UnresponsiveConfig {
-                max_timeout: Some(UNRESPONSIVE_AFTER + patience),
-                interval: UNRESPONSIVE_CHECK,
-            };
+            // Who probes the connection decides when it is given up: the library would count from the last write.
+            connection.unresponsive =
+                UnresponsiveConfig { max_timeout: None, ..UnresponsiveConfig::default() };
             connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
             // The library would end a connection at such an answer, and give it to all that were under way: some of them
             // may have been done.

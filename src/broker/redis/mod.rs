@@ -13,12 +13,14 @@ mod answer;
 mod beacon;
 mod checks;
 mod directory;
+mod inputs;
 mod interest;
 mod keys;
 mod line;
 mod links;
 mod log;
 mod monitor;
+mod pace;
 mod presence;
 mod receiver;
 mod replicated;
@@ -29,6 +31,7 @@ mod shard;
 mod shards;
 mod store;
 mod survey;
+mod window;
 mod write;
 
 use std::sync::{Arc, Mutex};
@@ -49,7 +52,7 @@ use super::{Broker, BrokerError, BrokerEvent, InstanceCard, Peer, Peers, Retenti
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::freshness::Snapshot;
-use crate::hub::{BrokerState, Page, PageLimit, Published};
+use crate::hub::{BrokerServers, BrokerState, Page, PageLimit, Published};
 use crate::limits::Caller;
 use answer::Failed;
 #[cfg(feature = "ablation")]
@@ -135,8 +138,14 @@ impl RedisBroker {
         let store = Arc::new(store);
         let replicas = config.redis.replicas;
         let announcements_max = config.limits.broker_announcements_max;
-        let reach =
-            Reach { config: connection.clone(), store: store.clone(), replicas, announcements_max, clock };
+        let reach = Reach {
+            config: connection.clone(),
+            store: store.clone(),
+            replicas,
+            announcements_max,
+            pending_bytes: config.limits.broker_pending_bytes,
+            clock,
+        };
         let shards = match is_cluster {
             true => {
                 let ranges = survey::first(&connection).await.map_err(unreachable)?;
@@ -176,15 +185,9 @@ impl RedisBroker {
         Surroundings { events, clock, card }: Surroundings,
     ) -> RedisBroker {
         let (standing, advanced) = (Arc::new(Standing::default()), Arc::new(Advanced::default()));
-        let (requests, wanted, peers) = receiver::start(
-            config,
-            &shards,
-            store.clone(),
-            standing.clone(),
-            clock,
-            events.clone(),
-            &mut tasks,
-        );
+        tasks.spawn(Monitor::new(&shards, clock, &standing, events.clone()).run());
+        let (requests, wanted, peers) =
+            receiver::start(config, &shards, store.clone(), clock, events, &mut tasks);
         let (farewell, leaving) = mpsc::channel(1);
         let beacons = Beacons {
             shards: shards.clone(),
@@ -196,7 +199,6 @@ impl RedisBroker {
             number: 0,
         };
         tasks.spawn(beacons.run());
-        tasks.spawn(Monitor { shards: shards.clone(), clock, standing: standing.clone(), events }.run());
         let presence = Presence::start(shards.clone(), &store.keys, config, clock, &mut tasks);
         let room = Arc::new(Semaphore::new(config.limits.broker_pending_bytes.div_ceil(1_024)));
         let revocations = RevocationStore::new(&store, config, clock);
@@ -255,7 +257,7 @@ impl RedisBroker {
         let (name, bytes) = (self.store.keys.cluster(), Bytes::from(message.encode()));
         shard.commands.publish::<(), _, _>(name, bytes).await.map_err(|error| {
             match answer::write_failed(&error) {
-                Failed::Elsewhere => BrokerError::Unavailable,
+                Failed::Elsewhere | Failed::MovedTo(_) => BrokerError::Unavailable,
                 Failed::Broker(error) => error,
             }
         })
@@ -352,7 +354,8 @@ impl Broker for RedisBroker {
         async move {
             let (done, told) = oneshot::channel();
             // Without beacons, or without Redis, there is nobody to tell; and they notice the silence.
-            if self.state().is_up() && self.farewell.send(done).await.is_ok() {
+            let BrokerServers { lost, of } = self.servers();
+            if lost < of && self.farewell.send(done).await.is_ok() {
                 tokio::time::timeout(LEAVE_TIMEOUT, told).await.ok();
             }
         }
@@ -361,6 +364,10 @@ impl Broker for RedisBroker {
 
     fn state(&self) -> BrokerState {
         self.standing.state()
+    }
+
+    fn servers(&self) -> BrokerServers {
+        self.standing.servers()
     }
 
     fn name(&self) -> &'static str {

@@ -1,65 +1,101 @@
-//! Whether Redis can be used: all connections to all servers answer, or some have not for too long, and announcements arrive.
+//! Whether Redis can be used: of each server, whether all connections to it answer and its announcements arrive.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+use super::shard::Shard;
 use super::shards::Shards;
 use crate::broker::BrokerEvent;
 use crate::clock::Clock;
-use crate::hub::BrokerState;
+use crate::hub::{BrokerServers, BrokerState};
 
 /// How often it is looked.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Whether Redis can be reached, for those who ask.
-#[derive(Debug, Default)]
-pub(super) struct Standing {
-    /// Milliseconds since 1970 when it was lost; 0 while it is not.
-    down_since: AtomicU64,
-    /// Whether announcements do not arrive, not even by another connection.
-    is_deaf: AtomicBool,
+#[derive(Debug)]
+pub(super) struct Standing(Mutex<(BrokerState, BrokerServers)>);
+
+impl Default for Standing {
+    fn default() -> Self {
+        Standing(Mutex::new((BrokerState::Up, BrokerServers { lost: 0, of: 1 })))
+    }
 }
 
 impl Standing {
     pub(super) fn state(&self) -> BrokerState {
-        match self.down_since.load(Ordering::Acquire) {
-            0 => BrokerState::Up,
-            since_ms => BrokerState::Down { since_ms },
+        self.0.lock().expect("nobody panics with it").0
+    }
+
+    pub(super) fn servers(&self) -> BrokerServers {
+        self.0.lock().expect("nobody panics with it").1
+    }
+
+    fn set(&self, state: BrokerState, servers: BrokerServers) {
+        *self.0.lock().expect("nobody panics with it") = (state, servers);
+    }
+}
+
+/// How a server is at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// It answers, and what it announces arrives.
+    Well,
+    /// Something is wrong, and not yet for so long that it is lost.
+    Doubtful,
+    /// It cannot be used.
+    Lost,
+}
+
+/// The servers that are lost, by number: each from the moment it is lost until it is well.
+#[derive(Debug, Default)]
+struct Outages(BTreeSet<u64>);
+
+impl Outages {
+    /// Looks at all servers that hold something.
+    fn look(&mut self, servers: &[(u64, Look)]) -> BrokerServers {
+        self.0.retain(|lost| servers.iter().any(|(number, _)| number == lost));
+        for (number, look) in servers {
+            match look {
+                Look::Well => drop(self.0.remove(number)),
+                Look::Doubtful => {}
+                Look::Lost => drop(self.0.insert(*number)),
+            }
         }
-    }
-
-    /// Whether announcements arrive, as the receiver knows.
-    pub(super) fn set_deaf(&self, is_deaf: bool) {
-        self.is_deaf.store(is_deaf, Ordering::Release);
-    }
-
-    /// Whether nobody would hear of what is stored.
-    pub(super) fn is_deaf(&self) -> bool {
-        self.is_deaf.load(Ordering::Acquire)
+        BrokerServers { lost: self.0.len(), of: servers.len() }
     }
 }
 
 /// Watches over all servers and says what changes.
 pub(super) struct Monitor {
-    pub(super) shards: Arc<Shards>,
-    pub(super) clock: Clock,
-    pub(super) standing: Arc<Standing>,
-    pub(super) events: mpsc::Sender<BrokerEvent>,
+    shards: Arc<Shards>,
+    clock: Clock,
+    standing: Arc<Standing>,
+    events: mpsc::Sender<BrokerEvent>,
+    outages: Outages,
 }
 
 impl Monitor {
+    pub(super) fn new(
+        shards: &Arc<Shards>,
+        clock: Clock,
+        standing: &Arc<Standing>,
+        events: mpsc::Sender<BrokerEvent>,
+    ) -> Self {
+        let (shards, standing) = (shards.clone(), standing.clone());
+        Monitor { shards, clock, standing, events, outages: Outages::default() }
+    }
+
     /// Runs until the node is gone.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
         let mut ticks = tokio::time::interval(TICK);
         loop {
             ticks.tick().await;
             let Some(state) = self.change() else { continue };
-            let since = if let BrokerState::Down { since_ms } = state { since_ms } else { 0 };
-            self.standing.down_since.store(since, Ordering::Release);
             if self.events.send(BrokerEvent::State(state)).await.is_err() {
                 return;
             }
@@ -67,24 +103,62 @@ impl Monitor {
     }
 
     /// The state, where it is another one than before.
-    fn change(&self) -> Option<BrokerState> {
+    fn change(&mut self) -> Option<BrokerState> {
         let map = self.shards.map();
-        let trouble = map.shards.iter().find_map(|shard| Some((shard, shard.trouble()?)));
-        let is_deaf = self.standing.is_deaf();
-        if !self.standing.state().is_up() {
-            if is_deaf || trouble.is_some() {
-                return None;
-            }
+        let looks: Vec<_> = map.shards.iter().map(|shard| (shard.number, look_at(shard))).collect();
+        let (before, known) = (self.standing.state(), self.standing.servers());
+        let servers = self.outages.look(&looks);
+        if servers.lost > known.lost {
+            map.shards.iter().filter(|shard| self.outages.0.contains(&shard.number)).for_each(say_lost);
+        }
+        let state = match (before.is_up(), servers.lost) {
+            (_, 0) => BrokerState::Up,
+            (true, _) => BrokerState::Down { since_ms: self.clock.unix_ms().max(1) },
+            (false, _) => before,
+        };
+        self.standing.set(state, servers);
+        if state.is_up() && !before.is_up() {
             info!("redis can be used again");
-            return Some(BrokerState::Up);
         }
-        if !is_deaf && !map.shards.iter().any(|shard| shard.is_lost()) {
-            return None;
-        }
-        let server = trouble.as_ref().and_then(|(shard, _)| shard.server.as_ref());
-        let server = server.map(ToString::to_string).unwrap_or_default();
-        let reason = trouble.map_or_else(|| "announcements do not arrive".to_owned(), |(_, trouble)| trouble);
-        warn!(server, reason, "redis cannot be used: what it holds can neither be published to nor resumed");
-        Some(BrokerState::Down { since_ms: self.clock.unix_ms().max(1) })
+        (state != before).then_some(state)
+    }
+}
+
+fn look_at(shard: &Arc<Shard>) -> Look {
+    if shard.is_deaf() || shard.is_lost() {
+        Look::Lost
+    } else if shard.trouble().is_some() {
+        Look::Doubtful
+    } else {
+        Look::Well
+    }
+}
+
+fn say_lost(shard: &Arc<Shard>) {
+    let server = shard.server.as_ref().map(ToString::to_string).unwrap_or_default();
+    let reason = shard.trouble().unwrap_or_else(|| "announcements do not arrive".to_owned());
+    warn!(server, reason, "redis cannot be used: what it holds can neither be published to nor resumed");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_lost_until_it_is_well_and_others_are_not() {
+        let mut outages = Outages::default();
+        let mut lost = |looks: &[(u64, Look)]| {
+            let BrokerServers { lost, of } = outages.look(looks);
+            assert_eq!(of, looks.len());
+            lost
+        };
+        use Look::{Doubtful, Lost, Well};
+        assert_eq!(lost(&[(1, Well), (2, Doubtful), (3, Well)]), 0, "not yet");
+        assert_eq!(lost(&[(1, Well), (2, Lost), (3, Well)]), 1);
+        assert_eq!(lost(&[(1, Lost), (2, Doubtful), (3, Well)]), 2, "one that answers in part is not back");
+        assert_eq!(lost(&[(1, Well), (2, Doubtful), (3, Well)]), 1);
+        assert_eq!(lost(&[(1, Well), (2, Well), (3, Well)]), 0);
+        assert_eq!(lost(&[(1, Well), (2, Lost), (3, Well)]), 1);
+        assert_eq!(lost(&[(1, Well), (4, Well), (3, Well)]), 0, "another server holds what it held");
     }
 }

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use fred::types::Message;
 use tidings_protocol::{Beacon, Channel, ClusterMessage, Position};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::answer;
+use super::inputs::{Input, Inputs};
 use super::interest::WantedHere;
-use super::line::{FromLine, HEARD_MAX, Heard as FromServer, Line};
-use super::monitor::Standing;
+use super::line::{FromLine, Heard as FromServer, Line, Room};
 use super::shards::{Map, Shards};
 use super::store::{Reader, RedisStore};
 use crate::broker::{
@@ -21,7 +21,7 @@ use crate::broker::{
 };
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::hub::{Page, PageLimit, Retention};
+use crate::hub::{Page, PageLimit, Retention, Time};
 
 /// Requests and reports that wait for the receiver; who finds no room waits.
 const REQUESTS_MAX: usize = 4_096;
@@ -35,8 +35,8 @@ const LINGERING_MAX: usize = 10_000;
 /// Announcements taken in before other things get a turn.
 const ANNOUNCEMENTS_PER_ROUND: usize = 512;
 
-/// How often the clock is looked at.
-const TICK: Duration = Duration::from_millis(100);
+/// How often it is logged that something announced is not as it should be; all of it is counted.
+const WARN_EVERY: Duration = Duration::from_secs(5);
 
 /// The bounds of one page that the intake reads.
 const PAGE: PageLimit = PageLimit { publications: 1_000, bytes: 4 << 20 };
@@ -70,22 +70,24 @@ struct Receiver {
     shards: Arc<Shards>,
     /// Which channel is on which server.
     map: Arc<Map>,
-    maps: watch::Receiver<Arc<Map>>,
     /// By the numbers of the servers.
     lines: HashMap<u64, Line>,
     clock: Clock,
     events: mpsc::Sender<BrokerEvent>,
     reporter: mpsc::Sender<Report>,
-    reports: mpsc::Receiver<Report>,
-    requests: mpsc::Receiver<Request>,
     wanted: Arc<WantedHere>,
     speaker: mpsc::Sender<FromLine>,
-    heard: mpsc::Receiver<FromLine>,
+    /// For announcements that wait in here, of all lines.
+    room: Room,
+    inputs: Inputs,
     /// What instances told all in this round, to be passed on.
     told: Vec<ClusterMessage>,
-    standing: Arc<Standing>,
     /// What went wrong since the node was last told.
     interruptions: Vec<Interruption>,
+    /// Of what the intake has counted as foreign, what the node was told of.
+    foreign: u64,
+    /// When the next thing is logged of announcements that are not as they should be.
+    warn_at: Time,
 }
 
 /// Starts what takes announcements in; returns where it is asked, where it is told what is wanted, and whom it hears of.
@@ -93,7 +95,6 @@ pub(super) fn start(
     config: &Config,
     shards: &Arc<Shards>,
     store: Arc<RedisStore>,
-    standing: Arc<Standing>,
     clock: Clock,
     events: mpsc::Sender<BrokerEvent>,
     tasks: &mut JoinSet<()>,
@@ -102,7 +103,8 @@ pub(super) fn start(
     let wanted = Arc::<WantedHere>::default();
     let peers = Arc::new(Mutex::new(Peers::default()));
     let (reporter, reports) = mpsc::channel(REQUESTS_MAX);
-    let (speaker, heard) = mpsc::channel(HEARD_MAX);
+    let (speaker, heard) = mpsc::channel(config.limits.broker_announcements_max);
+    let room = Room::new(config.limits.broker_announcements_bytes);
     let mut maps = shards.maps();
     let map = maps.borrow_and_update().clone();
     let receiver = Receiver {
@@ -111,19 +113,18 @@ pub(super) fn start(
         store,
         shards: shards.clone(),
         map,
-        maps,
         lines: HashMap::new(),
         clock,
         events,
         reporter,
-        reports,
-        requests,
         wanted: wanted.clone(),
         speaker,
-        heard,
+        room,
+        inputs: Inputs::new(maps, reports, requests, wanted.clone(), heard),
         told: Vec::new(),
-        standing,
         interruptions: Vec::new(),
+        foreign: 0,
+        warn_at: Time::ZERO,
     };
     tasks.spawn(receiver.run());
     (asker, wanted, peers)
@@ -143,22 +144,14 @@ impl Receiver {
     /// Runs until the node or the broker is gone.
     async fn run(mut self) {
         self.open_lines();
-        let mut tick = tokio::time::interval(TICK);
-        loop {
-            tokio::select! {
-                biased;
-                changed = self.maps.changed() => match changed {
-                    Ok(()) => self.handle_map(),
-                    Err(_) => return,
-                },
-                Some(report) = self.reports.recv() => self.handle_report(report),
-                request = self.requests.recv() => match request {
-                    Some(request) => self.handle_request(request),
-                    None => return,
-                },
-                () = self.wanted.changed() => self.handle_wanted(),
-                Some(heard) = self.heard.recv() => self.handle_heard(heard),
-                _ = tick.tick() => self.handle_tick(),
+        while let Some(input) = self.inputs.next().await {
+            match input {
+                Input::Tick => self.handle_tick(),
+                Input::Map(map) => self.handle_map(map),
+                Input::Report(report) => self.handle_report(report),
+                Input::Request(request) => self.handle_request(request),
+                Input::Wanted => self.handle_wanted(),
+                Input::Heard(heard) => self.handle_heard(heard),
             }
             if self.act().await.is_err() {
                 return;
@@ -169,15 +162,14 @@ impl Receiver {
     fn open_lines(&mut self) {
         let now = self.clock.now();
         for shard in &self.map.shards {
-            let (speaker, reporter) = (self.speaker.clone(), self.reporter.clone());
+            let (speaker, reporter) = ((self.speaker.clone(), self.room.clone()), self.reporter.clone());
             let open = || Line::open(shard, &self.store.keys, speaker, reporter, now);
             self.lines.entry(shard.number).or_insert_with(open);
         }
     }
 
     /// Channels are on other servers than before.
-    fn handle_map(&mut self) {
-        let map = self.maps.borrow_and_update().clone();
+    fn handle_map(&mut self, map: Arc<Map>) {
         let before = std::mem::replace(&mut self.map, map);
         self.lines.retain(|number, _| self.map.shards.iter().any(|shard| shard.number == *number));
         self.open_lines();
@@ -193,6 +185,7 @@ impl Receiver {
         );
         self.interruptions.push(Interruption::LinkLost);
         line.renew(self.clock.now());
+        self.peers.lock().expect("nobody panics with the peers").handle_renewed();
         self.intake.handle_server_lost(|channel| self.map.number_of(channel) == Some(shard));
     }
 
@@ -241,12 +234,13 @@ impl Receiver {
     }
 
     fn handle_heard(&mut self, first: FromLine) {
-        self.handle_one(first);
+        let mut dropped = self.handle_one(first);
         for _ in 1..ANNOUNCEMENTS_PER_ROUND {
-            match self.heard.try_recv() {
-                Ok(next) => self.handle_one(next),
-                Err(_) => return,
-            }
+            let Some(next) = self.inputs.try_heard() else { break };
+            dropped += self.handle_one(next);
+        }
+        if dropped > 0 {
+            self.handle_lag(dropped);
         }
     }
 
@@ -259,12 +253,14 @@ impl Receiver {
         hearing.next().is_some_and(|(number, _)| number == shard)
     }
 
-    fn handle_one(&mut self, (shard, heard): FromLine) {
+    /// Returns how many were dropped on their way here.
+    fn handle_one(&mut self, (shard, heard): FromLine) -> u64 {
         match heard {
             FromServer::Renewed => self.handle_renewed(shard),
-            FromServer::Message(message) => self.handle_message(shard, &message),
-            FromServer::Dropped(count) => self.handle_lag(count),
+            FromServer::Message(message, _room) => self.handle_message(shard, &message),
+            FromServer::Dropped(count) => return count,
         }
+        0
     }
 
     fn handle_message(&mut self, shard: u64, message: &Message) {
@@ -287,13 +283,26 @@ impl Receiver {
                 self.intake.handle_publication(&channel, epoch, publication.into(), now);
             }
             Err(answer::Garbage) => {
-                // Whoever writes such things may have displaced something of ours.
-                warn!("an announcement cannot be read");
+                self.warn_of(&channel, "an announcement cannot be read");
                 self.interruptions.push(Interruption::Garbage);
-                if let Some(line) = self.lines.get_mut(&shard) {
-                    line.give_up(now);
-                }
+                self.intake.handle_unreadable(&channel);
             }
+        }
+        let foreign = self.intake.foreign();
+        if std::mem::replace(&mut self.foreign, foreign) != foreign {
+            self.warn_of(
+                &channel,
+                "instances disagree about whether the channel's namespace has a history_size",
+            );
+            self.interruptions.push(Interruption::Foreign);
+        }
+    }
+
+    fn warn_of(&mut self, channel: &Channel, what: &'static str) {
+        let now = self.clock.now();
+        if self.warn_at <= now {
+            self.warn_at = now.after(WARN_EVERY);
+            warn!(%channel, "{what}");
         }
     }
 
@@ -329,8 +338,12 @@ impl Receiver {
             self.intake.handle_doubt();
         }
         self.intake.handle_timeout(now);
-        self.lines.values_mut().for_each(|line| line.handle_timeout(now));
-        self.standing.set_deaf(self.lines.values().any(|line| line.is_deaf));
+        for shard in &self.map.shards {
+            if let Some(line) = self.lines.get_mut(&shard.number) {
+                line.handle_timeout(shard.answers_subscriber(), now);
+                shard.set_deaf(line.is_deaf);
+            }
+        }
     }
 
     /// Does what the intake asks for. Fails when the node is gone.

@@ -1,8 +1,8 @@
 //! All servers that hold channels, and which channel is on which.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fred::error::Error;
@@ -10,13 +10,19 @@ use fred::types::config::Server;
 use fred::util::redis_keyslot;
 use tidings_protocol::Channel;
 use tokio::sync::{Notify, watch};
+use tracing::warn;
 
 use super::answer::Failed;
+use super::script::asking;
 use super::shard::{Reach, Shard};
 use crate::broker::BrokerError;
 
-/// How many milliseconds something waits, time after time, for a channel that is on its way to another server.
-const MOVING_PAUSES: [u64; 5] = [20, 50, 100, 200, 400];
+/// How many milliseconds something waits, time after time, for a channel that is on its way to another server; the last of them
+/// again and again.
+const MOVING_PAUSES: [u64; 3] = [20, 50, 100];
+
+/// So long it is tried to find a channel that is on its way: with one more attempt, it is answered within 2 s.
+const MOVING_MAX: Duration = Duration::from_millis(1_500);
 
 /// Slots of a cluster that one server holds, from the first to the last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +33,7 @@ pub(super) struct Range {
 }
 
 /// Who holds what at the moment.
+#[derive(Default)]
 pub(super) struct Map {
     pub(super) shards: Vec<Arc<Shard>>,
     /// `None` where one server holds everything.
@@ -65,6 +72,8 @@ pub(super) struct Shards {
     reach: Reach,
     map: watch::Sender<Arc<Map>>,
     last_number: AtomicU64,
+    /// Held by who makes another map.
+    changing: Mutex<()>,
     /// Somebody saw that the map is not right.
     pub(super) stale: Notify,
 }
@@ -88,12 +97,14 @@ impl Shards {
             reach,
             map: watch::Sender::new(Arc::new(map)),
             last_number: AtomicU64::new(1),
+            changing: Mutex::default(),
             stale: Notify::new(),
         }
     }
 
     /// The slots are held like this from now on: connects to servers that are new, and leaves those that hold none.
     pub(super) fn divide(&self, ranges: Vec<Range>) -> Result<(), Error> {
+        let _one_at_a_time = self.changing.lock().expect("nobody panics with it");
         let before = self.map();
         let mut shards: Vec<Arc<Shard>> = Vec::new();
         for range in &ranges {
@@ -112,6 +123,24 @@ impl Shards {
         }
         self.map.send_replace(Arc::new(Map { shards, ranges: Some(ranges) }));
         Ok(())
+    }
+
+    /// The server of that address, to which slots are moved; one that holds none so far is connected to.
+    fn reach(&self, server: &Server, from: &Shard) -> Result<Arc<Shard>, Error> {
+        let mut server = server.clone();
+        if let Some(known) = from.server.as_ref().filter(|_| server.host.is_empty()) {
+            server.host = known.host.clone();
+        }
+        let _one_at_a_time = self.changing.lock().expect("nobody panics with it");
+        let map = self.map();
+        if let Some(known) = map.shards.iter().find(|shard| shard.server.as_ref() == Some(&server)) {
+            return Ok(known.clone());
+        }
+        let number = self.last_number.fetch_add(1, Ordering::Relaxed) + 1;
+        let shard = Arc::new(Shard::connect(&self.reach, number, Some(server))?);
+        let shards = map.shards.iter().cloned().chain([shard.clone()]).collect();
+        self.map.send_replace(Arc::new(Map { shards, ranges: map.ranges.clone() }));
+        Ok(shard)
     }
 
     /// Whether there are several servers, each of which announces its own channels.
@@ -151,17 +180,34 @@ impl Shards {
     where
         Work: Future<Output = Result<T, Failed>>,
     {
-        for pause in MOVING_PAUSES {
+        let begun = self.reach.clock.now();
+        let mut pauses = MOVING_PAUSES.into_iter();
+        let mut pause = Duration::ZERO;
+        loop {
             let shard = self.map().of_tag(tag).cloned().filter(|shard| !shard.is_lost());
-            match work(shard.ok_or(BrokerError::Unavailable)?).await {
+            let shard = shard.ok_or(BrokerError::Unavailable)?;
+            let mut outcome = work(shard.clone()).await;
+            if let Err(Failed::MovedTo(server)) = &outcome {
+                outcome = match self.reach(server, &shard) {
+                    Ok(next) => asking(work(next)).await,
+                    Err(error) => {
+                        warn!(%error, %server, "a server that a slot moves to cannot be used");
+                        Err(Failed::Elsewhere)
+                    }
+                };
+            }
+            match outcome {
                 Ok(done) => return Ok(done),
                 Err(Failed::Broker(error)) => return Err(error),
-                Err(Failed::Elsewhere) => {
-                    self.stale.notify_one();
-                    tokio::time::sleep(Duration::from_millis(pause)).await;
-                }
+                // Some of the channel's keys are here and some there, or the map is old.
+                Err(Failed::Elsewhere | Failed::MovedTo(_)) => {}
             }
+            if begun.after(MOVING_MAX) < self.reach.clock.now() {
+                return Err(BrokerError::Unavailable);
+            }
+            self.stale.notify_one();
+            pause = pauses.next().map_or(pause, Duration::from_millis);
+            tokio::time::sleep(pause).await;
         }
-        Err(BrokerError::Unavailable)
     }
 }

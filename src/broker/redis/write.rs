@@ -5,7 +5,9 @@ use std::sync::Arc;
 use tidings_protocol::{Ack, Channel, LogName, MutateCommand, PublishCommand};
 
 use super::RedisBroker;
+use super::answer::Failed;
 use super::shard::Shard;
+use super::window::Fate;
 use crate::broker::BrokerError;
 use crate::hub::{Published, Retention};
 
@@ -53,9 +55,6 @@ impl RedisBroker {
         if wants_replicas && self.config.redis.replicas == 0 {
             return Err(BrokerError::AckNotPossible);
         }
-        if self.standing.is_deaf() {
-            return Err(BrokerError::Unavailable);
-        }
         let kib = write.bytes().div_ceil(1_024).max(1) as u32;
         let _room = self.room.try_acquire_many(kib).map_err(|_| BrokerError::Overloaded)?;
         let published = self.put(&write, wants_replicas).await;
@@ -76,9 +75,22 @@ impl RedisBroker {
     /// Writes where the channel is; where `waits`, until replicas have it.
     pub(super) async fn put(&self, write: &Write, waits: bool) -> Result<Published, BrokerError> {
         let put = |shard: Arc<Shard>| async move {
+            // What is read or confirmed needs no announcement.
+            if shard.is_deaf() && !matches!(write, Write::Confirm(_)) {
+                return Err(Failed::Broker(BrokerError::Unavailable));
+            }
             match shard.replicated.as_ref().filter(|_| waits) {
                 Some(replicated) => replicated.put(write.clone()).await,
-                None => self.store.put(&shard.commands, write, false).await,
+                None => {
+                    let turn = shard.pace.turn(write.bytes()).await?;
+                    let outcome = self.store.put(&shard.commands, write, false).await;
+                    let is_unknown = outcome == Err(Failed::Broker(BrokerError::OutcomeUnknown));
+                    shard.pace.end(turn, if is_unknown { Fate::Unknown } else { Fate::Answered });
+                    if outcome.is_ok() {
+                        shard.note_answer();
+                    }
+                    outcome
+                }
             }
         };
         self.shards.at(&write.channel(), put).await

@@ -280,6 +280,21 @@ fn changes_of_presence_are_passed_on_to_those_who_asked_for_them() {
 }
 
 #[test]
+fn a_publication_without_a_position_in_a_channel_that_has_some_is_a_gap_where_the_session_stands() {
+    let mut session = stream();
+    join(&mut session, page("a.3", None));
+    join(&mut session, page("a.5", None));
+    while session.poll_transmit().is_some() {}
+    let with = batch("a", 4);
+    session.handle_batch(&Arc::new(Batch::new(channel("a"), None, with.publications.clone())));
+    let Some(Transmit::Frame(said)) = session.poll_transmit() else { panic!("it is told") };
+    let Frame::Gap(gap) = &said.frame else { panic!("{said:?}") };
+    assert_eq!((gap.reason, gap.position.as_ref().unwrap().to_string()), (GapReason::Lost, "a.3".into()));
+    session.handle_batch(&with);
+    assert!(matches!(session.poll_transmit(), Some(Transmit::Batch { .. })), "and goes on there");
+}
+
+#[test]
 fn changes_of_presence_that_did_not_arrive_are_said_to_be_lost() {
     let mut session = listener();
     session.handle_forgotten(&channel("a").presence(), GapReason::Lost);

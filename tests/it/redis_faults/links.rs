@@ -105,7 +105,7 @@ async fn a_slow_way_is_slow_and_no_outage() {
 }
 
 #[tokio::test]
-async fn what_somebody_else_announces_costs_a_link_and_nothing_more() {
+async fn what_somebody_else_announces_costs_its_channel_a_look_and_nothing_more() {
     /// A foreign announcement of a megabyte, among short ones.
     const LARGE: usize = 1 << 20;
     /// An idle instance needs less than a tenth of it.
@@ -127,7 +127,7 @@ async fn what_somebody_else_announces_costs_a_link_and_nothing_more() {
         assert!(garbage >= 3.0, "{garbage} pieces were seen");
         scene.prove("every instance counted garbage");
     }
-    assert!(scene.interruptions("link_lost").await >= 3.0, "links were given up");
+    assert_eq!(scene.interruptions("link_lost").await, 0.0, "no link was given up");
     for instance in &scene.fleet.instances {
         let bytes = instance.process().resident_bytes();
         assert!(bytes < BYTES_MAX, "{bytes} bytes are in memory");

@@ -15,7 +15,7 @@ use crate::support::{
 const UNDISTURBED_MAX: Duration = Duration::from_millis(1_000);
 
 /// Without it, all servers refuse everything while one of them is replaced.
-const PARTLY: &str = "cluster-require-full-coverage no\n";
+pub(super) const PARTLY: &str = "cluster-require-full-coverage no\n";
 
 /// What changes hands.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +29,7 @@ enum Fault {
 }
 
 /// A channel on each of the three primaries.
-async fn channel_each(cluster: &RedisCluster) -> Vec<String> {
+pub(super) async fn channel_each(cluster: &RedisCluster) -> Vec<String> {
     let mut channels = BTreeMap::new();
     for number in 0.. {
         let name = format!("c{number}");

@@ -3,6 +3,7 @@
 //! `TIDINGS_FAULTS=n` injects each fault n times instead of once or twice.
 
 mod cluster;
+mod partial;
 mod replicated;
 mod sentinel;
 mod start_up;

@@ -69,6 +69,44 @@ async fn who_asks_for_replicas_gets_them_or_learns_where_it_was_stored() {
     assert_eq!(confirmed(&again), position);
 }
 
+/// A replica that stopped costs everybody the wait for it once, not once for each who came before.
+#[tokio::test]
+async fn who_comes_behind_many_others_is_answered_in_time_while_a_replica_is_stopped() {
+    /// In rows of 256, each of which waits for a second, the last would be answered after four of them.
+    const CROWD: usize = 1_000;
+    const CROWDED_MAX: Duration = Duration::from_millis(3_500);
+    let pair = Pair::start().await;
+    confirmed(&pair.publish("replicated", "first").await);
+    pair.replica.pause().await;
+    let crowd = (0..CROWD).map(|number| {
+        let path = format!("/v1/publish/crowd{}?ack=replicated", number % 50);
+        pair.server.post(&path, "1").send()
+    });
+    let crowd = tokio::spawn(futures::future::join_all(crowd));
+    eventually("the crowd to wait", async || {
+        let clients = pair.primary.command(&["CLIENT", "LIST", "TYPE", "normal"]).await;
+        clients.text().lines().any(|client| client.contains(" cmd=wait ")).then_some(())
+    })
+    .await;
+    let begun = Instant::now();
+    let mutation = pair.server.post("/v1/invalidate", json!({"tags": ["t"]}).to_string());
+    let answer = mutation.header("content-type", "application/json").send().await;
+    assert!(begun.elapsed() < CROWDED_MAX, "{:?}", begun.elapsed());
+    let code = answer.code();
+    assert!(["replication_unconfirmed", "outcome_unknown"].contains(&&*code), "{}", answer.text());
+    let answers = crowd.await.expect("it ends");
+    assert!(
+        answers.iter().all(|answer| [503, 504].contains(&answer.status)),
+        "nobody is told that all is well"
+    );
+    assert!(begun.elapsed() < 2 * ANSWER_MAX, "{:?}", begun.elapsed());
+    pair.replica.resume();
+    eventually("a replica to confirm", async || {
+        (pair.publish("replicated", "last").await.status == 200).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn without_replicas_nobody_can_ask_for_them() {
     let redis = RedisServer::start("").await;

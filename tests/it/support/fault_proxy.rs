@@ -44,6 +44,8 @@ struct Weather {
     refuses: bool,
     stalled: [bool; 2],
     delay: [Duration; 2],
+    /// Bytes a second of one connection; 0 for as many as come.
+    rate: [u64; 2],
 }
 
 #[derive(Default)]
@@ -85,13 +87,18 @@ impl FaultProxy {
     /// Lets everything through again, in both directions and without delay.
     pub(crate) fn flow(&self) {
         self.weather.send_modify(|weather| {
-            (weather.stalled, weather.delay) = Default::default();
+            (weather.stalled, weather.delay, weather.rate) = Default::default();
         });
     }
 
     /// From now on each byte takes so long this way.
     pub(crate) fn delay(&self, way: Way, delay: Duration) {
         self.weather.send_modify(|weather| weather.delay[way as usize] = delay);
+    }
+
+    /// From now on a connection carries no more bytes a second this way.
+    pub(crate) fn throttle(&self, way: Way, rate: u64) {
+        self.weather.send_modify(|weather| weather.rate[way as usize] = rate);
     }
 
     /// Whether new connections are closed at once.
@@ -182,8 +189,13 @@ async fn pump(
         }
     };
     let write = async {
+        let mut free_at = Instant::now();
         while let Some((due, chunk)) = chunks.recv().await {
-            tokio::time::sleep_until(due).await;
+            tokio::time::sleep_until(due.max(free_at)).await;
+            let rate = weather.borrow().rate[way as usize];
+            if rate > 0 {
+                free_at = free_at.max(due) + Duration::from_secs_f64(chunk.len() as f64 / rate as f64);
+            }
             let flows = weather.wait_for(|weather| !weather.stalled[way as usize]).await.is_ok();
             if !flows || to.write_all(&chunk).await.is_err() {
                 return;

@@ -102,21 +102,41 @@ impl RedisCluster {
 
     /// Moves a slot with its keys to another primary, as an operator's tool does.
     pub(crate) async fn move_slot(&self, slot: u16, from: usize, to: usize) {
+        self.begin_move(slot, from, to).await;
+        self.move_keys(slot, from, to, usize::MAX).await;
+        self.end_move(slot, from, to).await;
+    }
+
+    /// From now on keys of the slot move.
+    pub(crate) async fn begin_move(&self, slot: u16, from: usize, to: usize) {
         let (text, ids) = (slot.to_string(), [self.id(from).await, self.id(to).await]);
-        let port = self.nodes[to].address().port().to_string();
         self.order(to, &["CLUSTER", "SETSLOT", &text, "IMPORTING", &ids[0]]).await;
         self.order(from, &["CLUSTER", "SETSLOT", &text, "MIGRATING", &ids[1]]).await;
-        loop {
-            let keys = self.nodes[from].command(&["CLUSTER", "GETKEYSINSLOT", &text, "100"]).await;
+    }
+
+    /// Moves so many keys of the slot; returns how many there were.
+    pub(crate) async fn move_keys(&self, slot: u16, from: usize, to: usize, most: usize) -> usize {
+        let (text, port) = (slot.to_string(), self.nodes[to].address().port().to_string());
+        let mut moved = 0;
+        while moved < most {
+            let count = (most - moved).min(100).to_string();
+            let keys = self.nodes[from].command(&["CLUSTER", "GETKEYSINSLOT", &text, &count]).await;
             let keys: Vec<&str> = keys.list().iter().map(Reply::text).collect();
             if keys.is_empty() {
                 break;
             }
             let migrate = ["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
             self.order(from, &[&migrate[..], &keys].concat()).await;
+            moved += keys.len();
         }
+        moved
+    }
+
+    /// The slot is the other primary's.
+    pub(crate) async fn end_move(&self, slot: u16, from: usize, to: usize) {
+        let (text, id) = (slot.to_string(), self.id(to).await);
         for node in [to, from] {
-            self.order(node, &["CLUSTER", "SETSLOT", &text, "NODE", &ids[1]]).await;
+            self.order(node, &["CLUSTER", "SETSLOT", &text, "NODE", &id]).await;
         }
     }
 

@@ -317,7 +317,9 @@ impl Instance {
             self.handle_broker_event(event, context);
         }
         self.answer_attached(context);
-        self.keeper.pursue(&mut self.uplink, context);
+        if self.is_up {
+            self.keeper.pursue(&mut self.uplink, context);
+        }
         while let Some(id) = self.woken.pop() {
             let (Some(connection), Some(wire)) = (self.connections.get_mut(&id), wires.get_mut(&id)) else {
                 continue;

@@ -1,5 +1,7 @@
 //! Whoever comes and goes leaves nothing behind.
 
+mod vanishing;
+
 use futures::StreamExt;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;

@@ -4,8 +4,17 @@ use super::source::{Source, server, tree};
 use super::words::{says, words};
 use super::{demand_none, found_in};
 
-/// The layers, and the machine of a shell, without async, clock, I/O, randomness, locks, logs and metrics.
-const PURE: [&str; 4] = ["src/hub", "src/dialect", "src/freshness", "src/node/inquiry"];
+/// The layers, and the machines of shells, without async, clock, I/O, randomness, locks, logs and metrics.
+const PURE: [&str; 8] = [
+    "src/hub",
+    "src/dialect",
+    "src/freshness",
+    "src/node/inquiry",
+    "src/broker/intake",
+    "src/broker/peers",
+    "src/broker/roster",
+    "src/broker/wanted",
+];
 
 const IMPURE_WORDS: [&str; 22] = [
     "async",

@@ -1,8 +1,10 @@
 //! What all requests and connections of one running instance share.
 
+mod answers;
 mod reload;
 mod resource;
 
+pub use answers::{Answers, COUNTED_FROM_BYTES, Hangup, HeldAnswer};
 pub use reload::{ReloadError, Reloaded};
 pub use resource::Resource;
 
@@ -31,6 +33,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What a recovery or history frame may have around its publications, in bytes.
 const PAGE_OVERHEAD_BYTES: usize = 2_048;
+
+/// How much longer a page can be as JSON in HTTP than it is counted: it holds one publication in any case.
+const PAGE_FACTOR: usize = 2;
 
 /// What a publish may have around its data, in a JSON body.
 const ENVELOPE_BYTES: usize = 4 * 1024;
@@ -61,6 +66,8 @@ pub struct Instance {
     pub memory: Memory,
     /// Bytes of request bodies, from when they come until the request is answered.
     pub bodies: Resource,
+    /// Bytes of answers that are not read.
+    pub answers: Arc<Answers>,
     /// Hub and broker.
     pub node: Arc<Node>,
     /// Who may do what.
@@ -202,6 +209,11 @@ impl Instance {
 /// Bytes that bodies of requests may have at once: room for two of the largest, so that one always has its share.
 pub fn bodies_bytes(limits: &Limits) -> usize {
     limits.bodies_bytes.max(2 * limits.request_bytes_max).max(2 * publish_bytes_max(limits))
+}
+
+/// Bytes that answers may have at once: room for two of the largest pages, so that one always has its share.
+pub fn answers_bytes(limits: &Limits) -> usize {
+    limits.answers_bytes.max(2 * (limits.message_bytes_max + PAGE_OVERHEAD_BYTES) * PAGE_FACTOR)
 }
 
 /// Bytes that the body of a publish may have, as JSON: data as base64 or with every character escaped, and what is around it.

@@ -24,7 +24,9 @@ use crate::clock::Clock;
 use crate::config::{Config, Limits};
 use crate::freshness::Rules;
 use crate::hub::Close;
-use crate::instance::{Instance, Resource, bodies_bytes, sse_sessions, websocket_sessions};
+use crate::instance::{
+    Answers, Instance, Resource, answers_bytes, bodies_bytes, sse_sessions, websocket_sessions,
+};
 use crate::limits::{Memory, Rates};
 use crate::node::{EVENTS_MAX, Node, keep_revocations};
 use crate::observe::{Health, Metrics, Phase, memory_budget};
@@ -218,6 +220,7 @@ async fn build(
         effective: ArcSwap::from_pointee(config.clone()),
         limits: ArcSwap::from_pointee(config.limits.clone()),
         rates: ArcSwap::from_pointee(Rates::new(&config.limits)),
+        answers: Arc::new(Answers::new(answers_bytes(&config.limits), clock)),
         attempts: Mutex::default(),
         seats: Arc::default(),
         memory: Memory::new(memory_bytes),

@@ -41,6 +41,7 @@ impl FromRequestParts<Arc<Instance>> for Asker {
             None => instance.authenticator.load().anonymous().ok_or_else(refused)?,
         };
         let caller = caller_of(&grant, address);
+        quota::note_caller(&caller);
         quota::note(instance.admit(&caller, Count::Commands, 1))?;
         Ok(Asker { grant, caller })
     }

@@ -16,6 +16,7 @@ use futures::FutureExt;
 use tidings_protocol::Code;
 use tracing::error;
 
+use super::held::Asked;
 use super::{ApiError, quota};
 use crate::instance::Instance;
 
@@ -32,7 +33,11 @@ pub(super) async fn guard(State(instance): State<Arc<Instance>>, request: Reques
     let mut response = match judged {
         Err(problem) => ApiError(problem).into_response(),
         Ok(()) if asks_first => preflight(),
-        Ok(()) => quota::told(run(&instance, request, next), || instance.jitter()).await,
+        Ok(()) => {
+            let asked = Asked::new(request.method(), request.extensions());
+            let (response, caller) = quota::told(run(&instance, request, next), || instance.jitter()).await;
+            asked.held(&instance, caller, response).await
+        }
     };
     if let Some(origin) = origin {
         let headers = response.headers_mut();

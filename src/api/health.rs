@@ -57,6 +57,7 @@ pub(super) async fn metrics(State(instance): State<Arc<Instance>>) -> impl IntoR
     instance.metrics.clustered(instances.len() - silent, silent);
     instance.metrics.memory(instance.memory.used(), instance.memory.budget());
     instance.bodies.show(&instance.metrics);
+    instance.answers.shares.show(&instance.metrics);
     for usage in instance.node.usage() {
         instance.metrics.limit(usage.limit, usage.used, usage.total);
     }

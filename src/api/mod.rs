@@ -9,6 +9,7 @@ mod cluster;
 mod connections;
 mod guard;
 mod health;
+mod held;
 mod mutate;
 mod options;
 mod problem;

@@ -8,11 +8,18 @@ use axum::response::Response;
 use tidings_protocol::{Code, Problem};
 
 use crate::hub::come_back_after;
-use crate::limits::{Limited, Standing, Standings, policy_header, standing_header};
+use crate::limits::{Caller, Limited, Standing, Standings, policy_header, standing_header};
 
 tokio::task_local! {
     /// Handlers are many and return what they like; the head of the answer is made around all of them.
     static STANDINGS: RefCell<Standings>;
+    /// Who asks, once it is known.
+    static CALLER: RefCell<Option<Caller>>;
+}
+
+/// Notes who asks.
+pub(super) fn note_caller(caller: &Caller) {
+    CALLER.try_with(|noted| *noted.borrow_mut() = Some(caller.clone())).ok();
 }
 
 /// Notes how a caller stands, or why it is refused.
@@ -44,14 +51,17 @@ fn keep(standing: Standing) {
 }
 
 /// Handles a request, and says in the head of its answer how its caller stands. Whoever is refused for now is told when to
-/// come back: by `jitter` (0 to 1), where all others are refused too.
-pub(super) async fn told(next: impl Future<Output = Response>, jitter: impl FnOnce() -> f64) -> Response {
+/// come back: by `jitter` (0 to 1), where all others are refused too. Returns the caller too, where it became known.
+pub(super) async fn told(
+    next: impl Future<Output = Response>,
+    jitter: impl FnOnce() -> f64,
+) -> (Response, Option<Caller>) {
     let told = async {
         let mut response = next.await;
         STANDINGS.with(|standings| tell(&mut response, &standings.borrow(), jitter));
-        response
+        (response, CALLER.with(RefCell::take))
     };
-    STANDINGS.scope(RefCell::default(), told).await
+    CALLER.scope(RefCell::default(), STANDINGS.scope(RefCell::default(), told)).await
 }
 
 fn tell(response: &mut Response, standings: &[Standing], jitter: impl FnOnce() -> f64) {

@@ -369,6 +369,10 @@ impl Session {
                 return own;
             }
             let (id, command) = self.commands.pop_front()?;
+            if self.commands.is_empty() {
+                // Nor one for commands: what holds four of them is as large as the rest of the session.
+                self.commands = VecDeque::new();
+            }
             match command.and_then(|command| self.begin(id, command)) {
                 Ok(action) => return Some(action),
                 Err(problem) => self.refuse(id, problem),

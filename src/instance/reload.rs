@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidings_protocol::CloseCode;
 
-use super::{Instance, bodies_bytes, sse_sessions, websocket_sessions};
+use super::{Instance, answers_bytes, bodies_bytes, sse_sessions, websocket_sessions};
 use crate::auth::{Authenticator, Origins};
 use crate::config::{ApiKey, Config};
 use crate::freshness::Rules;
@@ -54,6 +54,7 @@ impl Instance {
         if limits_differ {
             self.limits.store(Arc::new(config.limits.clone()));
             self.bodies.pot.set_total(bodies_bytes(&config.limits));
+            self.answers.shares.pot.set_total(answers_bytes(&config.limits));
             self.rates.store(Arc::new(self.rates.load().reloaded(&config.limits)));
             self.memory.set_budget(crate::observe::memory_budget(config.limits.memory_bytes));
         }

@@ -22,7 +22,7 @@ mod standing;
 pub use attempts::{AttemptLimits, Attempts};
 pub use caller::{Caller, Count, Name, Scope};
 pub use flood::Flood;
-pub use pressure::{Memory, Pressure};
+pub use pressure::{Memory, Pressure, Relief, most};
 pub use rates::{ConnectionRates, Rates, Standings};
 pub use seats::{Seat, SeatLimits, Seats};
 pub use share::{Account, Excess, Pot, Refused, Shares, Taken};

@@ -1,9 +1,10 @@
 //! All rates of an instance: each limit of the configuration that is not 0 has its meter.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use governor::clock::{Clock, DefaultClock};
+use governor::clock::{Clock, DefaultClock, Reference};
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
@@ -24,26 +25,53 @@ pub struct Rates<C: Clock = DefaultClock> {
     meters: Vec<Arc<Meter<C>>>,
     arrivals: Arc<Direct<C>>,
     arrival_limits: (usize, usize),
-    connection: ConnectionLimits,
+    connection: Arc<ConnectionLimits<C>>,
     clock: C,
 }
 
 /// What one connection may send.
-#[derive(Clone, Copy, Debug, Default)]
-struct ConnectionLimits {
+struct ConnectionLimits<C: Clock> {
     commands: Option<Quota>,
     bytes: Option<Quota>,
     window: Duration,
+    clock: C,
+    start: C::Instant,
 }
 
-/// The meters of one connection, made when it first sends something.
+/// The meters of one connection, made when it first sends something. There are as many as connections: all that they have in
+/// common they share.
 pub struct ConnectionRates<C: Clock = DefaultClock> {
-    commands: Option<Direct<C>>,
-    bytes: Option<Direct<C>>,
-    limits: ConnectionLimits,
-    clock: C,
+    limits: Arc<ConnectionLimits<C>>,
+    commands: Bucket,
+    bytes: Bucket,
     /// Bytes that came and were not counted yet.
     owed: usize,
+}
+
+/// A bucket as the moment at which it is full again, in nanoseconds since its clock's start (the generic cell rate algorithm).
+#[derive(Clone, Copy, Debug, Default)]
+struct Bucket(u64);
+
+impl Bucket {
+    /// Takes so much, or says when there is as much.
+    fn take(&mut self, quota: Quota, n: NonZeroU32, now: u64) -> Result<(), Duration> {
+        let interval = quota.replenish_interval().as_nanos() as u64;
+        let full_at = self.0.max(now) + interval * u64::from(n.get());
+        let missing = full_at - now;
+        match missing.checked_sub(interval * u64::from(quota.burst_size().get())) {
+            Some(wait @ 1..) => Err(Duration::from_nanos(wait)),
+            Some(0) | None => {
+                self.0 = full_at;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl<C: Clock> ConnectionLimits<C> {
+    fn now(&self) -> u64 {
+        self.clock.now().duration_since(self.start).as_u64()
+    }
 }
 
 impl Rates {
@@ -105,11 +133,13 @@ impl<C: Clock + Clone> Rates<C> {
             meters: rates.into_iter().filter_map(meter).collect(),
             arrivals,
             arrival_limits,
-            connection: ConnectionLimits {
+            connection: Arc::new(ConnectionLimits {
                 commands: quota(limits.connection_commands_per_second, window),
                 bytes: quota(limits.connection_bytes_per_second, window),
                 window,
-            },
+                clock: clock.clone(),
+                start: clock.now(),
+            }),
             clock,
         }
     }
@@ -133,14 +163,10 @@ impl<C: Clock + Clone> Rates<C> {
 
     /// The meters of a new connection.
     pub fn connection(&self) -> ConnectionRates<C> {
-        let direct = |quota: Option<Quota>| {
-            quota.map(|quota| RateLimiter::direct_with_clock(quota, self.clock.clone()))
-        };
         ConnectionRates {
-            commands: direct(self.connection.commands),
-            bytes: direct(self.connection.bytes),
-            limits: self.connection,
-            clock: self.clock.clone(),
+            limits: self.connection.clone(),
+            commands: Bucket::default(),
+            bytes: Bucket::default(),
             owed: 0,
         }
     }
@@ -153,37 +179,35 @@ impl<C: Clock + Clone> Rates<C> {
 
 impl<C: Clock + Clone> ConnectionRates<C> {
     /// Counts a command that costs as much as so many.
-    pub fn admit_command(&self, n: usize) -> Result<(), Limited> {
-        let (Some(commands), Some(quota)) = (&self.commands, self.limits.commands) else { return Ok(()) };
-        let checked = commands.check_n(cells(n, quota.burst_size()));
-        let Err(until) = checked.expect("no more is asked for than a bucket holds") else { return Ok(()) };
-        let standing = Standing {
-            scope: Scope::Connection,
-            count: Count::Commands,
-            quota: quota.burst_size().get(),
-            window: self.limits.window,
-            remaining: 0,
-            after: until.wait_time_from(self.clock.now()),
-        };
-        let per_second = (Duration::from_secs(1).as_nanos() / quota.replenish_interval().as_nanos()) as usize;
-        Err(Limited { standing, per_second })
+    pub fn admit_command(&mut self, n: usize) -> Result<(), Limited> {
+        let Some(quota) = self.limits.commands else { return Ok(()) };
+        let taken = self.commands.take(quota, cells(n, quota.burst_size()), self.limits.now());
+        taken.map_err(|after| {
+            let standing = Standing {
+                scope: Scope::Connection,
+                count: Count::Commands,
+                quota: quota.burst_size().get(),
+                window: self.limits.window,
+                remaining: 0,
+                after,
+            };
+            let per_second = Duration::from_secs(1).as_nanos() / quota.replenish_interval().as_nanos();
+            Limited { standing, per_second: per_second as usize }
+        })
     }
 
     /// Counts bytes that came, and those that are owed; how long nothing more should be read.
     pub fn take_bytes(&mut self, n: usize) -> Option<Duration> {
-        let (Some(bytes), Some(quota)) = (&self.bytes, self.limits.bytes) else { return None };
+        let quota = self.limits.bytes?;
         self.owed += n;
         if self.owed == 0 {
             return None;
         }
-        let asked = cells(self.owed, quota.burst_size());
-        match bytes.check_n(asked).expect("no more is asked for than a bucket holds") {
-            Ok(()) => {
-                self.owed = 0;
-                None
-            }
-            Err(until) => Some(until.wait_time_from(self.clock.now())),
+        let taken = self.bytes.take(quota, cells(self.owed, quota.burst_size()), self.limits.now());
+        if taken.is_ok() {
+            self.owed = 0;
         }
+        taken.err()
     }
 }
 

@@ -1,6 +1,5 @@
 //! Everybody who is connected, and what all of them must know: the state of the broker.
 
-use std::cmp::Reverse;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
@@ -65,24 +64,13 @@ impl Connections {
         self.mailboxes.remove(&session);
     }
 
-    /// Gives up the connections that hold most because their peers are slow, until they held `bytes` together; how many.
-    pub(super) fn shed(&self, bytes: usize, patience: Duration, now: Time) -> usize {
+    /// The connections that hold something because their peers are slow, and how much.
+    pub(super) fn slow(&self, patience: Duration, now: Time) -> Vec<(usize, Arc<SharedMailbox>)> {
         let held = |entry: RefMulti<'_, SessionId, Arc<SharedMailbox>>| {
             let held = entry.held_bytes(patience, now);
             (held > 0).then(|| (held, entry.value().clone()))
         };
-        let mut slow: Vec<(usize, Arc<SharedMailbox>)> = self.mailboxes.iter().filter_map(held).collect();
-        slow.sort_unstable_by_key(|(held, _)| Reverse(*held));
-        let (mut freed, mut count) = (0, 0);
-        for (held, mailbox) in slow {
-            if freed >= bytes {
-                break;
-            }
-            mailbox.give_up();
-            freed += held;
-            count += 1;
-        }
-        count
+        self.mailboxes.iter().filter_map(held).collect()
     }
 
     /// Tells those who came by an API key of such a name to end.
@@ -148,19 +136,27 @@ mod tests {
     }
 
     #[test]
-    fn the_slowest_are_given_up_first_and_no_more_of_them_than_need_be() {
+    fn who_holds_something_because_its_peer_is_slow_is_listed() {
         let connections = Connections::new(BrokerState::Up);
         let mailboxes = [(1, 300), (2, 0), (3, 900), (4, 500)].map(|(session, bytes)| {
             let mailbox = enter(&connections, session);
             mailbox.set_receiving(bytes);
             mailbox
         });
-        let given_up = || mailboxes.each_ref().map(|mailbox| mailbox.is_given_up());
-        let shed = |bytes| connections.shed(bytes, Duration::ZERO, Time::ZERO);
-        assert_eq!((shed(0), given_up()), (0, [false; 4]));
-        assert_eq!((shed(1_000), given_up()), (2, [false, false, true, true]));
-        mailboxes.iter().filter(|mailbox| mailbox.is_given_up()).for_each(|mailbox| mailbox.set_receiving(0));
-        assert_eq!((shed(10_000), given_up()), (1, [true, false, true, true]), "who keeps up stays");
+        mailboxes[1].set_unread(200, || Time::ZERO);
+        let held = |ms| {
+            let slow = connections.slow(Duration::from_millis(100), Time(Duration::from_millis(ms)));
+            let mut held: Vec<usize> = slow.into_iter().map(|(held, _)| held).collect();
+            held.sort_unstable();
+            held
+        };
+        assert_eq!(held(99), [300, 500, 900], "what is being written is no sign of a slow reader");
+        assert_eq!(held(100), [200, 300, 500, 900]);
+        mailboxes[1].set_unread(150, || Time(Duration::from_millis(150)));
+        assert_eq!(held(200), [150, 300, 500, 900], "it takes something, and has not taken all since");
+        mailboxes[1].set_unread(0, || Time(Duration::from_millis(200)));
+        mailboxes[3].set_receiving(0);
+        assert_eq!(held(1_000), [300, 900], "who keeps up is not among them");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What others may touch of a connection: its mailbox and its waker, behind a lock held for one push, and its profile.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -15,6 +15,9 @@ pub struct SharedMailbox {
     profile: Profile,
     /// Bytes of a message that is not complete yet.
     receiving: AtomicUsize,
+    /// Bytes that the peer has not taken, and since when there are any, in milliseconds.
+    unread: AtomicUsize,
+    unread_since: AtomicU64,
     is_given_up: AtomicBool,
 }
 
@@ -32,8 +35,14 @@ impl SharedMailbox {
     pub fn new(bytes_max: usize, profile: Profile) -> Self {
         let mailbox = Mailbox::new(bytes_max);
         let inner = Inner { mailbox, called: false, waker: Waker::noop().clone() };
-        let (receiving, is_given_up) = (AtomicUsize::new(0), AtomicBool::new(false));
-        SharedMailbox { inner: Mutex::new(inner), profile, receiving, is_given_up }
+        SharedMailbox {
+            inner: Mutex::new(inner),
+            profile,
+            receiving: AtomicUsize::new(0),
+            unread: AtomicUsize::new(0),
+            unread_since: AtomicU64::new(0),
+            is_given_up: AtomicBool::new(false),
+        }
     }
 
     /// Whose connection it is.
@@ -58,10 +67,29 @@ impl SharedMailbox {
         self.receiving.store(bytes, Ordering::Relaxed);
     }
 
+    /// Notes how much of what was said the peer has not taken. Asked for after every write: nothing costs next to nothing.
+    pub fn set_unread(&self, bytes: usize, now: impl FnOnce() -> Time) {
+        let before = self.unread.load(Ordering::Relaxed);
+        if bytes == before {
+            return;
+        }
+        if before == 0 {
+            self.unread_since.store(now().0.as_millis() as u64, Ordering::Relaxed);
+        }
+        self.unread.store(bytes, Ordering::Relaxed);
+    }
+
+    fn unread_bytes(&self, patience: Duration, now: Time) -> usize {
+        let since = Time(Duration::from_millis(self.unread_since.load(Ordering::Relaxed)));
+        if now.since(since) >= patience { self.unread.load(Ordering::Relaxed) } else { 0 }
+    }
+
     /// Bytes that the connection holds because its peer is slow: in reading what has waited for `patience`, or in sending.
     pub(super) fn held_bytes(&self, patience: Duration, now: Time) -> usize {
         let receiving = self.receiving.load(Ordering::Relaxed);
-        receiving + self.locked(|inner| inner.mailbox.stuck_bytes(patience, now))
+        receiving
+            + self.unread_bytes(patience, now)
+            + self.locked(|inner| inner.mailbox.stuck_bytes(patience, now))
     }
 
     /// Throws away what waits, and tells the connection to end at once.

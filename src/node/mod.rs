@@ -60,7 +60,7 @@ const COMMANDS_MAX: usize = 4_096;
 pub const EVENTS_MAX: usize = 65_536;
 
 /// What has waited for so long waits for a slow reader. Others take their mail within a few milliseconds of the call.
-const SLOW_AFTER: Duration = Duration::from_millis(250);
+pub const SLOW_AFTER: Duration = Duration::from_millis(250);
 
 /// One instance.
 pub struct Node {
@@ -206,9 +206,9 @@ impl Node {
         self.connections.len()
     }
 
-    /// Ends the connections that hold most because their peers are slow, until they held `bytes` together; how many.
-    pub fn shed(&self, bytes: usize) -> usize {
-        self.connections.shed(bytes, SLOW_AFTER, self.clock.now())
+    /// The connections that hold something because their peers are slow, and how much.
+    pub fn slow(&self) -> Vec<(usize, Arc<SharedMailbox>)> {
+        self.connections.slow(SLOW_AFTER, self.clock.now())
     }
 
     /// Tells the connections that came by an API key of such a name to end; returns their mailboxes.

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use crate::instance::Instance;
-use crate::limits::Pressure;
+use crate::instance::{HeldAnswer, Instance};
+use crate::limits::{Pressure, Relief, most};
+use crate::node::{SLOW_AFTER, SharedMailbox};
 use crate::observe::resident_bytes;
 
 /// How often memory is measured. A gigabit brings 12 MB meanwhile.
@@ -20,7 +21,7 @@ const FORGET_EVERY: u64 = 10;
 pub(super) async fn look_after(instance: Arc<Instance>) {
     let mut ticks = tokio::time::interval(LOOK_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut before = Pressure::None;
+    let (mut before, mut relief) = (Pressure::None, Relief::default());
     for look in 1_u64.. {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -28,22 +29,49 @@ pub(super) async fn look_after(instance: Arc<Instance>) {
         }
         if look.is_multiple_of(FORGET_EVERY) {
             instance.rates.load().retain_recent();
+            let stalled = instance.answers.hang_up_on_stalled(instance.config.server.write_timeout);
+            if stalled > 0 {
+                debug!(stalled, "hung up on peers that take nothing of their answers");
+            }
             instance.attempts().forget(instance.clock.now().0);
         }
         let Some(used) = resident_bytes() else { continue };
         instance.memory.measured(used);
         let pressure = instance.memory.pressure();
-        relieve(&instance, pressure);
+        relieve(&instance, &mut relief);
         tell(&instance, before, pressure);
         before = pressure;
     }
 }
 
-fn relieve(instance: &Instance, pressure: Pressure) {
-    if let Pressure::Shedding(bytes) = pressure {
-        let readers = instance.node.shed(bytes);
-        if readers > 0 {
-            warn!(readers, bytes, "given up for want of memory: the slowest readers");
+/// Whoever holds memory because it is slow.
+enum Slow {
+    Connection(Arc<SharedMailbox>),
+    Answer(Arc<HeldAnswer>),
+}
+
+fn relieve(instance: &Instance, relief: &mut Relief) {
+    let now = instance.clock.now().0;
+    let bytes = relief.needed(instance.memory.used(), instance.memory.budget(), now);
+    if bytes == 0 {
+        return;
+    }
+    let connections = instance.node.slow().into_iter().map(|(held, slow)| (held, Slow::Connection(slow)));
+    let answers =
+        instance.answers.slow(SLOW_AFTER).into_iter().map(|(held, slow)| (held, Slow::Answer(slow)));
+    let slowest = most(connections.chain(answers).collect(), bytes);
+    let freed: usize = slowest.iter().map(|(held, _)| held).sum();
+    if !slowest.is_empty() {
+        warn!(readers = slowest.len(), bytes, freed, "given up for want of memory: the slowest readers");
+    }
+    relief.note(freed, now);
+    for (_, slow) in slowest {
+        match slow {
+            Slow::Connection(mailbox) => mailbox.give_up(),
+            Slow::Answer(answer) => {
+                instance.metrics.shed();
+                answer.hang_up();
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 
 use super::contained::contained;
-use crate::instance::Instance;
+use crate::instance::{Hangup, Instance};
 use crate::observe::descriptors_max;
 
 /// How long to wait when the process has no descriptors left: existing connections go on meanwhile.
@@ -108,19 +108,28 @@ async fn serve(stream: TcpStream, peer: Peer, http: http1::Builder, router: Rout
     #[cfg(target_os = "linux")]
     give_up_silent(&stream, instance.config.server.timeout);
     let service = TowerToHyperService::new(router);
+    let hangup = Hangup::default();
+    let of_this = hangup.clone();
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(of_this.clone());
         service.call(request)
     });
     let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut connection = pin!(connection);
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = instance.stopping.cancelled() => {
-            // A request that is under way is answered; then the connection ends.
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let served = async {
+        tokio::select! {
+            served = connection.as_mut() => served,
+            () = instance.stopping.cancelled() => {
+                // A request that is under way is answered; then the connection ends.
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         }
+    };
+    let served = tokio::select! {
+        served = served => served,
+        () = hangup.hung_up() => return debug!("hung up on a peer that does not read"),
     };
     if let Err(error) = served {
         debug!(%error, "an HTTP connection ended");

@@ -156,8 +156,20 @@ impl<W: Wire> Driver<W> {
         }
     }
 
+    /// What the peer has not taken counts, to this connection and to its caller, until it is taken.
+    fn note_unread(&mut self) {
+        let unread = self.outbox.bytes() + self.wire.unread_bytes();
+        self.mailbox.set_unread(unread, || self.clock.now());
+        if unread == 0
+            && let Some(performer) = &mut self.idle
+        {
+            performer.release();
+        }
+    }
+
     /// What happens next. While the outbox waits for the peer, nothing else is taken in.
     fn poll_event(&mut self, timer: Pin<&mut Sleep>, context: &mut Context<'_>) -> Poll<Event> {
+        self.note_unread();
         let writing = !self.outbox.is_empty();
         // Asked for by all: whoever waits for the peer may be given up meanwhile.
         let called = self.mailbox.poll_called(context);

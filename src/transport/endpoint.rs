@@ -109,7 +109,7 @@ pub(super) fn open<W: Wire>(
         session: prepare(session),
         wire,
         mailbox,
-        performer: Performer { instance: instance.clone(), member, caller, address, places },
+        performer: Performer { instance: instance.clone(), member, caller, address, places, pages: None },
         inbound: Inbound::new(instance.clone(), address),
         node: instance.node.clone(),
         clock: instance.clock,

@@ -46,6 +46,11 @@ impl Outbox {
         self.frames.insert(index + 1, end);
     }
 
+    /// Bytes that wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.frames.iter().map(Bytes::len).sum()
+    }
+
     /// The first bytes to write.
     pub(super) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES]) -> usize {
         let count = self.frames.len().min(SLICES);

@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tidings_protocol::{Problem, PublishCommand};
+use tidings_protocol::{Problem, Publication, PublishCommand};
 
 use super::admission::seat;
-use crate::hub::{Action, Answer, ChannelGrant, Grant};
-use crate::instance::{Instance, caller_of};
-use crate::limits::{Caller, Seat};
+use crate::hub::{Action, Answer, ChannelGrant, Grant, Page};
+use crate::instance::{COUNTED_FROM_BYTES, Instance, caller_of};
+use crate::limits::{Caller, Seat, Taken};
 use crate::node::Member;
 
 /// A connection's hands.
@@ -20,6 +20,16 @@ pub(super) struct Performer {
     /// Where its peer is.
     pub(super) address: Option<IpAddr>,
     pub(super) places: Places,
+    /// What the pages take of the caller's share of answers that are not written yet.
+    pub(super) pages: Option<Box<Taken>>,
+}
+
+/// What a publication has around its data in a page, about.
+const PUBLICATION_BYTES: usize = 64;
+
+fn page_bytes(page: &Page) -> usize {
+    let bytes = |publication: &Arc<Publication>| publication.payload.as_bytes().len() + PUBLICATION_BYTES;
+    page.publications.iter().map(bytes).sum()
 }
 
 /// What a connection takes up of the limits of connections at once.
@@ -38,7 +48,13 @@ impl Performer {
             Action::Admit { token } => Answer::Admitted(self.admit(&token).await),
             Action::Join { channel, since, limit, user, presence } => {
                 let resumes = since.is_some();
-                let page = self.member.join(channel, since, limit, user, presence).await;
+                let mut page = self.member.join(channel, since, limit, user, presence).await;
+                if let Ok(Some(page)) = &mut page
+                    && self.hold(page_bytes(page)).is_err()
+                {
+                    // It joins all the same, and reads on when its caller has read something else.
+                    page.publications.clear();
+                }
                 if let (true, Ok(page)) = (resumes, &page) {
                     self.instance.metrics.resumed(page.as_ref().is_some_and(|page| page.gap.is_none()));
                 }
@@ -49,10 +65,10 @@ impl Performer {
                 Answer::Left
             }
             Action::Resume { channel, since, limit } => {
-                Answer::Read(self.instance.node.resume(channel, since, limit).await)
+                Answer::Read(self.held(self.instance.node.resume(channel, since, limit).await))
             }
             Action::Read { channel, since, limit } => {
-                Answer::Read(self.instance.node.history(channel, since, limit).await)
+                Answer::Read(self.held(self.instance.node.history(channel, since, limit).await))
             }
             Action::Members { channel, limit } => {
                 Answer::Members(self.instance.node.members(&channel, limit).await)
@@ -71,6 +87,29 @@ impl Performer {
                 Answer::Asked
             }
         }
+    }
+
+    /// A page that was read, if its caller has a share left for it.
+    fn held(&mut self, page: Result<Page, Problem>) -> Result<Page, Problem> {
+        let page = page?;
+        self.hold(page_bytes(&page)).map(|()| page)
+    }
+
+    /// Takes so much for an answer that waits for the peer, until [`Performer::release`].
+    fn hold(&mut self, bytes: usize) -> Result<(), Problem> {
+        if bytes < COUNTED_FROM_BYTES {
+            return Ok(());
+        }
+        let Performer { instance, caller, pages, .. } = self;
+        let mut taken = pages.take().map(|taken| *taken);
+        let more = instance.answers.shares.take_more(instance, caller, &mut taken, bytes);
+        *pages = taken.map(Box::new);
+        more
+    }
+
+    /// What was held is written.
+    pub(super) fn release(&mut self) {
+        self.pages = None;
     }
 
     async fn authenticate(&mut self, token: &str) -> Result<Grant, Problem> {

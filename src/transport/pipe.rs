@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
@@ -20,7 +20,9 @@ use super::outbox::Frames;
 #[derive(Default)]
 struct Slot {
     chunks: Mutex<Frames>,
+    /// Something was written that the reader has not passed on.
     full: AtomicBool,
+    bytes: AtomicUsize,
     writer_gone: AtomicBool,
     reader_gone: AtomicBool,
     writer: AtomicWaker,
@@ -34,12 +36,14 @@ pub(super) struct PipeWriter(Arc<Slot>);
 pub(super) struct PipeBody {
     slot: Arc<Slot>,
     reading: smallvec::IntoIter<[Bytes; 2]>,
+    /// The slot's content is what is being read.
+    took: bool,
 }
 
 /// A pipe.
 pub(super) fn pipe() -> (PipeWriter, PipeBody) {
     let slot = Arc::<Slot>::default();
-    (PipeWriter(slot.clone()), PipeBody { slot, reading: Frames::new().into_iter() })
+    (PipeWriter(slot.clone()), PipeBody { slot, reading: Frames::new().into_iter(), took: false })
 }
 
 impl PipeWriter {
@@ -63,12 +67,23 @@ impl PipeWriter {
         self.0.reader_gone.load(Ordering::Acquire)
     }
 
+    /// Bytes that were written and that the reader has not passed on.
+    pub(super) fn unread_bytes(&self) -> usize {
+        match self.0.full.load(Ordering::Acquire) {
+            true => self.0.bytes.load(Ordering::Relaxed),
+            false => 0,
+        }
+    }
+
     /// Fills the slot by `fill`, if it is empty; true if it was.
     pub(super) fn write(&self, fill: impl FnOnce(&mut Frames)) -> bool {
         if self.0.full.load(Ordering::Acquire) {
             return false;
         }
-        fill(&mut self.0.chunks.lock().expect("nothing panics while it moves chunks"));
+        let mut chunks = self.0.chunks.lock().expect("nothing panics while it moves chunks");
+        fill(&mut chunks);
+        self.0.bytes.store(chunks.iter().map(Bytes::len).sum(), Ordering::Relaxed);
+        drop(chunks);
         self.0.full.store(true, Ordering::Release);
         self.0.reader.wake();
         true
@@ -94,16 +109,19 @@ impl PipeBody {
         .await;
     }
 
-    /// Takes the slot's content, if it has any, and makes room.
+    /// Makes room once what was taken is passed on: hyper asks for more when its own buffer has room, not before. Then takes the
+    /// slot's content, if it has any.
     fn refill(&mut self) -> bool {
+        if std::mem::take(&mut self.took) {
+            self.slot.full.store(false, Ordering::Release);
+            self.slot.writer.wake();
+        }
         if !self.slot.full.load(Ordering::Acquire) {
             return false;
         }
         let mut chunks = self.slot.chunks.lock().expect("nothing panics while it moves chunks");
         self.reading = std::mem::take(&mut *chunks).into_iter();
-        drop(chunks);
-        self.slot.full.store(false, Ordering::Release);
-        self.slot.writer.wake();
+        self.took = true;
         true
     }
 }
@@ -142,6 +160,7 @@ impl Drop for PipeBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::FutureExt;
     use futures::executor::block_on;
     use http_body_util::BodyExt;
     use std::task::Waker;
@@ -154,7 +173,12 @@ mod tests {
         assert!(write("a"));
         assert!(!write("b"), "there is room for one");
         assert_eq!(block_on(body.frame()).unwrap().unwrap().into_data().unwrap(), "a");
-        assert!(write("c"));
+        assert!(
+            (!write("c"), writer.unread_bytes()) == (true, 1),
+            "nobody asked for more: the reader has it still"
+        );
+        assert!(body.frame().now_or_never().is_none());
+        assert!((write("c"), writer.unread_bytes()) == (true, 1));
         drop(writer);
         assert_eq!(block_on(body.frame()).unwrap().unwrap().into_data().unwrap(), "c");
         assert!(block_on(body.frame()).is_none());

@@ -10,6 +10,7 @@ use super::pipe::{PipeBody, PipeWriter, pipe};
 use super::wire::{Ready, Received, Wire};
 use crate::dialect::{cursor::CursorWriter, sse};
 use crate::hub::{Format, Session, Transmit};
+use crate::instance::Hangup;
 use crate::observe::TransportKind;
 
 /// A write this small goes out as one chunk: copying it costs less than the frames that hyper puts around each.
@@ -18,6 +19,8 @@ const JOINED_BYTES_MAX: usize = 4 * 1024;
 /// A stream of events.
 pub(super) struct SseWire {
     pipe: PipeWriter,
+    /// Ends the HTTP connection below.
+    hangup: Hangup,
     raw: bool,
     /// The index in the outbox of the last event of the write in the making. The cursor is a line of that event.
     last_event: Option<usize>,
@@ -25,9 +28,9 @@ pub(super) struct SseWire {
 }
 
 /// A stream and the body that it fills. One write waits in between: the next is made only when hyper took it.
-pub(super) fn stream(raw: bool) -> (SseWire, PipeBody) {
+pub(super) fn stream(raw: bool, hangup: Hangup) -> (SseWire, PipeBody) {
     let (writer, body) = pipe();
-    let wire = SseWire { pipe: writer, raw, last_event: None, cursor: CursorWriter::default() };
+    let wire = SseWire { pipe: writer, hangup, raw, last_event: None, cursor: CursorWriter::default() };
     (wire, body)
 }
 
@@ -109,6 +112,15 @@ impl Wire for SseWire {
             }
         });
         Ok(bytes)
+    }
+
+    fn unread_bytes(&self) -> usize {
+        self.pipe.unread_bytes()
+    }
+
+    /// hyper holds what its peer does not read, and asks for nothing meanwhile: it would not see the end of the body.
+    fn hang_up(&mut self) {
+        self.hangup.hang_up();
     }
 
     /// Dropping the wire ends the body.

@@ -26,7 +26,7 @@ use crate::auth::refused;
 use crate::dialect;
 use crate::dialect::cursor::{self, Cursor, Place};
 use crate::hub::{ChannelGrant, Close, CursorState, Grant};
-use crate::instance::{Instance, caller_of};
+use crate::instance::{Hangup, Instance, caller_of};
 use crate::limits::{Caller, Count};
 
 /// How many times over a stream may name the channels that it may have: a name that comes twice is no mistake.
@@ -187,7 +187,7 @@ async fn stream(
         .and_then(|address| Ok(Places { address, identity: Some(seat(instance, &caller.identity())?) }));
     let Ok(places) = places else { return Ok(come_back_later(instance)) };
     let cursor_state = begin_at(last_event_id(headers).or(cursor), &mut subscribes);
-    let (wire, mut body) = sse::stream(raw);
+    let (wire, mut body) = sse::stream(raw, extensions.get::<Hangup>().cloned().unwrap_or_default());
     let config = instance.sse.load_full();
     let admitted = Admitted { grant: Some(grant), has_passes: !passes.is_empty(), places, address };
     open(instance, config, admitted, wire, |session| {

@@ -67,6 +67,9 @@ impl<W: Wire> Connection<W> {
             if ended.is_err() {
                 driver.say_defect();
             }
+            if driver.closed_with == Some(CloseCode::SlowConsumer) {
+                driver.wire.hang_up();
+            }
             if let Ok(Ended::Said) | Err(_) = ended {
                 driver.wire.end().await;
             }

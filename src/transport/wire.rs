@@ -64,6 +64,14 @@ pub(super) trait Wire: Send + 'static {
     /// Writes what the peer accepts now; returns the number of bytes.
     fn write(&mut self, outbox: &mut Outbox) -> io::Result<usize>;
 
+    /// Bytes that left the outbox, and that the peer has not taken.
+    fn unread_bytes(&self) -> usize {
+        0
+    }
+
+    /// Ends the transport at once, whatever waits in it: for a peer that does not read.
+    fn hang_up(&mut self) {}
+
     /// Ends the transport in good order, in bounded time.
     fn end(&mut self) -> impl Future<Output = ()> + Send;
 }

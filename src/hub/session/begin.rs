@@ -73,6 +73,10 @@ impl Session {
             }
             Entry::Vacant(entry) => entry.insert(Subscription::joining()),
         };
+        if self.subscriptions.len() == 1 {
+            // Most connections have one: no room is kept for two more.
+            self.subscriptions.shrink_to_fit();
+        }
         if presence {
             self.subscriptions.insert(channel.presence(), Subscription::joining());
         }

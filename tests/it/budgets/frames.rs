@@ -64,7 +64,7 @@ async fn texts_that_are_no_commands_are_refused_beyond_the_rate_and_the_connecti
 #[tokio::test]
 async fn a_command_counts_by_the_tags_that_it_names() {
     let limits =
-        "[limits]\nrate_burst = \"10s\"\nuser_commands_per_second = 10\nconnection_commands_per_second = 0";
+        "[limits]\nrate_burst = \"100s\"\nuser_commands_per_second = 1\nconnection_commands_per_second = 0";
     let server = server(limits).await;
     let tags = |count: usize| (0..count).map(|n| format!("t:{n}")).collect::<Vec<_>>();
     let watch = |count: usize| json!({"watch": {"groups": [{"tags": tags(count)}]}});
@@ -89,7 +89,7 @@ async fn a_command_counts_by_the_tags_that_it_names() {
 
 #[tokio::test]
 async fn a_stream_counts_as_a_command_and_too_many_names_are_refused_unread() {
-    let server = server("[limits]\nrate_burst = \"10s\"\nuser_commands_per_second = 10").await;
+    let server = server("[limits]\nrate_burst = \"100s\"\nuser_commands_per_second = 1").await;
     let names = |count: usize| (0..count).map(|n| json!({"channel": format!("c{n}")})).collect::<Vec<_>>();
     let stream = |user: &str, count: usize| {
         let token = Token::of(user).subscribe("*").sign();

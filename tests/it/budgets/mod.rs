@@ -1,5 +1,6 @@
 //! What is counted, to whom, and when: an attacker at each bound beside an honest neighbour, who notices nothing.
 
+mod answers;
 mod bodies;
 mod credentials;
 mod frames;

@@ -70,7 +70,7 @@ async function answer(tickets, request, response) {
   } else if (request.method === 'POST' && id) {
     const { tags, position } = await tickets.move(Number(id), status);
     const touched = { 'cache-group-invalidation': tags.map((tag) => `"${tag}"`).join(', ') };
-    response.writeHead(204, { ...touched, 'tidings-basis': `${position.epoch}.${position.offset}` }).end();
+    response.writeHead(204, { ...touched, 'tidings-mutation': `${position.epoch}.${position.offset}` }).end();
   } else {
     response.writeHead(404).end();
   }

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { QueryClient, QueryObserver, skipToken } from '@tanstack/query-core';
 import { tidingsQuery } from '../tanstack.js';
+import { labelled } from '../tidings.js';
 import { world } from './support/world.js';
 
 function querying(t) {
@@ -22,7 +23,7 @@ test('a query that is skipped is not read', async (t) => {
   t.after(observer.subscribe(() => {}));
   await turn();
   assert.deepEqual([observer.getCurrentResult().fetchStatus, observer.getCurrentResult().status], ['idle', 'pending']);
-  observer.setOptions(fresh({ queryKey: ['row'], queryFn: async () => ({ value: 1, tags: ['row'] }) }));
+  observer.setOptions(fresh({ queryKey: ['row'], queryFn: async () => labelled(1, { tags: ['row'] }) }));
   await w.clock.advance(2_000);
   await turn();
   assert.equal(observer.getCurrentResult().data, 1);
@@ -31,7 +32,7 @@ test('a query that is skipped is not read', async (t) => {
 test('a query without a function is read by the default one, under the cache', async (t) => {
   const { w, client, fresh } = querying(t);
   await w.clock.advance(10);
-  client.setQueryDefaults(['rows'], { queryFn: async ({ queryKey, basis }) => ({ value: [queryKey, basis !== undefined], tags: ['row'] }) });
+  client.setQueryDefaults(['rows'], { queryFn: async ({ queryKey, basis }) => labelled([queryKey, basis !== undefined], { tags: ['row'] }) });
   const fetched = client.fetchQuery(fresh({ queryKey: ['rows', 7] }));
   await w.clock.advance(2_000);
   assert.deepEqual(await fetched, [['rows', 7], true]);

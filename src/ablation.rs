@@ -22,6 +22,8 @@ pub enum Safeguard {
     WatchSince,
     /// An instance that misses a mutation asks its log.
     LogRepair,
+    /// Another mutation behind the one that does not count is told.
+    Exception,
     /// A lease is confirmed by the log itself.
     HeadProbe,
     /// What a log has lost is written again.

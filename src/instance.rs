@@ -245,6 +245,7 @@ pub fn websocket_sessions(config: &Config, broker: &'static str) -> SessionConfi
             batch_ms: config.namespaces.of("").batch_window.as_millis() as u64,
             lease_ms: config.fresh.lease.as_millis() as u64,
             message_bytes_max: limits.message_bytes_max,
+            command_bytes_max: limits.command_bytes_max(),
         },
         broker,
         catch_up: CatchUp::ByClient,

@@ -34,26 +34,31 @@ export class Held {
     return this.matching((held) => covers(tag, held));
   }
 
-  /** An entry has its tags. */
+  /** An entry has its tags. Returns those that nobody had. */
   hold(entry) {
+    const added = [];
     for (const tag of entry.tags) {
-      const known = this.#tags.get(tag) ?? unknown();
-      this.#tags.set(tag, known);
-      known.entries.add(entry);
+      if (!this.#tags.has(tag)) {
+        this.#tags.set(tag, unknown());
+        added.push(tag);
+      }
+      this.#tags.get(tag).entries.add(entry);
     }
+    return added;
   }
 
-  /** An entry has them no more. Returns those that nobody has now and the server watches. */
+  /** An entry has them no more. Returns those that nobody has now, and which of them the server watches. */
   release(entry) {
-    const left = [];
+    const [left, watched] = [[], []];
     for (const tag of entry.tags) {
       const known = this.#tags.get(tag);
       known.entries.delete(entry);
       if (known.entries.size) continue;
       this.#tags.delete(tag);
-      if (known.watched) left.push(tag);
+      left.push(tag);
+      if (known.watched) watched.push(tag);
     }
-    return left;
+    return { left, watched };
   }
 }
 

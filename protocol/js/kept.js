@@ -18,6 +18,19 @@ export class Kept {
     return this.#numbering.misses(this, mutation);
   }
 
+  /**
+   * Whether it must not be replaced: its basis is above the other one, or it reflects an own mutation that the other one may not
+   * reflect, or it is good in the present epoch while nobody knows what the other basis means.
+   */
+  isNewer(basis, except) {
+    const numbering = this.#numbering;
+    const isKnown = (position) => numbering.offsetOf(position) !== undefined;
+    const order = numbering.order(this.basis, basis);
+    if (order === undefined) return !this.stale && isKnown(this.basis) && !isKnown(basis);
+    const isOwn = () => numbering.order(this.except, basis) > 0 && !numbering.isSame(this.except, except);
+    return order > 0 || (this.except !== null && isOwn());
+  }
+
   /** Nobody knows any more. */
   doubt() {
     this.unproven = new Set(this.tags);

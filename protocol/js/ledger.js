@@ -20,6 +20,7 @@
  *
  * `now` is in whole ms, of a `LeaseClock`.
  */
+import { Escalated } from './escalated.js';
 import { Held, unknown } from './held.js';
 import { Kept } from './kept.js';
 import { Lease } from './lease.js';
@@ -42,8 +43,7 @@ export class Ledger {
   #entries = new Map();
   #held = new Held();
   #recent = new Recent(this.#numbering);
-  /** Subtrees that the server names in place of the tags in them. */
-  #escalated = new Set();
+  #escalated = new Escalated();
   #questions = new Questions(this.#held);
   /** Entries whose answers did not reach their exception yet. */
   #early = new Set();
@@ -122,10 +122,10 @@ export class Ledger {
     if (!tags) return 'no_tags';
     if (this.isTouched(tags, basis, except)) return 'touched';
     const held = this.#entries.get(key);
-    if (held && this.#isNewer(held, basis, except)) return 'older';
+    if (held?.isNewer(basis, except)) return 'older';
     const entry = new Kept(key, tags, basis, except, this.#numbering);
     this.#entries.set(key, entry);
-    this.#held.hold(entry);
+    this.#escalated.hold(this.#held.hold(entry));
     if (held) this.#release(held);
     const offset = entry.except ? undefined : this.#numbering.offsetOf(entry.basis);
     for (const tag of tags) if (!(this.#held.get(tag).covered <= offset)) entry.unproven.add(tag);
@@ -193,7 +193,7 @@ export class Ledger {
     // What is asked already is not asked again, should this be another epoch.
     this.#enter(at);
     const questions = this.#questions.answered(id);
-    for (const subtree of escalated) this.#escalated.add(subtree);
+    for (const subtree of escalated) this.#escalated.begin(subtree, this.#held.under(subtree).length);
     const named = new Set(stale);
     const subtrees = stale.filter((tag) => this.#escalated.has(tag));
     const refused = new Set(denied);
@@ -372,21 +372,24 @@ export class Ledger {
     if (gone) this.#floor = Math.max(this.#floor, this.#numbering.offsetOf(gone) ?? 0);
   }
 
-  /**
-   * Whether what is held must not be replaced: its basis is above the other one, or it reflects an own mutation that the other one
-   * may not reflect, or it is good in the present epoch while nobody knows what the other basis means.
-   */
-  #isNewer(held, basis, except) {
-    const isKnown = (position) => this.#numbering.offsetOf(position) !== undefined;
-    const order = this.#numbering.order(held.basis, basis);
-    if (order === undefined) return !held.stale && isKnown(held.basis) && !isKnown(basis);
-    const isOwn = () => this.#numbering.order(held.except, basis) > 0 && !this.#numbering.isSame(held.except, except);
-    return order > 0 || (held.except !== null && isOwn());
-  }
-
   /** An entry is gone; tags that nobody has now are not watched any more. */
   #release(entry) {
     this.#early.delete(entry);
-    this.#questions.leave(this.#held.release(entry));
+    const { left, watched } = this.#held.release(entry);
+    this.#questions.leave(watched);
+    for (const subtree of this.#escalated.leave(left)) this.#descend(subtree);
+  }
+
+  /** What the subtree stood for is asked for again, tag by tag. */
+  #descend(subtree) {
+    this.#questions.leaveSubtree(subtree);
+    for (const tag of this.#held.under(subtree)) {
+      const known = this.#held.get(tag);
+      Object.assign(known, { covered: Infinity, asked: new Map() });
+      for (const entry of known.entries) {
+        entry.unproven.add(tag);
+        this.#questions.ask(entry);
+      }
+    }
   }
 }

@@ -16,6 +16,8 @@ export class Questions {
   #asksHead = false;
   /** Tags that nobody has any more. */
   #left = new Set();
+  /** Subtrees that are not to stand for tags any more. */
+  #subtrees = new Set();
 
   constructor(held) {
     this.#held = held;
@@ -45,6 +47,11 @@ export class Questions {
     for (const tag of tags) this.#left.add(tag);
   }
 
+  /** The subtree, which the server watches in place of tags, is taken back. */
+  leaveSubtree(subtree) {
+    this.#subtrees.add(subtree);
+  }
+
   /** Nothing that is out will be answered. */
   disconnected() {
     this.#out.clear();
@@ -56,8 +63,9 @@ export class Questions {
     const left = [...this.#left].filter((tag) => !this.#isBack(tag)).sort();
     const watches = commands([...this.#open].filter(isKept).flatMap((entry) => this.#of(entry)));
     if (this.#asksHead && !watches.length) watches.push([]);
+    const over = this.#subtrees.size ? [{ unwatch: { tags: [], escalated: [...this.#subtrees] } }] : [];
     this.#rest();
-    return [...parts(left).map((tags) => ({ unwatch: { tags } })), ...watches.map((groups) => this.#send(groups))];
+    return [...over, ...parts(left).map((tags) => ({ unwatch: { tags } })), ...watches.map((groups) => this.#send(groups))];
   }
 
   /**
@@ -103,6 +111,7 @@ export class Questions {
   #rest() {
     this.#open.clear();
     this.#left.clear();
+    this.#subtrees.clear();
     this.#asksHead = false;
   }
 }

@@ -116,9 +116,10 @@ fn decode_body(name: &str, body: &str) -> Result<Command, Problem> {
             Command::Watch(WatchCommand { log: log_of(ns.as_deref(), Code::BadFrame)?, groups })
         }
         "unwatch" => {
-            let UnwatchBody { ns, tags } = body_of(name, body)?;
+            let UnwatchBody { ns, tags, escalated } = body_of(name, body)?;
             let log = log_of(ns.as_deref(), Code::BadFrame)?;
-            Command::Unwatch(UnwatchCommand { log, tags: tags_of(&tags)? })
+            let (tags, escalated) = (tags_of(&tags)?, tags_of(&escalated)?);
+            Command::Unwatch(UnwatchCommand { log, tags, escalated })
         }
         "ping" => Command::Ping { c: body_of::<Ping>(name, body)?.c },
         _ => unreachable!("only names from COMMANDS come here, not {name}"),
@@ -168,7 +169,10 @@ struct GroupBody {
 #[derive(Deserialize)]
 struct UnwatchBody {
     ns: Option<String>,
+    #[serde(default)]
     tags: Vec<String>,
+    #[serde(default)]
+    escalated: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -463,7 +467,7 @@ mod tests {
     #[test]
     fn frames_survive_the_way_through_json() {
         for text in [
-            r#"{"hello":{"session":"s","ping_interval_ms":25000,"timeout_ms":60000,"batch_ms":100,"lease_ms":15000,"message_bytes_max":1000000}}"#,
+            r#"{"hello":{"session":"s","ping_interval_ms":25000,"timeout_ms":60000,"batch_ms":100,"lease_ms":15000,"message_bytes_max":1000000,"command_bytes_max":1004096}}"#,
             r#"{"id":1,"subscribed":{"channel":"t","position":{"epoch":"a","offset":2},"recovered":true,"more":false,"publications":[{"data":{"x": 1},"time":5,"offset":2}]}}"#,
             r#"{"id":1,"subscribed":{"channel":"t","position":null,"more":false,"publications":[]}}"#,
             r#"{"batch":{"channel":"t","epoch":"a","first":1,"last":2,"publications":[{"data":1,"time":5},{"b64":"AA==","time":6,"id":"i"}]}}"#,

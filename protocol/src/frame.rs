@@ -83,6 +83,16 @@ pub struct HelloFrame {
     pub lease_ms: u64,
     /// The most bytes of one publication's data.
     pub message_bytes_max: usize,
+    /// The most bytes of one command, as it is sent.
+    #[serde(default = "command_bytes_min")]
+    pub command_bytes_max: usize,
+}
+
+/// Every server takes commands of 64 KiB, however small the publications that it takes.
+pub const COMMAND_BYTES_MIN: usize = 64 << 10;
+
+fn command_bytes_min() -> usize {
+    COMMAND_BYTES_MIN
 }
 
 /// A subscription begins after `position`.

@@ -24,6 +24,7 @@
 //! `now` is in milliseconds on the client's own clock, a [`LeaseClock`]. What is held is bounded by the entries that the
 //! client stores and does not forget.
 
+mod escalated;
 mod held;
 mod lease;
 mod numbering;
@@ -37,6 +38,7 @@ pub use watch::Watch;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use self::escalated::Escalated;
 use self::held::Held;
 use self::lease::Lease;
 use self::numbering::Numbering;
@@ -63,8 +65,7 @@ pub struct Ledger<K> {
     held: Held<K>,
     /// Tags that were touched without the log saying so: by own mutations and resets.
     recent: VecDeque<Recent>,
-    /// Subtrees that the server names in place of the tags in them.
-    escalated: BTreeSet<Tag>,
+    escalated: Escalated,
     questions: Questions<K>,
     /// Entries whose answers did not reach their exception yet.
     early: BTreeSet<K>,
@@ -139,6 +140,8 @@ pub enum Effect<K> {
     Watch(Watch),
     /// Send `unwatch` with these tags.
     Unwatch(Vec<Tag>),
+    /// Send `unwatch` with these subtrees as `escalated`.
+    UnwatchEscalated(Vec<Tag>),
     /// The value became stale.
     Stale(K),
     /// The value is valid as long as there is a lease.
@@ -159,7 +162,7 @@ impl<K> Default for Ledger<K> {
             entries: BTreeMap::new(),
             held: Held::default(),
             recent: VecDeque::new(),
-            escalated: BTreeSet::new(),
+            escalated: Escalated::default(),
             questions: Questions::default(),
             early: BTreeSet::new(),
             effects: Vec::new(),
@@ -240,7 +243,7 @@ impl<K: Ord + Clone> Ledger<K> {
             return Stored::Older;
         }
         let before = self.entries.remove(&key).map(|entry| entry.tags).unwrap_or_default();
-        self.held.hold(&key, &tags);
+        self.escalated.hold(&self.held.hold(&key, &tags));
         self.release(&key, &before.difference(&tags).cloned().collect());
         let mut entry =
             Entry { tags, basis, except, is_stale: false, unproven: BTreeSet::new(), proven_at: None };
@@ -348,7 +351,28 @@ impl<K: Ord + Clone> Ledger<K> {
 
     fn release(&mut self, key: &K, tags: &BTreeSet<Tag>) {
         self.early.remove(key);
-        self.questions.leave(self.held.release(key, tags));
+        let released = self.held.release(key, tags);
+        let left: Vec<Tag> = released.iter().map(|(tag, _)| tag.clone()).collect();
+        self.questions.leave(released.into_iter().filter(|(_, watched)| *watched).map(|(tag, _)| tag));
+        for subtree in self.escalated.leave(&left) {
+            self.descend(subtree);
+        }
+    }
+
+    /// What the subtree stood for is asked for again, tag by tag.
+    fn descend(&mut self, subtree: Tag) {
+        for tag in self.held.matching(|held| subtree.covers(held)) {
+            let Some(knowledge) = self.held.get_mut(&tag) else { continue };
+            knowledge.covered = None;
+            knowledge.asked.clear();
+            for key in &knowledge.keys {
+                if let Some(entry) = self.entries.get_mut(key) {
+                    entry.unproven.insert(tag.clone());
+                    self.questions.ask(key.clone());
+                }
+            }
+        }
+        self.questions.leave_subtree(subtree);
     }
 }
 

@@ -28,9 +28,9 @@ pub use codec::{
 pub use command::{Ack, Command, HistoryCommand, PublishCommand, SubscribeCommand, TokenText};
 pub use continuity::{Continuity, Outstanding, Reaction};
 pub use frame::{
-    BatchFrame, ContinuedFrame, DegradedFrame, DisconnectFrame, Envelope, ErrorFrame, Frame, GapFrame,
-    GapReason, HelloFrame, HistoryFrame, PublishedFrame, RefreshedFrame, RestoredFrame, SubscribedFrame,
-    UnsubscribedFrame,
+    BatchFrame, COMMAND_BYTES_MIN, ContinuedFrame, DegradedFrame, DisconnectFrame, Envelope, ErrorFrame,
+    Frame, GapFrame, GapReason, HelloFrame, HistoryFrame, PublishedFrame, RefreshedFrame, RestoredFrame,
+    SubscribedFrame, UnsubscribedFrame,
 };
 pub use inquiry::{ClusterAnswer, ClusterAsk, ConnectionInfo, Revocation, Revoked, Transport, Which};
 pub use ledger::{Effect, Freshness, LeaseClock, Ledger, Reading, Stored, Watch};

@@ -33,6 +33,8 @@ pub struct UnwatchCommand {
     pub log: LogName,
     /// The tags, as they were watched.
     pub tags: Vec<Tag>,
+    /// Subtrees that the server watched in place of tags.
+    pub escalated: Vec<Tag>,
 }
 
 /// The log of frames about tags, which is not named where it is the default one.
@@ -57,6 +59,9 @@ pub struct WatchedFrame {
     pub no_room: Vec<Tag>,
     /// Subtrees that are watched in place of all tags in them.
     pub escalated: Vec<Tag>,
+    /// Reading again what is stale should be spread over so many milliseconds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub spread_ms: u64,
 }
 
 /// Watched tags were touched (R55).
@@ -150,6 +155,9 @@ pub struct ResetFrame {
     pub at: Position,
     /// Why.
     pub reason: ResetReason,
+    /// Reading again should be spread over so many milliseconds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub spread_ms: u64,
 }
 
 /// What a reset concerns.

@@ -78,6 +78,7 @@ impl Client {
         let said = |effect| match effect {
             Effect::Watch(watch) => json!({"id": watch.id, "watch": {"groups": watch.groups}}),
             Effect::Unwatch(tags) => json!({"unwatch": {"tags": tags}}),
+            Effect::UnwatchEscalated(tags) => json!({"unwatch": {"tags": [], "escalated": tags}}),
             Effect::Stale(key) => json!({"stale": key}),
             Effect::Proven(key) => json!({"proven": key}),
             Effect::Forget(key) => json!({"forget": key}),
@@ -154,6 +155,7 @@ fn clean(position: &str) -> WatchedFrame {
         denied: nothing(),
         no_room: nothing(),
         escalated: nothing(),
+        spread_ms: 0,
     }
 }
 

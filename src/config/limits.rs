@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use tidings_protocol::COMMAND_BYTES_MIN;
+
 use super::kind::{Count, Size};
 use super::section::section;
 
@@ -116,7 +118,7 @@ section! {
         /// Further ones are not read from the socket until an answer is out.
         commands_pending_max: usize as Count = 64 in 1 to 10_000;
         /// Bytes of data in one publication.
-        /// More: HTTP 413 too_large, on a socket the error too_large, or close 1009 where the message itself is over it by 4 KiB.
+        /// More: HTTP 413 too_large, on a socket the error too_large, or close 1009 where the message itself is over it by 4 KiB and over 64 KiB.
         message_bytes_max: usize as Size = 1_000_000 in 1 to "64MiB";
         /// Bytes that wait for one connection, behind the frame that is being written.
         /// Over it they are forgotten and read again from history, or a volatile channel says gap(overflow).
@@ -200,7 +202,15 @@ pub struct LimitRow {
     pub at_the_limit: String,
 }
 
+/// What a message may have around the data of a publication: the command's name, the channel, ids and keys.
+const COMMAND_OVERHEAD_BYTES: usize = 4 * 1024;
+
 impl Limits {
+    /// The most bytes of one command on a socket: one that names tags or channels fits, however small publications are (R78).
+    pub fn command_bytes_max(&self) -> usize {
+        (self.message_bytes_max + COMMAND_OVERHEAD_BYTES).max(COMMAND_BYTES_MIN)
+    }
+
     /// Every limit, in the order in which a file shows them.
     pub fn table() -> Vec<LimitRow> {
         let keys = Limits::SECTION.keys.iter();

@@ -43,7 +43,7 @@ impl<M> Default for Confirmations<M> {
     }
 }
 
-impl<M> Confirmations<M> {
+impl<M: Clone> Confirmations<M> {
     /// A ping came.
     pub(super) fn ask(&mut self, session: SessionId, mailbox: M, ping: u64) {
         self.asked.insert(session, (mailbox, ping));
@@ -94,9 +94,12 @@ impl<M> Confirmations<M> {
         self.ticket = None;
         let noted = self.noted.drain(..).flat_map(|(_, _, pings)| pings);
         let earlier: Vec<_> = noted.chain(self.out.drain(..)).collect();
-        for (session, ping) in earlier {
-            // A later ping of the same client stands for this one.
-            self.asked.entry(session).or_insert(ping);
+        for (session, earlier) in earlier {
+            // Of several pings of one client the last stands for all.
+            let asked = self.asked.entry(session).or_insert_with(|| earlier.clone());
+            if asked.1 < earlier.1 {
+                *asked = earlier;
+            }
         }
     }
 
@@ -106,5 +109,33 @@ impl<M> Confirmations<M> {
             let Some((_, _, pings)) = self.noted.pop_front() else { return };
             pings.values().for_each(|(mailbox, ping)| answer(mailbox, *ping));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_pings_of_a_client_the_last_is_answered() {
+        let (one, two) = (SessionId(1), SessionId(2));
+        let mut confirmations = Confirmations::default();
+        confirmations.ask(one, 'a', 1);
+        let ticket = confirmations.begin(Time::ZERO).unwrap();
+        assert!(confirmations.is_answered_by(ticket));
+        confirmations.note(Offset(5), Time::ZERO);
+        confirmations.ask(one, 'a', 2);
+        confirmations.ask(two, 'b', 7);
+        let later = Time::ZERO.after(INTERVAL);
+        assert!(confirmations.begin(later).is_some());
+        confirmations.ask_again();
+        confirmations.ask(two, 'b', 8);
+        let ticket = confirmations.begin(later.after(INTERVAL)).unwrap();
+        assert!(confirmations.is_answered_by(ticket));
+        confirmations.note(Offset(5), later);
+        let mut answered = Vec::new();
+        confirmations.release(Offset(5), |mailbox, ping| answered.push((*mailbox, ping)));
+        answered.sort();
+        assert_eq!(answered, [('a', 2), ('b', 8)]);
     }
 }

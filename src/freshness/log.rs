@@ -55,7 +55,10 @@ pub enum News<'a> {
     /// The numbering is another one, and means the same up to here.
     Continued(Position),
     /// Nobody knows what was touched.
-    Reset,
+    Reset {
+        /// How many watch anything.
+        watchers: usize,
+    },
     /// Everything that was touched before this ping came was told.
     Confirmed(u64),
 }
@@ -66,7 +69,7 @@ impl News<'_> {
         match self {
             News::Touched { tag, offset, .. } => news.touch(tag, offset),
             News::Continued(from) => news.go_on(from),
-            News::Reset => news.reset(),
+            News::Reset { .. } => news.reset(),
             News::Confirmed(ping) => news.confirmed = Some(ping),
         }
     }
@@ -149,6 +152,11 @@ impl<M: Clone> Log<M> {
         self.known.as_ref().map(Known::position)
     }
 
+    /// Everyone who watches anything.
+    pub fn watchers(&self) -> impl Iterator<Item = &M> {
+        self.index.sessions()
+    }
+
     /// The number of watches.
     pub fn watches(&self) -> usize {
         self.index.watches()
@@ -223,14 +231,15 @@ impl<M: Clone> Log<M> {
         allowance: Allowance<'_>,
     ) -> Option<Watched> {
         let known = self.known.as_ref()?;
-        let mut watched =
-            Watched { at: known.position(), stale: Vec::new(), denied: Vec::new(), escalated: Vec::new() };
+        let mut watched = Watched::nothing(known.position());
         for group in groups {
             for tag in &group.tags {
                 match self.index.admit(session, mailbox, tag, allowance) {
                     Admitted::Watched => {}
                     Admitted::Escalated(subtree) if watched.escalated.contains(&subtree) => {}
-                    Admitted::Escalated(subtree) => watched.escalated.push(subtree),
+                    Admitted::Escalated(subtree) | Admitted::MadeRoom(subtree) => {
+                        watched.escalated.push(subtree);
+                    }
                     Admitted::Denied => {
                         watched.denied.push(tag.clone());
                         continue;
@@ -238,6 +247,8 @@ impl<M: Clone> Log<M> {
                 }
                 let since = group.since.as_ref().filter(|_| !ablated(Safeguard::WatchSince));
                 if since.is_some_and(|since| known.is_touched(tag, since, group.except.as_ref())) {
+                    let watchers = self.index.watchers(tag, known.means(since));
+                    watched.watchers = watched.watchers.max(watchers);
                     watched.stale.push(tag.clone());
                 }
             }
@@ -245,9 +256,10 @@ impl<M: Clone> Log<M> {
         Some(watched)
     }
 
-    /// The session takes watches back; subtrees that took the place of tags stay.
-    pub fn unwatch(&mut self, session: SessionId, tags: &[Tag]) {
+    /// The session takes watches back, and subtrees that took the place of tags; those stay that it does not call so.
+    pub fn unwatch(&mut self, session: SessionId, tags: &[Tag], escalated: &[Tag]) {
         tags.iter().for_each(|tag| self.index.unwatch(session, tag));
+        escalated.iter().for_each(|subtree| self.index.unwatch_escalated(session, subtree));
     }
 
     /// The session may watch only this from now on. Returns what it watches no more.

@@ -8,6 +8,7 @@ mod recent;
 mod rules;
 mod snapshot;
 mod table;
+mod waiting;
 mod watch;
 
 pub use log::{Allowance, Log, Need, News, Rewrite, Tell};
@@ -15,3 +16,4 @@ pub use recent::Event;
 pub use rules::{By, Rules, Unrendered};
 pub use snapshot::Snapshot;
 pub use table::{VersionTable, slots_touched};
+pub use waiting::{Waiting, has_reached};

@@ -8,6 +8,7 @@ use indexmap::IndexMap;
 use tidings_protocol::{Offset, Tag};
 
 use super::table::{asked, touched};
+use crate::ablation::{Safeguard, ablated};
 
 /// Tags per mutation that are counted on: whoever touches more in each keeps fewer mutations.
 const TAGS_PER_EVENT: usize = 8;
@@ -91,8 +92,9 @@ impl Recent {
     /// Whether one of these mutations after `since`, other than `except`, touched the tag, or anything in the subtree. Every mutation
     /// after `since` must be here.
     pub(super) fn is_touched_but_by(&self, except: Offset, tag: &Tag, since: Offset) -> bool {
-        self.touches(tag)
-            .any(|Touches { last, previous }| last > since && (last != except || previous > since))
+        self.touches(tag).any(|Touches { last, previous }| {
+            last > since && (last != except || (previous > since && !ablated(Safeguard::Exception)))
+        })
     }
 
     fn touches(&self, tag: &Tag) -> impl Iterator<Item = Touches> {

@@ -3,16 +3,19 @@
 //! Each watch is two entries of eight bytes that point at each other, one with the tag and one with the session, so that a
 //! session that ends, or a tag that is taken back, is removed without a search.
 
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
 use indexmap::IndexMap;
 use slab::Slab;
-use smallvec::SmallVec;
 use tidings_protocol::Tag;
 
 use super::Allowance;
 use crate::hub::SessionId;
 
-/// Subtrees that take the place of a session's tags, each the smallest that does; those after them are the largest that is
-/// granted.
+/// Subtrees that take the place of a session's tags before everything does, where that is granted. Each looks at all that the
+/// session watches: many would take the time of everybody else.
 const NARROW_ESCALATIONS: usize = 32;
 
 /// The most such subtrees of a session; then what does not fit is denied.
@@ -22,6 +25,8 @@ const ESCALATIONS_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) struct WatchIndex<M> {
     by_tag: IndexMap<Tag, u32>,
+    /// The same tags in order: those of a subtree stand together.
+    in_order: BTreeSet<Tag>,
     /// By small numbers that stay the same while a tag is watched.
     tags: Slab<Watched>,
     by_session: IndexMap<SessionId, u32>,
@@ -56,6 +61,8 @@ pub(super) enum Admitted {
     Watched,
     /// This subtree is watched in its place.
     Escalated(Tag),
+    /// It is watched, and this subtree in the place of others.
+    MadeRoom(Tag),
     Denied,
 }
 
@@ -72,6 +79,7 @@ impl<M> Default for WatchIndex<M> {
     fn default() -> Self {
         WatchIndex {
             by_tag: IndexMap::new(),
+            in_order: BTreeSet::new(),
             tags: Slab::new(),
             by_session: IndexMap::new(),
             sessions: Slab::new(),
@@ -91,6 +99,7 @@ impl<M> WatchIndex<M> {
             None => {
                 let slot = self.tags.insert(Watched { tag: tag.clone(), by: Vec::new() }) as u32;
                 self.by_tag.insert(tag.clone(), slot);
+                self.in_order.insert(tag.clone());
                 slot
             }
         };
@@ -136,18 +145,45 @@ impl<M> WatchIndex<M> {
             self.watch(session, || mailbox.clone(), tag);
             return Admitted::Watched;
         }
-        let around = std::iter::successors(tag.parent(), Tag::parent).take_while(|tag| is_granted(tag));
-        let mut around: SmallVec<[Tag; Tag::SEGMENTS_MAX]> = around.collect();
-        match self.escalations(session) {
-            // Each looks at all that the session watches: many narrow ones would take the time of everybody else.
-            ESCALATIONS_MAX.. => around.clear(),
-            NARROW_ESCALATIONS.. => around.reverse(),
-            _ => {}
+        let wide = || Some(Tag::all()).filter(is_granted);
+        let subtree = match self.escalations(session) {
+            ESCALATIONS_MAX.. => None,
+            NARROW_ESCALATIONS.. => wide().or_else(|| self.largest_subtree(session, tag, is_granted)),
+            _ => self.largest_subtree(session, tag, is_granted).or_else(wide),
+        };
+        let Some(subtree) = subtree.filter(|subtree| self.escalate(session, subtree)) else {
+            return Admitted::Denied;
+        };
+        if subtree.covers(tag) {
+            return Admitted::Escalated(subtree);
         }
-        match around.into_iter().find(|subtree| self.escalate(session, subtree)) {
-            Some(subtree) => Admitted::Escalated(subtree),
-            None => Admitted::Denied,
+        self.watch(session, || mailbox.clone(), tag);
+        Admitted::MadeRoom(subtree)
+    }
+
+    /// The granted subtree that holds the most of what the session watches and of the tag that it asks for: those right
+    /// around a tag, and those of first segments. `None` where no two are together.
+    fn largest_subtree(
+        &self,
+        session: SessionId,
+        asked: &Tag,
+        is_granted: impl Fn(&Tag) -> bool,
+    ) -> Option<Tag> {
+        let slot = *self.by_session.get(&session)?;
+        let watched = self.sessions[slot as usize].tags.iter();
+        let watched = watched.map(|link| &self.tags[link.slot as usize].tag);
+        let mut counts: IndexMap<&str, usize> = IndexMap::new();
+        for name in watched.chain([asked]).map(Tag::name) {
+            let (around, top) = (name.rsplit_once(':'), name.split_once(':'));
+            let (around, top) = (around.map(|(name, _)| name), top.map(|(name, _)| name));
+            for name in around.into_iter().chain(top.filter(|_| top != around)) {
+                *counts.entry(name).or_default() += 1;
+            }
         }
+        let mut counts: Vec<(&str, usize)> = counts.into_iter().filter(|(_, count)| *count > 1).collect();
+        counts.sort_by_key(|(name, count)| (Reverse(*count), Reverse(name.len())));
+        let subtrees = counts.into_iter().filter_map(|(name, _)| Tag::parse(&format!("{name}:*")).ok());
+        subtrees.into_iter().find(is_granted)
     }
 
     fn escalations(&self, session: SessionId) -> usize {
@@ -168,6 +204,14 @@ impl<M> WatchIndex<M> {
         }
     }
 
+    /// Takes back a subtree that took the place of tags: the session asks anew for those that it still wants.
+    pub(super) fn unwatch_escalated(&mut self, session: SessionId, subtree: &Tag) {
+        let slot = self.by_session.get(&session).map(|slot| *slot as usize);
+        if slot.is_some_and(|slot| self.sessions[slot].escalated.contains(subtree)) {
+            self.revoke(session, subtree);
+        }
+    }
+
     /// Takes one watch away, whatever it stands for.
     pub(super) fn revoke(&mut self, session: SessionId, tag: &Tag) {
         let Some((session, slot)) = self.by_session.get(&session).copied().zip(self.by_tag.get(tag).copied())
@@ -183,7 +227,7 @@ impl<M> WatchIndex<M> {
 
     /// Removes the watch at this place of the session's list.
     fn remove(&mut self, session: u32, place: u32) {
-        let tags = &mut &mut self.sessions[session as usize].tags;
+        let tags = &mut self.sessions[session as usize].tags;
         let link = tags.swap_remove(place as usize);
         if let Some(moved) = tags.get(place as usize).copied() {
             self.tags[moved.slot as usize].by[moved.place as usize].place = place;
@@ -196,6 +240,7 @@ impl<M> WatchIndex<M> {
         if watched.by.is_empty() {
             let watched = self.tags.remove(link.slot as usize);
             self.by_tag.swap_remove(&watched.tag);
+            self.in_order.remove(&watched.tag);
         }
     }
 
@@ -244,7 +289,7 @@ impl<M> WatchIndex<M> {
     }
 
     /// Calls for everyone who watches something that a mutation of `touched` touches, with what they watch and how many
-    /// watch the same; returns how often. A mutation of a subtree looks at every tag that is watched.
+    /// watch the same; returns how often. A mutation looks at nothing that it does not touch.
     pub(super) fn each_watcher(&self, touched: &Tag, mut call: impl FnMut(&M, &Tag, usize)) -> usize {
         let mut calls = 0;
         let mut watched = |slot: u32| {
@@ -254,20 +299,25 @@ impl<M> WatchIndex<M> {
             let mailbox = |link: &Link| &self.sessions[link.slot as usize].mailbox;
             watched.by.iter().for_each(|link| call(mailbox(link), &watched.tag, watchers));
         };
+        let mut of = |name: &str| self.by_tag.get(name).into_iter().for_each(|slot| watched(*slot));
+        let name = touched.name();
         if touched.is_subtree() {
-            let is_touched = |tag: &Tag| touched.covers(tag) || tag.covers(touched);
-            self.by_tag.iter().filter(|(tag, _)| is_touched(tag)).for_each(|(_, slot)| watched(*slot));
+            of(name);
+            let begin = if name.is_empty() { String::new() } else { format!("{name}:") };
+            let inside = self.in_order.range::<str, _>((Bound::Included(begin.as_str()), Bound::Unbounded));
+            let inside = inside.take_while(|tag| tag.as_str().starts_with(&begin));
+            inside.for_each(|tag| of(tag.as_str()));
         } else {
-            self.by_tag.get(touched).into_iter().for_each(|slot| watched(*slot));
-            let mut subtree = format!("{touched}:*");
-            loop {
-                self.by_tag.get(subtree.as_str()).into_iter().for_each(|slot| watched(*slot));
-                if subtree == "*" {
-                    break;
-                }
-                let root = &subtree[..subtree.len() - 2];
-                subtree = root.rsplit_once(':').map_or("*".to_owned(), |(above, _)| format!("{above}:*"));
-            }
+            of(touched.as_str());
+            of(&format!("{touched}:*"));
+        }
+        let mut around = name;
+        while let Some((above, _)) = around.rsplit_once(':') {
+            of(&format!("{above}:*"));
+            around = above;
+        }
+        if !name.is_empty() {
+            of("*");
         }
         calls
     }
@@ -275,6 +325,12 @@ impl<M> WatchIndex<M> {
     /// Calls for each tag or subtree that somebody watches.
     pub(super) fn each_tag(&self) -> impl Iterator<Item = &Tag> {
         self.tags.iter().map(|(_, watched)| &watched.tag)
+    }
+
+    /// How many may read again when this tag is found stale: those who watch it, or everybody where nothing that was known before
+    /// means anything.
+    pub(super) fn watchers(&self, tag: &Tag, is_known: bool) -> usize {
+        if is_known { self.watchers_of(tag).count() } else { self.sessions.len() }
     }
 
     /// Calls for each session that watches this very tag.
@@ -371,6 +427,28 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_fit_is_made_room_for_by_the_subtree_that_holds_the_most() {
+        let mut index: WatchIndex<u64> = WatchIndex::default();
+        let mut admit = |granted: &[&str], name: &str| {
+            let granted: Vec<Tag> = granted.iter().map(|name| tag(name)).collect();
+            let allowance = Allowance { granted: &granted, tags_max: 10 };
+            index.admit(SessionId(1), &1, &tag(name), allowance)
+        };
+        for name in ["a:1", "a:2", "a:3", "b:1", "b:2", "b:3", "b:4", "c", "d", "e:1"] {
+            assert_eq!(admit(&["*"], name), Admitted::Watched, "{name}");
+        }
+        assert_eq!(admit(&["*"], "x"), Admitted::MadeRoom(tag("b:*")), "not everything");
+        assert_eq!(admit(&["*"], "b:9"), Admitted::Escalated(tag("b:*")));
+        assert_eq!(admit(&["*"], "y"), Admitted::Watched);
+        assert_eq!(admit(&["*"], "z"), Admitted::Watched);
+        assert_eq!(admit(&["b:*", "e:*", "v"], "v"), Admitted::Denied, "what holds more is not granted");
+        assert_eq!(admit(&["b:*", "e:*"], "e:2"), Admitted::Escalated(tag("e:*")));
+        assert_eq!(admit(&["*"], "v"), Admitted::MadeRoom(tag("a:*")));
+        assert_eq!(touched(&index, "a:2"), [(1, "a:*".to_owned())]);
+        assert_eq!(touched(&index, "x"), [(1, "x".to_owned())]);
+    }
+
+    #[test]
     fn subtrees_in_the_place_of_tags_get_wider_and_then_no_more() {
         let mut index: WatchIndex<u64> = WatchIndex::default();
         let mut admit = |granted: &[Tag], n: usize, name: &str| {
@@ -396,11 +474,26 @@ mod tests {
         assert_eq!(admit(&each, 99, "a"), Admitted::Watched, "it is watched already");
     }
 
+    #[test]
+    fn a_subtree_that_took_the_place_of_tags_is_taken_back_by_name() {
+        let mut index = index(&[(1, "a:1"), (1, "a:2"), (1, "b:*")]);
+        index.escalate(SessionId(1), &tag("a:*"));
+        index.unwatch_escalated(SessionId(1), &tag("b:*"));
+        index.unwatch_escalated(SessionId(2), &tag("a:*"));
+        assert_eq!(
+            (touched(&index, "a:1").len(), touched(&index, "b:1").len()),
+            (1, 1),
+            "that one is its own"
+        );
+        index.unwatch_escalated(SessionId(1), &tag("a:*"));
+        assert_eq!((touched(&index, "a:1"), escalated_over(&index, 1, "a:1")), (vec![], None));
+    }
+
     /// The two lists of each watch point at each other, whatever was removed between.
     #[test]
     fn links_stay_together_over_a_long_history() {
         let mut index: WatchIndex<u64> = WatchIndex::default();
-        let mut model = std::collections::BTreeSet::new();
+        let mut model = BTreeSet::new();
         let mut dice = 7_u64;
         for _ in 0..20_000 {
             dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -83,6 +83,8 @@ pub enum Action {
         log: LogName,
         /// The tags.
         tags: Vec<Tag>,
+        /// Subtrees that are watched in the place of tags.
+        escalated: Vec<Tag>,
     },
     /// Take back what is watched and not covered any more.
     Narrow {
@@ -138,6 +140,18 @@ pub struct Watched {
     pub denied: Vec<Tag>,
     /// Watched in place of what is in them.
     pub escalated: Vec<Tag>,
+    /// How many watch the one of the stale tags that most watch: they all read again.
+    pub watchers: usize,
+    /// Reading again should be spread over so many milliseconds.
+    pub spread_ms: u64,
+}
+
+impl Watched {
+    /// Nothing was touched, and nothing refused.
+    pub fn nothing(at: Position) -> Self {
+        let (stale, denied, escalated) = (Vec::new(), Vec::new(), Vec::new());
+        Watched { at, stale, denied, escalated, watchers: 0, spread_ms: 0 }
+    }
 }
 
 /// What is known of a publish.

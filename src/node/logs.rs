@@ -16,7 +16,7 @@ use super::wakes::Wakes;
 use crate::broker::{Broker, BrokerError};
 use crate::clock::Clock;
 use crate::config::{self, Config, FreshConfig};
-use crate::freshness::{Allowance, Event, Log, Need, News, Rewrite, Snapshot, Tell};
+use crate::freshness::{Allowance, Event, Log, Need, News, Rewrite, Snapshot, Tell, Waiting, has_reached};
 use crate::hub::{LogNews, SessionId, Time, Watched};
 use crate::limits::Caller;
 
@@ -65,13 +65,59 @@ pub(super) enum LogRequest {
         done: oneshot::Sender<Watched>,
     },
     /// Take watches back.
-    Unwatch { session: SessionId, tags: Vec<Tag>, done: oneshot::Sender<()> },
+    Unwatch { session: SessionId, tags: Vec<Tag>, escalated: Vec<Tag>, done: oneshot::Sender<()> },
     /// Take back what is not granted, and say what that was.
     Narrow { session: SessionId, granted: Vec<Tag>, done: oneshot::Sender<Vec<Tag>> },
     /// Tell the session once everything up to now was told.
     Confirm { session: SessionId, mailbox: Arc<SharedMailbox>, ping: u64 },
-    /// Which of the items were touched since, as of where.
-    Check { items: Vec<WatchGroup>, done: oneshot::Sender<(Position, Vec<usize>)> },
+    /// Which of the items were touched since, as of a position or later.
+    Check { items: Vec<WatchGroup>, until: Position, done: oneshot::Sender<(Position, Vec<usize>)> },
+}
+
+/// When a request can be answered.
+enum When {
+    Now,
+    /// Once anything is known of the log.
+    Known {
+        session: SessionId,
+        tags: usize,
+    },
+    /// Once the log has reached a position.
+    Reached {
+        until: Position,
+        tags: usize,
+    },
+}
+
+impl LogRequest {
+    /// When it can be answered by a log that stands there, as far as is known.
+    fn when(&self, at: Option<&Position>) -> When {
+        let count = |groups: &[WatchGroup]| groups.iter().map(|group| group.tags.len()).sum();
+        match self {
+            LogRequest::Watch { session, groups, .. } if at.is_none() => {
+                When::Known { session: *session, tags: count(groups) }
+            }
+            LogRequest::Check { items, until, .. } if at.is_none_or(|at| !has_reached(at, until)) => {
+                When::Reached { until: until.clone(), tags: count(items) }
+            }
+            LogRequest::Watch { .. }
+            | LogRequest::Unwatch { .. }
+            | LogRequest::Narrow { .. }
+            | LogRequest::Confirm { .. }
+            | LogRequest::Check { .. } => When::Now,
+        }
+    }
+
+    /// Whether somebody waits for the answer.
+    fn is_wanted(&self) -> bool {
+        match self {
+            LogRequest::Watch { done, .. } => !done.is_closed(),
+            LogRequest::Unwatch { done, .. } => !done.is_closed(),
+            LogRequest::Narrow { done, .. } => !done.is_closed(),
+            LogRequest::Check { done, .. } => !done.is_closed(),
+            LogRequest::Confirm { .. } => true,
+        }
+    }
 }
 
 /// What a task has done for a log.
@@ -99,8 +145,8 @@ struct Held {
     log: Log<Arc<SharedMailbox>>,
     /// Whether mutations are announced here: before that nothing is asked of the log.
     is_listening: bool,
-    /// Requests that came before anything was known of the log. Each connection has one at most.
-    waiting: Vec<LogRequest>,
+    /// Requests that came before enough was known of the log.
+    waiting: Waiting<LogRequest>,
 }
 
 impl Logs {
@@ -128,12 +174,20 @@ impl Logs {
         }
     }
 
-    /// Somebody asks something of a log, which was admitted, and is held from then on.
+    /// Somebody asks something of a log, which was admitted, and is held from then on. Where too many wait, nobody answers.
     pub(super) fn handle_request(&mut self, name: &LogName, request: LogRequest) {
         let index = self.index_of(name);
-        match self.logs[index].log.position() {
-            Some(at) => self.answer(index, request, &at),
-            None => self.logs[index].waiting.push(request),
+        let Held { log, waiting, .. } = &mut self.logs[index];
+        waiting.retain(LogRequest::is_wanted);
+        let waits = match request.when(log.position().as_ref()) {
+            When::Now => Err(request),
+            When::Known { session, tags } => Ok(waiting.wait(session, tags, request)),
+            When::Reached { until, tags } => Ok(waiting.wait_until(until, tags, request)),
+        };
+        match waits {
+            Err(request) => self.answer(index, request),
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => warn!(log = %name, "too many wait until enough is known of the mutation log"),
         }
         self.pursue(index);
     }
@@ -151,7 +205,7 @@ impl Logs {
         let log = Log::new(self.rules.logs.of(name).events);
         // The log's mutations are announced here, for good, however long it takes until they are.
         let is_listening = self.broker.set_interest(&name.channel(), true).is_none();
-        let held = Held { log, is_listening, waiting: Vec::new() };
+        let held = Held { log, is_listening, waiting: Waiting::default() };
         self.logs.insert_full(name.clone(), held).0
     }
 
@@ -163,29 +217,31 @@ impl Logs {
         }
     }
 
-    fn answer(&mut self, index: usize, request: LogRequest, at: &Position) {
+    fn answer(&mut self, index: usize, request: LogRequest) {
         let tags_max = self.rules.tags_max;
         let log = &mut self.logs[index].log;
         // Whoever asked may be gone by now; then nobody needs the answer.
         match request {
             LogRequest::Watch { session, mailbox, groups, granted, done } => {
                 let allowance = Allowance { granted: &granted, tags_max };
-                if let Some(watched) = log.watch(session, &mailbox, &groups, allowance) {
+                if let Some(mut watched) = log.watch(session, &mailbox, &groups, allowance) {
+                    watched.spread_ms = spread_ms(&self.rules.fresh, watched.watchers);
                     done.send(watched).ok();
                 }
             }
-            LogRequest::Unwatch { session, tags, done } => {
-                log.unwatch(session, &tags);
+            LogRequest::Unwatch { session, tags, escalated, done } => {
+                log.unwatch(session, &tags, &escalated);
                 done.send(()).ok();
             }
             LogRequest::Narrow { session, granted, done } => {
                 done.send(log.narrow(session, &granted)).ok();
             }
             LogRequest::Confirm { session, mailbox, ping } => log.handle_ping(session, mailbox, ping),
-            LogRequest::Check { items, done } => {
+            LogRequest::Check { items, until: _, done } => {
+                let Some(at) = log.position() else { return };
                 let is_stale = |item: &WatchGroup| log.is_stale(item).unwrap_or(true);
                 let stale = items.iter().enumerate().filter(|(_, item)| is_stale(item));
-                done.send((at.clone(), stale.map(|(index, _)| index).collect())).ok();
+                done.send((at, stale.map(|(index, _)| index).collect())).ok();
             }
         }
     }
@@ -194,6 +250,7 @@ impl Logs {
     pub(super) fn forget(&mut self, session: SessionId) {
         for held in self.logs.values_mut() {
             held.log.forget(session);
+            held.waiting.forget(session);
         }
     }
 
@@ -215,6 +272,7 @@ impl Logs {
         self.with(index, wakes, |log, tell| {
             log.handle_event(epoch, event, tell);
         });
+        self.answer_waiting(index);
         self.pursue(index);
     }
 
@@ -250,10 +308,10 @@ impl Logs {
     }
 
     fn answer_waiting(&mut self, index: usize) {
-        if let Some(at) = self.logs[index].log.position() {
-            for request in std::mem::take(&mut self.logs[index].waiting) {
-                self.answer(index, request, &at);
-            }
+        let Held { log, waiting, .. } = &mut self.logs[index];
+        let Some(at) = log.position() else { return };
+        for request in waiting.take_ready(&at) {
+            self.answer(index, request);
         }
     }
 
@@ -270,7 +328,7 @@ impl Logs {
         let Some((name, held)) = self.logs.get_index_mut(index) else { return };
         act(&mut held.log, &mut |mailbox, at, news| {
             let tell = |inside: &mut LogNews| {
-                if let News::Touched { watchers, .. } = news {
+                if let News::Touched { watchers, .. } | News::Reset { watchers } = news {
                     inside.spread_ms = inside.spread_ms.max(spread_ms(fresh, watchers));
                 }
                 news.put_into(inside);

@@ -15,8 +15,8 @@ use crate::limits::Caller;
 /// How long a check waits for mutations that are on their way here: what an outage may take (P10).
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long it waits each time.
-const CHECK_PAUSE: Duration = Duration::from_millis(10);
+/// Tags that are looked up at once, on the event loop: everything else waits for 0.3 ms.
+const TAGS_AT_ONCE: usize = 1_024;
 
 impl Node {
     /// Which of the items had a tag touched after their `since`, by their indices, and as of where: with every mutation that
@@ -35,20 +35,31 @@ impl Node {
             let stale = stale.map(|(index, _)| index).collect();
             return Ok((head, stale));
         }
-        let until = self.clock.now().after(CHECK_TIMEOUT);
-        loop {
-            let items = items.clone();
-            let (at, stale) = self.ask_log(log.clone(), |done| LogRequest::Check { items, done }).await?;
-            // Another numbering than the head's is the one that ends, or one that began since.
-            if at.epoch == head.epoch && at.offset >= head.offset {
-                return Ok((at, stale));
-            }
-            if self.clock.now() >= until {
-                let message = "this instance has not heard of the log's last mutations in time: ask again";
-                return Err(Problem::new(Code::BrokerUnavailable, message));
-            }
-            tokio::time::sleep(CHECK_PAUSE).await;
+        let late = |_| {
+            let message = "this instance has not heard of the log's last mutations in time: ask again";
+            Problem::new(Code::BrokerUnavailable, message)
+        };
+        let parts = self.check_parts(&log, items, &head);
+        tokio::time::timeout(CHECK_TIMEOUT, parts).await.map_err(late)?
+    }
+
+    /// Asks for some of the items after the others, so that nobody else waits for long.
+    async fn check_parts(
+        &self,
+        log: &LogName,
+        items: Vec<WatchGroup>,
+        head: &Position,
+    ) -> Result<(Position, Vec<usize>), Problem> {
+        let mut checked = None;
+        for (begin, items) in parts(items) {
+            let until = head.clone();
+            let part = |done| LogRequest::Check { items, until, done };
+            let (at, found) = self.ask_log(log.clone(), part).await?;
+            // All is true as of the first answer; later ones are of the same numbering, which is the head's.
+            let (_, stale) = checked.get_or_insert_with(|| (at, Vec::new()));
+            stale.extend(found.into_iter().map(|index| begin + index));
         }
+        Ok(checked.expect("there is one part at least"))
     }
 
     /// Where the log stands, with every mutation that was acknowledged before, for somebody who only reads. A log that nobody
@@ -80,7 +91,11 @@ impl Node {
         let (done, answer) = oneshot::channel();
         let request = request(done);
         self.ask(|taken| NodeCommand::Log { log, request, taken }).await?;
-        answer.await.map_err(|_| Code::Draining.into())
+        let unanswered = |_| {
+            let message = "this instance cannot say yet what it knows of the mutation log: ask again";
+            Problem::new(Code::BrokerUnavailable, message)
+        };
+        answer.await.map_err(unanswered)
     }
 }
 
@@ -106,13 +121,14 @@ impl Member {
         self.node.ask_log(log, watch).await
     }
 
-    /// Takes watches back.
-    pub async fn unwatch(&self, log: LogName, tags: Vec<Tag>) {
+    /// Takes watches back, and subtrees that were watched in the place of tags.
+    pub async fn unwatch(&self, log: LogName, tags: Vec<Tag>, escalated: Vec<Tag>) {
         if !self.node.log_names.knows(&log) {
             return;
         }
         let session = self.session;
-        self.node.ask_log(log, |done| LogRequest::Unwatch { session, tags, done }).await.ok();
+        let unwatch = |done| LogRequest::Unwatch { session, tags, escalated, done };
+        self.node.ask_log(log, unwatch).await.ok();
     }
 
     /// Takes back what is not granted any more, and says what that was.
@@ -133,5 +149,38 @@ impl Member {
             // Without an event loop nothing is confirmed.
             self.node.ask(|taken| NodeCommand::Log { log, request, taken }).await.ok();
         }
+    }
+}
+
+/// The items in parts of so many tags, each with the index of its first: one at least, and an item more than fits.
+fn parts(items: Vec<WatchGroup>) -> Vec<(usize, Vec<WatchGroup>)> {
+    let mut parts = vec![(0, Vec::new())];
+    let mut tags = 0;
+    for (index, item) in items.into_iter().enumerate() {
+        if tags >= TAGS_AT_ONCE {
+            parts.push((index, Vec::new()));
+            tags = 0;
+        }
+        tags += item.tags.len().max(1);
+        parts.last_mut().expect("there is one part at least").1.push(item);
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_of_many_tags_is_cut_into_parts_that_keep_the_numbers_of_its_items() {
+        let item = |tags: usize| WatchGroup { since: None, except: None, tags: vec![Tag::all(); tags] };
+        let cut = |items: &[usize]| -> Vec<(usize, usize)> {
+            let parts = parts(items.iter().map(|tags| item(*tags)).collect());
+            parts.into_iter().map(|(begin, items)| (begin, items.len())).collect()
+        };
+        assert_eq!(cut(&[]), [(0, 0)]);
+        assert_eq!(cut(&[64; 10]), [(0, 10)]);
+        assert_eq!(cut(&[64; 40]), [(0, 16), (16, 16), (32, 8)]);
+        assert_eq!(cut(&[0; 2_000]), [(0, 1_024), (1_024, 976)]);
     }
 }

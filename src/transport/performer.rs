@@ -77,8 +77,8 @@ impl Performer {
             Action::Watch { log, groups, granted } => {
                 Answer::Watched(self.member.watch(log, groups, granted, &self.caller).await)
             }
-            Action::Unwatch { log, tags } => {
-                self.member.unwatch(log, tags).await;
+            Action::Unwatch { log, tags, escalated } => {
+                self.member.unwatch(log, tags, escalated).await;
                 Answer::Unwatched
             }
             Action::Narrow { log, granted } => Answer::Narrowed(self.member.narrow(log, granted).await),

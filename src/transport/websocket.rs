@@ -26,7 +26,7 @@ use crate::observe::TransportKind;
 /// What tungstenite reads at once and keeps per connection. Its default of 128 KiB is zeroed on every read.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 
-/// What a frame may have around the data: the command's name, the channel, ids and keys.
+/// What a stranger's `connect` may have around the token.
 const FRAME_OVERHEAD_BYTES: usize = 4 * 1024;
 
 /// Reads that one message may take before others get a turn. A message may have any number of fragments, empty ones too,
@@ -74,7 +74,7 @@ impl WebSocketWire {
             read_bytes: 0,
             had_its_turn: false,
             messages: 0,
-            trusts_with: Some(limits.message_bytes_max + FRAME_OVERHEAD_BYTES),
+            trusts_with: Some(limits.command_bytes_max()),
         }
     }
 }

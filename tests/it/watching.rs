@@ -3,7 +3,9 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{EventStream, RedisServer, TestServer, Token, WebSocket, auth_config};
+use crate::support::{
+    EventStream, RawFrame, RawWebSocket, RedisServer, TestServer, Token, WebSocket, auth_config,
+};
 
 async fn invalidate(server: &TestServer, tags: &[&str]) -> Value {
     let body = json!({ "tags": tags }).to_string();
@@ -79,10 +81,137 @@ async fn a_ping_is_answered_by_a_lease_only_where_something_is_watched() {
     socket.send(json!({"ping": {"c": 1}})).await;
     assert_eq!(socket.expect("pong").await, json!({"c": 1}));
     watch(&mut socket, json!([{"tags": ["a"]}])).await;
+    assert_eq!(socket.expect("at").await["c"], 1, "the ping may have come with the first watch");
     let position = invalidate(&server, &["b"]).await;
     socket.send(json!({"ping": {"c": 2}})).await;
     assert_eq!(socket.expect("pong").await, json!({"c": 2}));
     assert_eq!(socket.expect("at").await, json!({"position": position, "c": 2}));
+}
+
+/// Sends commands in one segment, and reads until a frame says where a log stands; returns that.
+async fn at_after(socket: &mut RawWebSocket, commands: &[Value]) -> Value {
+    let frames = commands.iter().map(|command| RawFrame::text(&command.to_string()).bytes());
+    socket.send_bytes(&frames.collect::<Vec<_>>().concat()).await;
+    loop {
+        let frame = socket.frame().await.expect("the connection goes on");
+        let Ok(frame) = serde_json::from_slice::<Value>(&frame.payload) else { continue };
+        if let Some(at) = frame.get("at") {
+            return at.clone();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_ping_in_one_segment_with_the_first_watch_of_a_log_is_answered_by_a_lease() {
+    let server = TestServer::dev("").await;
+    let ping = |c: u64| json!({"ping": {"c": c}});
+    let watch = |ns: &str| json!({"id": 1, "watch": {"ns": ns, "groups": [{"tags": ["a"]}]}});
+    for (name, commands) in [
+        ("ping last", [json!({"id": 2, "history": {"channel": "c"}}), watch("default"), ping(7)]),
+        ("ping first", [ping(7), watch("default"), json!({"id": 2, "history": {"channel": "c"}})]),
+    ] {
+        let mut socket = RawWebSocket::connect(server.address).await;
+        assert_eq!(at_after(&mut socket, &commands).await["c"], 7, "{name}");
+        let other = [ping(8), watch("shop"), ping(9)];
+        let mut at = at_after(&mut socket, &other).await;
+        while (&at["ns"], &at["c"]) != (&json!("shop"), &json!(9)) {
+            at = at_after(&mut socket, &[]).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_own_mutation_does_not_count_and_one_that_hides_behind_it_does() {
+    let server = TestServer::dev("").await;
+    let before = invalidate(&server, &["other"]).await;
+    let hidden = invalidate(&server, &["a", "b"]).await;
+    let own = invalidate(&server, &["a", "c"]).await;
+    let mut socket = server.websocket().await;
+    let group = |since: &Value, tags: &[&str]| json!([{"since": since, "except": own, "tags": tags}]);
+    assert_eq!(watch(&mut socket, group(&before, &["a", "b", "c"])).await["stale"], json!(["a", "b"]));
+    assert_eq!(watch(&mut socket, group(&hidden, &["a", "b", "c"])).await["stale"], json!([]));
+    let items = json!({"items": [
+        {"since": before, "except": own, "tags": ["a"]},
+        {"since": before, "except": own, "tags": ["c"]},
+        {"since": hidden, "except": own, "tags": ["a", "b", "c"]},
+        {"since": hidden, "tags": ["a"]},
+    ]});
+    let checked = server.post("/v1/check", items.to_string()).send().await.json();
+    assert_eq!((&checked["stale"], &checked["at"]), (&json!([0, 3]), &own));
+}
+
+#[tokio::test]
+async fn a_position_of_another_log_or_of_the_future_is_no_basis() {
+    let server = TestServer::dev("").await;
+    let body = json!({"ns": "shop", "tags": ["a"]}).to_string();
+    let shop = server.post("/v1/invalidate", body).send().await.json()["position"].clone();
+    let own = invalidate(&server, &["a"]).await;
+    let ahead = json!({"epoch": own["epoch"], "offset": 7});
+    let mut socket = server.websocket().await;
+    for (since, stale) in [(&shop, json!(["b"])), (&ahead, json!(["b"])), (&own, json!([]))] {
+        assert_eq!(watch(&mut socket, json!([{"since": since, "tags": ["b"]}])).await["stale"], stale);
+        let item = json!({"items": [{"since": since, "tags": ["b"]}]}).to_string();
+        let checked = server.post("/v1/check", item).send().await.json();
+        assert_eq!(checked["stale"].as_array().unwrap().len(), stale.as_array().unwrap().len(), "{since}");
+    }
+}
+
+#[tokio::test]
+async fn a_check_of_many_tags_is_answered_as_of_one_position() {
+    let server = TestServer::dev("").await;
+    let basis = invalidate(&server, &["other"]).await;
+    let at = invalidate(&server, &["t:70", "t:999"]).await;
+    let item = |n: usize| json!({"since": basis, "tags": vec![format!("t:{n}"); 64]});
+    let items = json!({"items": (0..1_000).map(item).collect::<Vec<_>>()}).to_string();
+    let checked = server.post("/v1/check", items).send().await.json();
+    assert_eq!((&checked["stale"], &checked["at"]), (&json!([70, 999]), &at));
+}
+
+#[tokio::test]
+async fn commands_of_64_kib_are_taken_however_small_publications_are() {
+    let server = TestServer::dev("[limits]\nmessage_bytes_max = \"1KiB\"").await;
+    let mut socket = WebSocket::connect(server.address, &[]).await;
+    let hello = socket.expect("hello").await;
+    assert_eq!((&hello["message_bytes_max"], &hello["command_bytes_max"]), (&json!(1_024), &json!(65_536)));
+    let tags: Vec<String> = (0..1_000).map(|n| format!("{}{n:03}", "x".repeat(50))).collect();
+    assert_eq!(watch(&mut socket, json!([{"tags": tags}])).await["denied"], json!([]));
+    let publish = json!({"publish": {"channel": "c", "data": "x".repeat(1_025)}});
+    assert_eq!(socket.refused(publish).await, "too_large");
+}
+
+#[tokio::test]
+async fn a_subtree_that_took_the_place_of_tags_is_taken_back() {
+    let server = TestServer::dev("[limits]\ntags_per_connection = 3").await;
+    let mut socket = server.websocket().await;
+    watch(&mut socket, json!([{"tags": ["t:1", "t:2", "x"]}])).await;
+    let watched = watch(&mut socket, json!([{"tags": ["y"]}])).await;
+    assert_eq!((&watched["escalated"], &watched["denied"]), (&json!(["t:*"]), &json!([])), "not everything");
+    socket.ask(json!({"unwatch": {"tags": ["t:*"], "escalated": ["x"]}})).await;
+    invalidate(&server, &["t:9"]).await;
+    assert_eq!(socket.expect("invalidated").await["tags"], json!({"t:*": 1}));
+    socket.ask(json!({"unwatch": {"tags": [], "escalated": ["t:*"]}})).await;
+    watch(&mut socket, json!([{"tags": ["t:1"]}])).await;
+    invalidate(&server, &["t:9"]).await;
+    invalidate(&server, &["t:1", "x"]).await;
+    assert_eq!(socket.expect("invalidated").await["tags"], json!({"t:1": 3, "x": 3}));
+}
+
+#[tokio::test]
+async fn whoever_comes_back_is_told_over_how_long_to_spread_what_it_reads_again() {
+    let server = TestServer::dev("[fresh]\nrefetch_rate = 10").await;
+    let basis = invalidate(&server, &["other"]).await;
+    let mut others = Vec::new();
+    for _ in 0..5 {
+        let mut other = server.websocket().await;
+        watch(&mut other, json!([{"tags": ["a"]}])).await;
+        others.push(other);
+    }
+    invalidate(&server, &["a"]).await;
+    let mut socket = server.websocket().await;
+    let watched = watch(&mut socket, json!([{"since": basis, "tags": ["a"]}])).await;
+    assert_eq!(watched["spread_ms"], 600, "six watchers, ten reads a second");
+    let watched = watch(&mut socket, json!([{"since": watched["at"], "tags": ["a"]}])).await;
+    assert_eq!(watched.get("spread_ms"), None);
 }
 
 #[tokio::test]

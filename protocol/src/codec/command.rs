@@ -63,8 +63,12 @@ impl Serialize for CommandForm<'_> {
             Command::Watch(WatchCommand { log, groups }) => {
                 map.serialize_entry("watch", &with_log(log, "groups", &serde_json::json!(groups)))
             }
-            Command::Unwatch(UnwatchCommand { log, tags }) => {
-                map.serialize_entry("unwatch", &with_log(log, "tags", &serde_json::json!(tags)))
+            Command::Unwatch(UnwatchCommand { log, tags, escalated }) => {
+                let mut body = with_log(log, "tags", &serde_json::json!(tags));
+                if !escalated.is_empty() {
+                    body["escalated"] = serde_json::json!(escalated);
+                }
+                map.serialize_entry("unwatch", &body)
             }
             Command::Ping { c } => map.serialize_entry("ping", &serde_json::json!({ "c": c })),
         }?;

@@ -48,21 +48,27 @@ impl<K: Ord + Clone> Held<K> {
         self.tags.values_mut()
     }
 
-    /// An entry has these tags.
-    pub(super) fn hold(&mut self, key: &K, tags: &BTreeSet<Tag>) {
+    /// An entry has these tags. Returns those that nobody had.
+    pub(super) fn hold(&mut self, key: &K, tags: &BTreeSet<Tag>) -> Vec<Tag> {
+        let mut added = Vec::new();
         for tag in tags {
-            self.tags.entry(tag.clone()).or_insert_with(Knowledge::nothing).keys.insert(key.clone());
+            let knowledge = self.tags.entry(tag.clone()).or_insert_with(|| {
+                added.push(tag.clone());
+                Knowledge::nothing()
+            });
+            knowledge.keys.insert(key.clone());
         }
+        added
     }
 
-    /// An entry has them no more. Returns those that nobody has now and the server watches.
-    pub(super) fn release(&mut self, key: &K, tags: &BTreeSet<Tag>) -> Vec<Tag> {
+    /// An entry has them no more. Returns those that nobody has now, and whether the server watches each.
+    pub(super) fn release(&mut self, key: &K, tags: &BTreeSet<Tag>) -> Vec<(Tag, bool)> {
         let mut left = Vec::new();
         for tag in tags {
             if let Some(knowledge) = self.tags.get_mut(tag) {
                 knowledge.keys.remove(key);
                 if knowledge.keys.is_empty() {
-                    left.extend(knowledge.watched.then(|| tag.clone()));
+                    left.push((tag.clone(), knowledge.watched));
                     self.tags.remove(tag);
                 }
             }

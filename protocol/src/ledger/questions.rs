@@ -20,12 +20,14 @@ pub(super) struct Questions<K> {
     asks_head: bool,
     /// Tags that nobody has any more.
     left: BTreeSet<Tag>,
+    /// Subtrees that are not to stand for tags any more.
+    subtrees: BTreeSet<Tag>,
 }
 
 impl<K> Default for Questions<K> {
     fn default() -> Self {
-        let (open, left) = (BTreeSet::new(), BTreeSet::new());
-        Questions { out: BTreeMap::new(), last: 0, open, asks_head: false, left }
+        let (open, left, subtrees) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        Questions { out: BTreeMap::new(), last: 0, open, asks_head: false, left, subtrees }
     }
 }
 
@@ -51,8 +53,13 @@ impl<K: Ord + Clone> Questions<K> {
     }
 
     /// Tags that no entry has: they are taken back, unless one has them again by then.
-    pub(super) fn leave(&mut self, tags: Vec<Tag>) {
+    pub(super) fn leave(&mut self, tags: impl Iterator<Item = Tag>) {
         self.left.extend(tags);
+    }
+
+    /// The subtree, which the server watches in place of tags, is taken back.
+    pub(super) fn leave_subtree(&mut self, subtree: Tag) {
+        self.subtrees.insert(subtree);
     }
 
     /// Nothing that is out will be answered.
@@ -60,6 +67,7 @@ impl<K: Ord + Clone> Questions<K> {
         self.out.clear();
         self.open.clear();
         self.left.clear();
+        self.subtrees.clear();
         self.asks_head = false;
     }
 
@@ -73,7 +81,10 @@ impl<K: Ord + Clone> Questions<K> {
             }
             None => true,
         });
-        let mut effects: Vec<_> = parts(left.collect()).into_iter().map(Effect::Unwatch).collect();
+        let left = parts(left.collect()).into_iter().map(Effect::Unwatch);
+        let subtrees: Vec<Tag> = std::mem::take(&mut self.subtrees).into_iter().collect();
+        let over = (!subtrees.is_empty()).then_some(Effect::UnwatchEscalated(subtrees));
+        let mut effects: Vec<_> = over.into_iter().chain(left).collect();
         let open = std::mem::take(&mut self.open);
         let open = open.iter().filter_map(|key| entries.get(key)).filter(|entry| !entry.is_stale);
         let mut watches = commands(open.flat_map(|entry| questions(entry, held)).collect());

@@ -19,7 +19,9 @@ impl<K: Ord + Clone> Ledger<K> {
         // What is asked already is not asked again, should this be another epoch.
         self.enter(&frame.at);
         let questions = self.questions.answered(id, &mut self.held);
-        self.escalated.extend(frame.escalated.iter().cloned());
+        for subtree in &frame.escalated {
+            self.escalated.begin(subtree, self.held.matching(|held| subtree.covers(held)).len());
+        }
         let denied: BTreeSet<&Tag> = frame.denied.iter().collect();
         let stale: BTreeSet<&Tag> = frame.stale.iter().collect();
         let is_subtree = |tag: &&Tag| self.escalated.contains(*tag);

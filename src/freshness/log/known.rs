@@ -69,6 +69,10 @@ impl Known {
     pub(super) fn is_touched(&self, tag: &Tag, since: &Position, except: Option<&Position>) -> bool {
         // Above the fork there is nothing that both numberings mean.
         let Some(shared) = self.shared_up_to(&since.epoch) else { return true };
+        if since.epoch == self.epoch && since.offset > self.head {
+            // Of what nobody has written yet, nobody can say what it will touch.
+            return true;
+        }
         let since = since.offset.min(shared);
         // The table never misses anything, and is the cheaper question; the exact map knows its collisions.
         if self.table.version(tag) <= since {
@@ -82,6 +86,11 @@ impl Known {
                 Some(except) => self.recent.is_touched_but_by(except, tag, since),
                 None => self.recent.version(tag) > since,
             }
+    }
+
+    /// Whether a position means anything here.
+    pub(super) fn means(&self, position: Option<&Position>) -> bool {
+        position.is_some_and(|position| self.shared_up_to(&position.epoch).is_some())
     }
 
     /// Up to where offsets of that numbering mean the same in this one; `None` where nobody can tell.

@@ -53,7 +53,7 @@ impl Scene {
             told.push(match news {
                 News::Touched { tag, offset, .. } => format!("{tag} {offset}"),
                 News::Continued(from) => format!("continued {from}"),
-                News::Reset => "reset".to_owned(),
+                News::Reset { .. } => "reset".to_owned(),
                 News::Confirmed(ping) => format!("confirmed {ping}"),
             });
         });
@@ -135,6 +135,63 @@ fn a_loss_that_is_only_announced_is_made_good_likewise() {
 }
 
 #[test]
+fn an_own_mutation_does_not_count_where_everything_between_is_known_word_for_word() {
+    let mut scene = Scene { log: Log::new(3), told: Vec::new() };
+    scene.snapshot(snapshot("b.10", "a.6", &[("t", 5)]));
+    for (offset, names) in [(11, ["t:1", "t:1"]), (12, ["t:1", "t:2"]), (13, ["u", "u"])] {
+        scene.event(&format!("b.{offset}"), &names);
+    }
+    let check = |scene: &Scene, rows: &[(&str, &str, &str, bool)]| {
+        for (since, except, name, is_stale) in rows {
+            let group =
+                WatchGroup { since: Some(at(since)), except: Some(at(except)), tags: vec![tag(name)] };
+            assert_eq!(scene.log.is_stale(&group), Some(*is_stale), "{name} since {since} but for {except}");
+        }
+    };
+    check(
+        &scene,
+        &[
+            ("b.11", "b.12", "t:1", false),
+            ("b.10", "b.12", "t:1", true),
+            ("b.10", "b.11", "t:1", true),
+            ("b.10", "b.12", "t:2", false),
+            ("b.10", "b.12", "t:*", true),
+            ("b.11", "b.12", "t:*", false),
+            ("b.11", "b.12", "*", true),
+            ("b.12", "b.13", "*", false),
+            ("b.12", "b.12", "u", true),
+            ("b.12", "b.99", "u", true),
+            ("a.6", "b.12", "t:2", true),
+            ("b.11", "a.12", "t:1", true),
+            ("b.11", "z.12", "t:1", true),
+            ("b.13", "b.14", "u", false),
+        ],
+    );
+    scene.event("b.14", &["v"]);
+    check(&scene, &[("b.11", "b.12", "t:1", false)]);
+    scene.event("b.15", &["v"]);
+    check(&scene, &[("b.11", "b.12", "t:1", true), ("b.12", "b.13", "u", false)]);
+    scene.log.handle_lost();
+    scene.snapshot(snapshot("b.16", "a.6", &[("u", 13)]));
+    check(&scene, &[("b.12", "b.13", "u", true)]);
+}
+
+#[test]
+fn how_many_read_again_is_known_by_who_watches_or_by_everybody_where_nothing_means_anything() {
+    let mut scene = Scene::at("a.4", &["t", "u"]);
+    let group = WatchGroup { since: None, except: None, tags: vec![tag("t")] };
+    let allowance = Allowance { granted: &[tag("*")], tags_max: 100 };
+    for session in 2..5 {
+        scene.log.watch(SessionId(session), &session, std::slice::from_ref(&group), allowance).unwrap();
+    }
+    scene.event("a.5", &["t", "u"]);
+    assert_eq!(scene.watch(Some("a.4"), &["t"]).watchers, 4);
+    assert_eq!(scene.watch(Some("a.4"), &["u"]).watchers, 1);
+    assert_eq!(scene.watch(Some("a.5"), &["t"]).watchers, 0);
+    assert_eq!(scene.watch(Some("z.5"), &["u"]).watchers, 4);
+}
+
+#[test]
 fn a_watch_is_told_what_was_touched_since_its_basis() {
     let mut scene = Scene { log: Log::new(2), told: Vec::new() };
     let allowance = Allowance { granted: &[tag("*")], tags_max: 100 };
@@ -146,7 +203,7 @@ fn a_watch_is_told_what_was_touched_since_its_basis() {
     let all = ["t", "u", "v", "w", "x", "y"];
     for (since, stale) in [
         ("b.13", vec![]),
-        ("b.99", vec![]),
+        ("b.99", all.to_vec()),
         ("b.11", vec!["w", "x"]),
         ("b.10", vec!["v", "w", "x"]),
         ("b.8", vec!["u", "v", "w", "x"]),

@@ -48,7 +48,8 @@ impl<M: Clone> Log<M> {
         self.confirmations.ask_again();
         let at = next.position();
         let Some(fork) = next.shared_with(before) else {
-            self.index.sessions().for_each(|mailbox| tell(mailbox, &at, News::Reset));
+            let watchers = self.index.sessions().count();
+            self.index.sessions().for_each(|mailbox| tell(mailbox, &at, News::Reset { watchers }));
             return next.head;
         };
         let shared = before.head.min(fork);

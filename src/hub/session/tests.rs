@@ -32,6 +32,7 @@ pub(super) fn session(catch_up: CatchUp) -> Session {
         batch_ms: 100,
         lease_ms: 15_000,
         message_bytes_max: 1_000,
+        command_bytes_max: 65_536,
     };
     let config = SessionConfig {
         hello,

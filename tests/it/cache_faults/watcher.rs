@@ -160,7 +160,11 @@ impl Watcher {
                     texts.push(text);
                 }
                 Effect::Unwatch(tags) => {
-                    let command = UnwatchCommand { log: LogName::default(), tags };
+                    let command = UnwatchCommand { log: LogName::default(), tags, escalated: Vec::new() };
+                    texts.push(encode_command(None, &Command::Unwatch(command)));
+                }
+                Effect::UnwatchEscalated(escalated) => {
+                    let command = UnwatchCommand { log: LogName::default(), tags: Vec::new(), escalated };
                     texts.push(encode_command(None, &Command::Unwatch(command)));
                 }
                 Effect::Stale(key) => {

@@ -23,7 +23,7 @@ enum Open {
 }
 
 #[rustfmt::skip]
-const TABLE: [Open; 17] = [
+const TABLE: [Open; 22] = [
     Open::Nothing,
     Open::Way(Closing::BasisBefore, Promise::Lease),
     Open::Way(Closing::InFlight, Promise::Lease),
@@ -40,7 +40,12 @@ const TABLE: [Open; 17] = [
     Open::Way(Closing::ReplicaBasis, Promise::Lease),
     Open::Way(Closing::SharedBasis, Promise::Lease),
     Open::Way(Closing::HeaderBasis, Promise::Lease),
-    Open::Way(Closing::BodyAfter, Promise::Basis),
+    Open::Way(Closing::AnswerBasis, Promise::Basis),
+    Open::Way(Closing::ExceptUnproven, Promise::Told),
+    Open::Way(Closing::ExceptEarly, Promise::Told),
+    Open::Guard(Safeguard::Exception, || ablate(Some(Safeguard::Exception)), Promise::Told),
+    Open::Way(Closing::NoTags, Promise::Lease),
+    Open::Way(Closing::ForcedJoins, Promise::Forced),
 ];
 
 #[test]

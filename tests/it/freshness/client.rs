@@ -1,19 +1,20 @@
 //! A client with a cache: the real ledger, driven as a cache in a browser drives it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tidings::hub::{SessionId, Time};
 use tidings_protocol::{
     Command, Effect, Envelope, Frame, Freshness, LeaseClock, Ledger, LogName, Position, Reading, Stored, Tag,
-    UnwatchCommand, Watch, WatchCommand,
+    UnwatchCommand, Watch, WatchCommand, WatchedFrame,
 };
 
 use super::closing::Closing;
 use super::judge::Serving;
 use super::origin::{Body, Fetch};
-use super::values::{Change, Key};
+use super::values::Key;
 use super::world::{CachePlan, Lab};
+use super::writers::Mutated;
 use crate::history::ClientId;
 use crate::simulation::context::{INSTANCES, Plan, Start};
 use crate::simulation::faults::Fault;
@@ -67,6 +68,9 @@ struct Fetching {
     number: u64,
     begun: Option<Position>,
     tries: u32,
+    /// When it was asked for, and when somebody demanded that it is read anew.
+    asked: Time,
+    forced: Option<Time>,
 }
 
 impl CacheClient {
@@ -156,6 +160,9 @@ impl CacheClient {
         lab.judge.looked(self.id, now_ms < self.ledger.lease_until(), now);
         // Without the closing a lease never ends.
         let at = if lab.keeps(Closing::Lease) { now_ms } else { 0 };
+        if lab.cluster.context.inject(Fault::ForcedRead, 3) {
+            return self.force(key, now_ms, lab);
+        }
         match self.ledger.check(&key, at) {
             Freshness::Fresh => self.serve(key, lab),
             Freshness::Unknown if self.ledger.is_asked(&key) && now_ms < self.ledger.lease_until() => {}
@@ -189,8 +196,20 @@ impl CacheClient {
     fn begin(&mut self, key: Key, now_ms: u64, lab: &mut Lab) {
         if !self.reading.contains_key(&key) {
             let begun = self.ledger.begin(now_ms);
-            self.reading.insert(key, Fetching { number: 0, begun, tries: 0 });
+            let asked = lab.now();
+            self.reading.insert(key, Fetching { number: 0, begun, tries: 0, asked, forced: None });
             self.fetch(key, lab);
+        }
+    }
+
+    /// Reads a value, whether it is being read or not: what is on its way may be from before.
+    fn force(&mut self, key: Key, now_ms: u64, lab: &mut Lab) {
+        if lab.keeps(Closing::ForcedJoins) {
+            self.reading.remove(&key);
+        }
+        self.begin(key, now_ms, lab);
+        if let Some(reading) = self.reading.get_mut(&key) {
+            reading.forced = Some(lab.now());
         }
     }
 
@@ -210,40 +229,40 @@ impl CacheClient {
         let Some(mut reading) = self.reading.remove(&key).filter(|of| of.number == body.fetch.number) else {
             return;
         };
+        if let Some(forced) = reading.forced {
+            lab.judge.forced(self.id, key, [forced, reading.asked], lab.cluster.context.now());
+        }
         let heeds = !body.is_cached || lab.keeps(Closing::HeaderBasis);
         let mut told = body.basis.filter(|_| heeds);
         if !lab.keeps(Closing::BasisBefore) {
             (reading.begun, told) = (self.ledger.begin(now_ms), None);
         }
-        let mut stored = self.store(key, body.reflects, reading.begun.clone(), told, lab);
+        let tags = match body.no_tags {
+            true => (!lab.keeps(Closing::NoTags)).then(BTreeSet::new),
+            false => Some(key.tags().iter().cloned().collect()),
+        };
+        let read = Reading { tags, begun: reading.begun.clone(), told, except: None };
+        let mut stored = self.store(key, body.reflects, read.clone(), lab);
         if stored == Stored::Touched && !lab.keeps(Closing::InFlight) {
-            stored = self.store(key, body.reflects, self.ledger.horizon(), None, lab);
+            let read = Reading { begun: self.ledger.horizon(), told: None, ..read };
+            stored = self.store(key, body.reflects, read, lab);
         }
         if stored == Stored::Touched && reading.tries < TRIES_MAX {
             let begun = self.ledger.begin(now_ms);
-            let number = reading.number;
-            self.reading.insert(key, Fetching { number, begun, tries: reading.tries + 1 });
+            let (number, asked) = (reading.number, lab.now());
+            let forced = reading.forced;
+            self.reading.insert(key, Fetching { number, begun, tries: reading.tries + 1, asked, forced });
             self.fetch(key, lab);
         }
         self.act(lab);
     }
 
-    fn store(
-        &mut self,
-        key: Key,
-        reflects: u64,
-        begun: Option<Position>,
-        told: Option<Position>,
-        lab: &mut Lab,
-    ) -> Stored {
-        let basis = told.clone().or(begun.clone());
-        let stored = {
-            let tags = Some(key.tags().iter().cloned().collect());
-            self.ledger.stored(key, Reading { tags, begun, told, except: None })
-        };
+    fn store(&mut self, key: Key, reflects: u64, read: Reading, lab: &mut Lab) -> Stored {
+        let (basis, except) = (read.told.clone().or(read.begun.clone()), read.except.clone());
+        let stored = self.ledger.stored(key, read);
         lab.note(|| {
             format!(
-                "client {} stores key {} of commit {reflects} with basis {basis:?}: {stored:?}",
+                "client {} stores key {} of commit {reflects} with basis {basis:?} but for {except:?}: {stored:?}",
                 self.id.0, key.0
             )
         });
@@ -254,22 +273,28 @@ impl CacheClient {
             self.watched.remove(&key);
             lab.judge.kept("a client", key, reflects, &basis, lab.cluster.context.now());
         }
+        if stored == Stored::NoTags {
+            // It may be shown as what it is; what was held is older.
+            self.drop_value(key);
+        }
         stored
     }
 
-    /// The answer to a mutation of its own came, with what the row is now.
-    pub(crate) fn handle_mutated(
-        &mut self,
-        number: u64,
-        change: &Change,
-        reflects: u64,
-        at: &Position,
-        lab: &mut Lab,
-    ) {
+    /// The answer to a mutation of its own came, with what the row was at its end.
+    pub(crate) fn handle_mutated(&mut self, mutated: &Mutated, lab: &mut Lab) {
+        let Mutated { number, change, reflects, before, at, .. } = mutated;
         self.ledger.mutated(at, change.tags.iter().cloned());
-        self.own.push(number);
+        self.own.push(*number);
         if let Some(key) = change.row {
-            self.store(key, reflects, None, Some(at.clone()), lab);
+            let tags = Some(key.tags().iter().cloned().collect());
+            let (told, except) = match lab.keeps(Closing::AnswerBasis) {
+                true => (before.clone(), Some(at.clone())),
+                false => (Some(at.clone()), None),
+            };
+            let stored = self.store(key, *reflects, Reading { tags, begun: None, told, except }, lab);
+            if stored == Stored::Kept {
+                lab.cluster.context.count(Fault::OwnKept, Some(self.id));
+            }
         }
         self.act(lab);
     }
@@ -314,8 +339,9 @@ impl CacheClient {
                 self.ledger.connected(hello.lease_ms);
                 self.ping(lab);
             }
-            Frame::Watched(frame) => {
+            Frame::Watched(mut frame) => {
                 let Some(watch) = envelope.id.and_then(|id| self.watches.remove(&id)) else { return };
+                believe(&watch, &mut frame, lab);
                 self.ledger.watched(watch.id, &frame);
                 // Where it speaks of all tags of a key, nothing of them is left to be told.
                 let tags: Vec<&Tag> = watch.groups.iter().flat_map(|group| &group.tags).collect();
@@ -339,9 +365,19 @@ impl CacheClient {
                 self.ledger.continued(&frame);
                 self.told = Some(frame.position);
             }
+            Frame::Error(error) if error.retryable => {
+                let watch = envelope.id.and_then(|id| self.watches.remove(&id));
+                watch.into_iter().for_each(|watch| self.watch(watch));
+            }
             Frame::Pong { .. } | Frame::Unwatched {} => {}
             other => unreachable!("{other:?} is not said to a client that only watches"),
         }
+    }
+
+    fn watch(&mut self, watch: Watch) {
+        let command = WatchCommand { log: LogName::default(), groups: watch.groups.clone() };
+        let id = self.send(Command::Watch(command));
+        self.watches.insert(id, watch);
     }
 
     /// Does what the ledger wants done.
@@ -349,17 +385,31 @@ impl CacheClient {
         for effect in self.ledger.effects() {
             lab.note(|| format!("client {} does {effect:?}", self.id.0));
             match effect {
-                Effect::Watch(watch) => {
-                    let command = WatchCommand { log: LogName::default(), groups: watch.groups.clone() };
-                    let id = self.send(Command::Watch(command));
-                    self.watches.insert(id, watch);
-                }
+                Effect::Watch(watch) => self.watch(watch),
                 Effect::Unwatch(tags) => {
-                    self.send(Command::Unwatch(UnwatchCommand { log: LogName::default(), tags }));
+                    let (log, escalated) = (LogName::default(), Vec::new());
+                    self.send(Command::Unwatch(UnwatchCommand { log, tags, escalated }));
+                }
+                Effect::UnwatchEscalated(escalated) => {
+                    let (log, tags) = (LogName::default(), Vec::new());
+                    self.send(Command::Unwatch(UnwatchCommand { log, tags, escalated }));
                 }
                 Effect::Forget(key) => drop(self.shelf.remove(&key)),
                 Effect::Stale(_) | Effect::Proven(_) => {}
             }
+        }
+    }
+}
+
+/// Makes of an answer what a client takes it for that leaves a way open.
+fn believe(watch: &Watch, frame: &mut WatchedFrame, lab: &Lab) {
+    for group in watch.groups.iter().filter(|group| group.except.is_some()) {
+        if !lab.keeps(Closing::ExceptUnproven) {
+            frame.stale.retain(|tag| !group.tags.contains(tag));
+        }
+        let except = group.except.as_ref().filter(|except| except.epoch == frame.at.epoch);
+        if let Some(except) = except.filter(|_| !lab.keeps(Closing::ExceptEarly)) {
+            frame.at.offset = frame.at.offset.max(except.offset);
         }
     }
 }

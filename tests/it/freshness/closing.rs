@@ -25,8 +25,16 @@ pub(crate) enum Closing {
     SharedBasis,
     /// What comes from an HTTP cache has the basis that it says.
     HeaderBasis,
-    /// What the answer to a mutation shows is read once the mutation is acknowledged.
-    BodyAfter,
+    /// What the answer to a mutation shows has the position before the transaction as its basis.
+    AnswerBasis,
+    /// An exception is believed only where the server knows everything between.
+    ExceptUnproven,
+    /// An answer from before the exception proves nothing.
+    ExceptEarly,
+    /// A value without tags is not fresh.
+    NoTags,
+    /// A forced read does not join one that began before.
+    ForcedJoins,
 }
 
 impl fmt::Display for Closing {

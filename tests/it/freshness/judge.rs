@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use tidings::hub::Time;
+use tidings::hub::{SessionId, Time};
 use tidings_protocol::Position;
 
 use super::values::{Change, Key};
@@ -19,6 +19,9 @@ const BACKOFF: Duration = Duration::from_millis(5_500);
 
 /// Without faults what is told takes a window, and so much on its way.
 const WINDOW_AND_DELAYS: Duration = Duration::from_millis(100 + 60);
+
+/// Where clients are far away, it takes so much longer.
+const FAR: Duration = Duration::from_millis(150 + 20);
 
 /// What is promised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +38,10 @@ pub(crate) enum Promise {
     Own,
     /// S6: after the faults everybody holds a lease.
     Recovery,
+    /// Nobody watches whose session is gone.
+    Gone,
+    /// What a forced read gives was asked for after it was forced.
+    Forced,
     /// S1, too, of what was acknowledged as stored only, where the lease comes from the instance that acknowledged it.
     Stored,
 }
@@ -86,6 +93,11 @@ impl Judge {
     /// A judge of a world in which things go wrong, or do not.
     pub(crate) fn new(is_calm: bool) -> Self {
         Judge { is_calm, ..Judge::default() }
+    }
+
+    /// Whether nothing goes wrong.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.is_calm
     }
 
     /// A mutation is about to be committed, or is; returns its number.
@@ -154,10 +166,11 @@ impl Judge {
             told.clone().any(|told| told.epoch == place.epoch && place.offset <= told.offset)
         };
         let by_lessor = mutation.stored.filter(|(_, by)| serving.lessor == Some(*by));
+        let window = WINDOW_AND_DELAYS + if self.is_calm { Duration::ZERO } else { FAR };
         let is_quiet = self.is_calm || now >= CALM.after(LEASE + BACKOFF);
         if is_past(mutation.acknowledged, LEASE) {
             Some(Promise::Lease)
-        } else if is_quiet && is_past(mutation.acknowledged, WINDOW_AND_DELAYS) {
+        } else if is_quiet && is_past(mutation.acknowledged, window) {
             Some(Promise::Window)
         } else if mutation.places.iter().any(is_told) {
             Some(Promise::Told)
@@ -181,6 +194,22 @@ impl Judge {
                 key.0
             );
             self.break_promise(Promise::Basis, now, what);
+        }
+    }
+
+    /// A read that was forced then is answered by a request of that time.
+    pub(crate) fn forced(&mut self, client: ClientId, key: Key, [forced, asked]: [Time; 2], now: Time) {
+        if asked < forced {
+            let what = format!("client {} has key {} read that it asked for before", client.0, key.0);
+            self.break_promise(Promise::Forced, now, what);
+        }
+    }
+
+    /// Sessions that are gone watch nothing.
+    pub(crate) fn watched_by(&mut self, slot: usize, gone: Option<SessionId>, now: Time) {
+        if let Some(session) = gone {
+            let what = format!("instance {slot} still has watches of session {}, which is gone", session.0);
+            self.break_promise(Promise::Gone, now, what);
         }
     }
 

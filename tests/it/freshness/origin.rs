@@ -46,6 +46,8 @@ pub(crate) struct Body {
     pub(crate) basis: Option<Position>,
     /// It comes from the HTTP cache.
     pub(crate) is_cached: bool,
+    /// Somebody on the way has dropped the names of the tags.
+    pub(crate) no_tags: bool,
 }
 
 /// A value with its basis.
@@ -69,11 +71,6 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// The commits so far.
-    pub(crate) fn committed(&self) -> u64 {
-        self.committed
-    }
-
     /// The next change is committed.
     pub(crate) fn commit(&mut self, lab: &mut Lab) {
         self.committed += 1;
@@ -93,12 +90,12 @@ impl Origin {
     pub(crate) fn fetch(&mut self, fetch: Fetch, lab: &mut Lab) {
         if let Some(kept) = self.in_http_cache(&fetch, lab) {
             let (reflects, basis) = (kept.reflects, Some(kept.basis));
-            return answer(Body { fetch, reflects, basis, is_cached: true }, lab);
+            return answer(Body { fetch, reflects, basis, is_cached: true, no_tags: false }, lab);
         }
         if let Some((kept, at)) = self.in_shared_cache(&fetch, lab) {
             let reflects = kept.reflects;
             lab.judge.kept("the shared cache", fetch.key, reflects, &at, lab.cluster.context.now());
-            return answer(Body { fetch, reflects, basis: Some(at), is_cached: false }, lab);
+            return answer(Body { fetch, reflects, basis: Some(at), is_cached: false, no_tags: false }, lab);
         }
         let read = Read { basis: lab.known_position(), fetch, reflects: 0 };
         lab.soon(1, 20, CachePlan::Read(read));
@@ -160,10 +157,14 @@ impl Origin {
         }
         // Some origins say no basis, of what they have read themselves: it is the client's own.
         let is_own = basis.is_some() && reflects == self.committed && lab.cluster.context.random.chance(200);
-        answer(Body { fetch, reflects, basis: told.filter(|_| !is_own), is_cached: false }, lab);
+        answer(
+            Body { fetch, reflects, basis: told.filter(|_| !is_own), is_cached: false, no_tags: false },
+            lab,
+        );
     }
 }
 
-fn answer(body: Body, lab: &mut Lab) {
+fn answer(mut body: Body, lab: &mut Lab) {
+    body.no_tags = lab.cluster.context.inject(Fault::NoTags, 15);
     lab.soon(5, 150, CachePlan::Answer(body));
 }

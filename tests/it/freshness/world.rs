@@ -16,6 +16,7 @@ use crate::simulation::channels::ChannelSpec;
 use crate::simulation::cluster::Cluster;
 use crate::simulation::context::{Context, END, INSTANCES, Plan};
 use crate::simulation::faults::{Fault, FaultCounts, Profile};
+use crate::simulation::link::Distance;
 use crate::simulation::random::Random;
 
 /// How many clients there are.
@@ -151,10 +152,18 @@ pub(crate) fn run(setting: Setting) -> Outcomes {
         world.handle(plan);
         world.lab.cluster.settle();
         world.note_places();
+        world.look_for_leaks();
     }
     let Lab { cluster, judge, .. } = world.lab;
     let Context { faults, events, .. } = cluster.context;
     Outcomes { violations: judge.violations, faults, serves: judge.serves, events }
+}
+
+/// A round trip of up to 300 ms, with what is sent arriving together or not.
+fn far_away(context: &mut Context) -> Distance {
+    let one_way = context.random.between(0, 150);
+    let together_ms = if context.random.chance(500) { 20 } else { 0 };
+    Distance { one_way, together_ms }
 }
 
 /// The log that all is about: it keeps little, so that some of what is missed is not there any more.
@@ -185,6 +194,16 @@ impl World {
         let lab = Lab { cluster: Cluster::new(context), judge: Judge::new(is_calm), off, is_told };
         let clients = (0..CLIENTS).map(|id| CacheClient::new(ClientId(id))).collect();
         World { lab, origin: Origin::default(), writers: Writers::default(), clients }
+    }
+
+    /// Only sessions that an instance holds watch anything there.
+    fn look_for_leaks(&mut self) {
+        let Lab { cluster, judge, .. } = &mut self.lab;
+        let now = cluster.context.now();
+        for (slot, instance) in cluster.instances.iter().enumerate() {
+            let gone = instance.keeper.log.watchers().find(|session| !instance.holds(**session)).copied();
+            judge.watched_by(slot, gone, now);
+        }
     }
 
     /// The judge hears where the log has what.
@@ -234,7 +253,7 @@ impl World {
             CachePlan::Publish(number) => writers.publish(number, lab),
             CachePlan::Arrives(attempt) => writers.arrives(attempt, lab),
             CachePlan::Look(pending) => writers.look(pending, lab),
-            CachePlan::Acknowledged(attempt, at) => writers.acknowledged(&attempt, at, origin, lab),
+            CachePlan::Acknowledged(attempt, at) => writers.acknowledged(&attempt, at, lab),
             CachePlan::Refused(attempt) => writers.refused(&attempt, lab),
             CachePlan::TimedOut(number, attempt) => writers.timed_out(number, attempt, lab),
             CachePlan::OfRedis(fault) => lab.cluster.redis.fail_as(fault, &mut lab.cluster.context),
@@ -265,8 +284,8 @@ impl World {
                 writers.write(Some(id), origin, lab);
                 lab.soon(2_000, 10_000, CachePlan::Mutate(id));
             }
-            CachePlan::Mutated(Mutated { number, change, reflects, at, .. }) => {
-                client.handle_mutated(number, &change, reflects, &at, lab);
+            CachePlan::Mutated(mutated) => {
+                client.handle_mutated(&mutated, lab);
             }
             CachePlan::Answer(body) => client.handle_body(body, lab),
             CachePlan::ReadOn(_) => {
@@ -295,8 +314,12 @@ impl World {
             return lab.cluster.context.soon(50, 500, Plan::Connect(id));
         };
         client.handle_open(session, lab.cluster.context.start_of(slot), lab.now());
-        let Cluster { context, instances, .. } = &mut lab.cluster;
+        let is_calm = lab.judge.is_calm();
+        let Cluster { context, instances, wires, .. } = &mut lab.cluster;
         instances[slot].accept_socket(session, id, Some(Grant::open()), context);
+        if !is_calm && let Some(wire) = wires.get_mut(&session) {
+            wire.distance = far_away(context);
+        }
         context.schedule.after(Duration::from_secs(1), Plan::OfCaches(CachePlan::Ping(id, session)));
     }
 

@@ -27,6 +27,9 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Of a thousand writers so many die before they publish.
 const CRASHES: usize = 50;
 
+/// Of a thousand mutations so many are published late.
+const OVERTAKEN: usize = 80;
+
 /// Of a thousand mutations so many want no replica.
 const STORED: usize = 500;
 
@@ -34,6 +37,8 @@ const STORED: usize = 500;
 #[derive(Clone, Debug)]
 struct Job {
     change: Change,
+    /// Where the log stood before the change began, if anybody knew.
+    before: Option<Position>,
     ack: Ack,
     attempt: u32,
     /// The client that waits for it.
@@ -64,6 +69,8 @@ pub(crate) struct Mutated {
     pub(crate) number: u64,
     pub(crate) change: Change,
     pub(crate) reflects: u64,
+    /// The headers `Tidings-Basis` and `Tidings-Mutation`.
+    pub(crate) before: Option<Position>,
     pub(crate) at: Position,
 }
 
@@ -85,11 +92,12 @@ impl Writers {
 
     /// Somebody changes something, for a client or by himself.
     pub(crate) fn write(&mut self, client: Option<ClientId>, origin: &mut Origin, lab: &mut Lab) {
+        let before = lab.known_position();
         let context = &mut lab.cluster.context;
         let change = Change::any(&mut context.random);
         let ack = if context.random.chance(STORED) { Ack::Stored } else { Ack::Replicated };
         let number = lab.judge.mutation(&change);
-        self.jobs.insert(number, Job { change, ack, attempt: 0, client });
+        self.jobs.insert(number, Job { change, before, ack, attempt: 0, client });
         if !lab.keeps(Closing::CommitFirst) {
             let pause = lab.cluster.context.random.between(5, 120);
             self.last_commit = self.last_commit.max(lab.now().after(pause));
@@ -98,7 +106,9 @@ impl Writers {
         }
         origin.commit(lab);
         if !lab.cluster.context.inject(Fault::WriterCrash, CRASHES) {
-            lab.soon(0, 5, CachePlan::Publish(number));
+            let (from, to) =
+                if lab.cluster.context.inject(Fault::Overtaken, OVERTAKEN) { (100, 600) } else { (0, 5) };
+            lab.soon(from, to, CachePlan::Publish(number));
         } else if lab.keeps(Closing::Outbox) {
             lab.soon(500, 1_500, CachePlan::Publish(number));
         } else {
@@ -182,7 +192,7 @@ impl Writers {
     }
 
     /// The writer hears that it is acknowledged.
-    pub(crate) fn acknowledged(&mut self, attempt: &Attempt, at: Position, origin: &Origin, lab: &mut Lab) {
+    pub(crate) fn acknowledged(&mut self, attempt: &Attempt, at: Position, lab: &mut Lab) {
         let Some(job) = self.jobs.remove(&attempt.number) else { return };
         let now = lab.now().max(self.last_commit);
         match job.ack {
@@ -190,9 +200,10 @@ impl Writers {
             _ => lab.judge.acknowledged(attempt.number, now),
         }
         if let Some(client) = job.client {
-            let reflects = if lab.keeps(Closing::BodyAfter) { origin.committed() } else { attempt.number };
-            let (number, change) = (attempt.number, job.change);
-            lab.soon(5, 50, CachePlan::Mutated(Mutated { client, number, change, reflects, at }));
+            // The row as the transaction returned it: what was committed later is not in it.
+            let (number, reflects) = (attempt.number, attempt.number);
+            let Job { change, before, .. } = job;
+            lab.soon(5, 50, CachePlan::Mutated(Mutated { client, number, change, reflects, before, at }));
         }
     }
 

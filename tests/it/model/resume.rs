@@ -349,6 +349,7 @@ fn session(catch_up: CatchUp, since: Option<Position>, now: Time) -> Session {
         batch_ms: 100,
         lease_ms: 15_000,
         message_bytes_max: 1_000,
+        command_bytes_max: 65_536,
     };
     let config = SessionConfig {
         hello,

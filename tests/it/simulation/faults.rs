@@ -84,6 +84,16 @@ pub(crate) enum Fault {
     OldBody,
     /// A client forgets a value.
     CacheDropped,
+    /// A mutation is published long after its commit: one that was committed later overtakes it.
+    Overtaken,
+    /// What the answer to an own mutation shows is kept, with its basis and its exception.
+    OwnKept,
+    /// A value comes without the tags that it depends on.
+    NoTags,
+    /// A program knows that a value changed, and has it read again while it is being read.
+    ForcedRead,
+    /// What a client sends arrives together with what it sent before.
+    Together,
     /// The primary dies, and what it stored last only one instance has heard of.
     Stranded,
     /// That instance dies with it.
@@ -110,7 +120,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// Every kind.
-    pub(crate) const ALL: [Fault; 48] = [
+    pub(crate) const ALL: [Fault; 53] = [
         Fault::LossSilent,
         Fault::RunLost,
         Fault::Lag,
@@ -148,6 +158,11 @@ impl Fault {
         Fault::SlowFiller,
         Fault::OldBody,
         Fault::CacheDropped,
+        Fault::Overtaken,
+        Fault::OwnKept,
+        Fault::NoTags,
+        Fault::ForcedRead,
+        Fault::Together,
         Fault::Stranded,
         Fault::HostDies,
         Fault::RedisStall,

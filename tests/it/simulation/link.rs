@@ -1,11 +1,13 @@
 //! The two directions of a connection: things arrive in order, later than they were sent, and some never.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use tidings::hub::{SessionId, Time};
 use tidings_protocol::{Command, Envelope, Position, Publication};
 
 use super::context::{Context, Plan};
+use super::faults::Fault;
 
 /// What the socket buffers of a slow client hold before the instance has to wait.
 const ROOM_BYTES: usize = 2_000;
@@ -51,6 +53,27 @@ pub(crate) struct Wire {
     pub(crate) is_cut: bool,
     /// How often the client read something.
     pub(crate) reads: u64,
+    /// How far the ends are from each other.
+    pub(crate) distance: Distance,
+}
+
+/// How long things are under way, beside a few milliseconds of chance.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Distance {
+    pub(crate) one_way: Duration,
+    /// Things arrive together, once in so many milliseconds; one by one where it is 0.
+    pub(crate) together_ms: u64,
+}
+
+impl Distance {
+    /// When something arrives that is sent now.
+    fn arrives(self, context: &mut Context) -> Time {
+        let arrives = context.now().after(context.random.between(0, 8)).after(self.one_way);
+        match self.together_ms {
+            0 => arrives,
+            every => Time(Duration::from_millis((arrives.0.as_millis() as u64).div_ceil(every) * every)),
+        }
+    }
 }
 
 /// All connections that somebody still believes in.
@@ -102,19 +125,23 @@ impl<T> Pipe<T> {
 impl Wire {
     /// A connection that just opened.
     pub(crate) fn new() -> Self {
-        Wire { up: Pipe::new(), down: Pipe::new(), is_cut: false, reads: 0 }
+        let distance = Distance::default();
+        Wire { up: Pipe::new(), down: Pipe::new(), is_cut: false, reads: 0, distance }
     }
 
     /// The client says something.
     pub(crate) fn send_up(&mut self, session: SessionId, up: Up, context: &mut Context) {
-        let arrives = context.now().after(context.random.between(0, 8));
+        let arrives = self.distance.arrives(context);
+        if self.distance.together_ms > 0 && self.up.last_arrival >= arrives {
+            context.count(Fault::Together, None);
+        }
         let arrives = self.up.send(up, 0, arrives);
         context.schedule.at(arrives, Plan::UpArrives(session));
     }
 
     /// The instance says something.
     pub(crate) fn send_down(&mut self, session: SessionId, down: Down, bytes: usize, context: &mut Context) {
-        let arrives = context.now().after(context.random.between(0, 8));
+        let arrives = self.distance.arrives(context);
         let arrives = self.down.send(down, bytes, arrives);
         context.schedule.at(arrives, Plan::DownArrives(session));
     }

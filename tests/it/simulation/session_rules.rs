@@ -34,6 +34,7 @@ impl SessionRules {
                 batch_ms: 100,
                 lease_ms: LEASE.as_millis() as u64,
                 message_bytes_max: 1_000,
+                command_bytes_max: 65_536,
             },
             broker: "model",
             catch_up: CatchUp::ByClient,

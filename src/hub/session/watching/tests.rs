@@ -39,7 +39,7 @@ fn watch(session: &mut Session, tags: &[&str]) {
 }
 
 fn watched(session: &mut Session, position: &str) {
-    let watched = Watched { at: at(position), stale: vec![], denied: vec![], escalated: vec![] };
+    let watched = Watched::nothing(at(position));
     session.handle_answer(Answer::Watched(Ok(watched)), Time::ZERO);
 }
 
@@ -106,7 +106,7 @@ fn only_the_last_of_several_frames_carries_the_confirmation() {
 }
 
 #[test]
-fn the_reply_to_watch_is_not_older_than_what_was_said_before_it() {
+fn the_reply_to_watch_says_where_the_log_was_looked_at() {
     let mut session = session(CatchUp::ByClient);
     watch(&mut session, &["t"]);
     assert_eq!(
@@ -114,17 +114,96 @@ fn the_reply_to_watch_is_not_older_than_what_was_said_before_it() {
         ["{invalidated:{at:{epoch:a,offset:6},tags:{t:6}}}"]
     );
     watched(&mut session, "a.5");
+    let reply = |position| format!("{{id:1,watched:{{at:{position},stale:[],denied:[],escalated:[]}}}}");
+    assert_eq!(said(&mut session), [reply("{epoch:a,offset:5}")]);
     assert_eq!(
-        said(&mut session),
-        ["{id:1,watched:{at:{epoch:a,offset:6},stale:[],denied:[],escalated:[]}}"]
+        told(&mut session, LogNews { continued: Some(at("a.6")), ..news("b.7", &[]) }),
+        ["{continued:{ns:default,from:{epoch:a,offset:6},position:{epoch:b,offset:6}}}"],
+        "what was told is still known"
     );
     watch(&mut session, &["u"]);
-    told(&mut session, LogNews { continued: Some(at("a.6")), ..news("b.7", &[]) });
-    watched(&mut session, "a.6");
-    assert_eq!(
-        said(&mut session),
-        ["{id:1,watched:{at:{epoch:b,offset:7},stale:[],denied:[],escalated:[]}}"]
-    );
+    watched(&mut session, "b.9");
+    assert_eq!(said(&mut session), [reply("{epoch:b,offset:9}")]);
+}
+
+#[test]
+fn the_reply_to_watch_from_a_numbering_whose_end_was_told_is_asked_for_again() {
+    let mut session = watcher(CatchUp::ByClient);
+    watch(&mut session, &["u"]);
+    told(&mut session, LogNews { continued: Some(at("a.4")), ..news("b.7", &[]) });
+    watched(&mut session, "a.4");
+    let answer = said(&mut session).concat();
+    assert!(answer.contains("code:broker_unavailable") && answer.contains("retryable:true"), "{answer}");
+    watch(&mut session, &["u"]);
+    watched(&mut session, "c.1");
+    let answer = said(&mut session).concat();
+    assert!(answer.contains("watched:{at:{epoch:c,offset:1}"), "of one that is yet to be told: {answer}");
+}
+
+/// The logs that are to confirm a ping, and its number.
+fn confirm(session: &mut Session) -> Option<(Vec<String>, u64)> {
+    match session.poll_action()? {
+        Action::Confirm { logs, ping } => {
+            session.handle_answer(Answer::Asked, Time::ZERO);
+            Some((logs.iter().map(ToString::to_string).collect(), ping))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn ask_to_watch(session: &mut Session, log: &str) {
+    let (log, groups) = (LogName::parse(log).unwrap(), Vec::new());
+    session.handle_command(Some(1), Command::Watch(WatchCommand { log, groups }));
+}
+
+#[test]
+fn a_ping_that_comes_before_the_first_watch_or_with_it_is_confirmed_once_the_log_is_known() {
+    for is_ping_first in [true, false] {
+        let mut session = session(CatchUp::ByClient);
+        if is_ping_first {
+            session.handle_command(None, Command::Ping { c: 70 });
+        }
+        ask_to_watch(&mut session, "default");
+        if !is_ping_first {
+            session.handle_command(None, Command::Ping { c: 70 });
+        }
+        assert!(matches!(session.poll_action(), Some(Action::Watch { .. })), "nothing to confirm yet");
+        watched(&mut session, "a.4");
+        said(&mut session);
+        let (logs, ping) = confirm(&mut session).expect("the ping is not forgotten");
+        assert_eq!(logs, ["default"]);
+        let confirmed = LogNews { confirmed: Some(ping), ..news("a.4", &[]) };
+        assert_eq!(told(&mut session, confirmed), ["{at:{position:{epoch:a,offset:4},c:70}}"]);
+        assert_eq!(confirm(&mut session), None, "once is enough");
+    }
+}
+
+#[test]
+fn a_ping_that_comes_with_the_watch_of_another_log_is_confirmed_by_both() {
+    let mut session = watcher(CatchUp::ByClient);
+    ask_to_watch(&mut session, "shop");
+    session.handle_command(None, Command::Ping { c: 70 });
+    assert_eq!(confirm(&mut session), Some((vec!["default".to_owned()], 1)));
+    assert!(matches!(session.poll_action(), Some(Action::Watch { .. })));
+    watched(&mut session, "s.2");
+    assert_eq!(confirm(&mut session), Some((vec!["shop".to_owned()], 1)));
+    assert_eq!(confirm(&mut session), None);
+}
+
+#[test]
+fn only_the_last_of_several_frames_says_that_all_is_told() {
+    let names: Vec<String> = (0..2 * TAGS_PER_FRAME + 1).map(|n| format!("t{n}")).collect();
+    let touched: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 9)).collect();
+    let ats = |news: LogNews| -> Vec<String> {
+        let frames = told(&mut watcher(CatchUp::ByClient), news);
+        let pieces = frames.iter().filter_map(|frame| frame.strip_prefix("{invalidated:{at:"));
+        pieces.map(|piece| piece.split_inclusive('}').next().unwrap_or_default().to_owned()).collect()
+    };
+    let position = |epoch, offset| format!("{{epoch:{epoch},offset:{offset}}}");
+    assert_eq!(ats(news("a.9", &touched)), [position("a", 4), position("a", 4), position("a", 9)]);
+    let continued = LogNews { continued: Some(at("a.3")), ..news("b.9", &touched) };
+    assert_eq!(ats(continued), [position("b", 3), position("b", 3), position("b", 9)]);
+    assert_eq!(ats(news("c.9", &touched)), [position("c", 0), position("c", 0), position("c", 9)]);
 }
 
 #[test]
@@ -143,8 +222,11 @@ fn a_numbering_that_goes_on_does_so_from_where_the_client_is() {
 #[test]
 fn a_reset_is_said() {
     let mut session = watcher(CatchUp::ByClient);
-    let reset = LogNews { reset: true, ..news("b.1", &[]) };
-    assert_eq!(told(&mut session, reset), ["{reset:{scope:all,at:{epoch:b,offset:1},reason:epoch}}"]);
+    let reset = LogNews { reset: true, spread_ms: 300, ..news("b.1", &[]) };
+    assert_eq!(
+        told(&mut session, reset),
+        ["{reset:{scope:all,at:{epoch:b,offset:1},reason:epoch,spread_ms:300}}"]
+    );
 }
 
 #[test]
@@ -208,7 +290,7 @@ fn a_denied_tag_that_is_granted_is_one_for_which_there_is_no_room() {
     session.grant.watch = vec![tag("t:*")];
     watch(&mut session, &["t:1", "u"]);
     let denied = vec![tag("t:1"), tag("u")];
-    let watched = Watched { at: at("a.4"), stale: vec![], denied, escalated: vec![] };
+    let watched = Watched { denied, ..Watched::nothing(at("a.4")) };
     session.handle_answer(Answer::Watched(Ok(watched)), Time::ZERO);
     assert_eq!(
         said(&mut session),

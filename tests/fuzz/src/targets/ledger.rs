@@ -41,7 +41,7 @@ pub(crate) fn ledger(data: &[u8]) {
                 }
                 Effect::Stale(key) => assert_ne!(ledger.check(&key, now), Freshness::Fresh),
                 Effect::Forget(key) => assert_eq!(ledger.check(&key, now), Freshness::Unknown),
-                Effect::Unwatch(tags) => assert!(!tags.is_empty()),
+                Effect::Unwatch(tags) | Effect::UnwatchEscalated(tags) => assert!(!tags.is_empty()),
                 Effect::Proven(_) => {}
             }
         }
@@ -74,7 +74,9 @@ fn step(choices: &mut Choices<'_>, ledger: &mut Ledger<u8>, asked: &mut Vec<u64>
             let id = if choices.flag() { asked.pop().unwrap_or_default() } else { choices.number() };
             let (at, stale) = (position(choices), tags(choices));
             let (denied, escalated) = (tags(choices), tags(choices));
-            ledger.watched(id, &WatchedFrame { ns: ns(), at, stale, denied, no_room: Vec::new(), escalated });
+            let frame =
+                WatchedFrame { ns: ns(), at, stale, denied, no_room: Vec::new(), escalated, spread_ms: 0 };
+            ledger.watched(id, &frame);
         }
         7 => ledger.refused(asked.pop().unwrap_or_default()),
         8 => {
@@ -90,7 +92,7 @@ fn step(choices: &mut Choices<'_>, ledger: &mut Ledger<u8>, asked: &mut Vec<u64>
         10 => {
             let scope = if choices.flag() { ResetScope::All } else { ResetScope::Tags(tags(choices)) };
             let reason = *choices.of(&[ResetReason::Epoch, ResetReason::Auth, ResetReason::Limit]);
-            ledger.reset(&ResetFrame { ns: ns(), scope, at: position(choices), reason });
+            ledger.reset(&ResetFrame { ns: ns(), scope, at: position(choices), reason, spread_ms: 0 });
         }
         _ => {
             let (from, position) = (position(choices), position(choices));

@@ -59,6 +59,7 @@ fn config() -> SessionConfig {
         batch_ms: 100,
         lease_ms: 15_000,
         message_bytes_max: 100,
+        command_bytes_max: 65_536,
     };
     SessionConfig {
         hello,
@@ -284,7 +285,7 @@ impl World {
                 let at = self.store.log_position(self.mutations);
                 let stale = groups.into_iter().flat_map(|group| group.tags).collect();
                 let (denied, escalated) = (Vec::new(), Vec::new());
-                Answer::Watched(Ok(Watched { at, stale, denied, escalated }))
+                Answer::Watched(Ok(Watched { stale, denied, escalated, ..Watched::nothing(at) }))
             }
             Action::Unwatch { .. } => Answer::Unwatched,
             Action::Narrow { .. } => Answer::Narrowed(Vec::new()),

@@ -208,8 +208,8 @@ impl Place<'_> {
             Action::Watch { groups, granted, .. } => {
                 Answer::Watched(Ok(log.watch(id, &id, groups, Allowance { granted, tags_max: TAGS_MAX })?))
             }
-            Action::Unwatch { tags, .. } => {
-                log.unwatch(id, tags);
+            Action::Unwatch { tags, escalated, .. } => {
+                log.unwatch(id, tags, escalated);
                 Answer::Unwatched
             }
             Action::Narrow { granted, .. } => Answer::Narrowed(log.narrow(id, granted)),

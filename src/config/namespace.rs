@@ -24,6 +24,9 @@ section! {
         history_age: Duration = "5m" in "100ms" to "7days";
         /// Bytes of data kept per channel; the oldest publications make room.
         history_bytes: usize as Size = "1MiB" in 1 to "1GiB";
+        /// Bytes that this instance's publications keep in Redis, of all channels of the namespace together, as the instance counts them. 0: any number.
+        /// A publish beyond it fails with limit_reached, until older ones are past history_age; one caller's keep no more than are free.
+        stored_bytes_max: usize as Size = 0 in 0 to "1024TiB";
         /// Publications of a channel are gathered for so long and written together. A multiple of 10 ms.
         batch_window: Duration as Window = "100ms" in "10ms" to "10s";
         /// "all": every publication of a window, in one batch. "immediate": no waiting, a batch per publication.

@@ -37,7 +37,8 @@ pub(super) enum Settled {
 }
 
 impl Settled {
-    fn of<T>(outcome: &Result<T, BrokerError>) -> Settled {
+    /// What the broker's answer says of it.
+    pub(super) fn of<T>(outcome: &Result<T, BrokerError>) -> Settled {
         match outcome {
             Ok(_) | Err(BrokerError::OutcomeUnknown | BrokerError::ReplicationUnconfirmed(_)) => {
                 Settled::Stored

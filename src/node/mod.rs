@@ -5,6 +5,7 @@
 mod cluster;
 mod connections;
 mod event_loop;
+mod footprint;
 mod inquiry;
 mod keys;
 mod log_names;
@@ -48,7 +49,8 @@ use crate::observe::Metrics;
 use cluster::Cluster;
 use connections::Connections;
 use event_loop::{EventLoop, NodeCommand};
-use keys::IdempotencyKeys;
+use footprint::Footprints;
+use keys::{IdempotencyKeys, Settled};
 use log_names::LogNames;
 use logs::{LogRules, Logs};
 use wakes::Wakes;
@@ -70,6 +72,7 @@ pub struct Node {
     rules: HashMap<Arc<str>, Arc<BatchRules>>,
     log_names: LogNames,
     keys: IdempotencyKeys,
+    footprints: Footprints,
     connections: Arc<Connections>,
     cluster: Arc<Cluster>,
     clock: Clock,
@@ -119,6 +122,7 @@ impl Node {
             namespaces,
             rules,
             log_names,
+            footprints: Footprints::new(config),
             keys: IdempotencyKeys::new(limits.idempotency_bytes, limits.idempotency_window),
             connections,
             cluster,
@@ -150,16 +154,25 @@ impl Node {
         }
         defect(command.channel.as_str());
         let asked = command.ack;
-        let key = command.idempotency_key.as_deref();
-        let counted = self.keys.count(caller, &command.channel, key, self.clock.now())?;
-        let published = self.broker.publish(command, caller.clone()).await;
-        self.keys.settle(counted, &published);
-        let published = published?;
+        let published = self.store(command, caller).await?;
         Ok(match asked {
             // Who asks for no acknowledgement is told nothing that could be taken for one.
             Ack::None => Published { position: None, ack: Ack::None },
             Ack::Stored | Ack::Replicated => published,
         })
+    }
+
+    /// Counts what a publication takes to its caller, and has the broker store it.
+    async fn store(&self, command: PublishCommand, caller: &Caller) -> Result<Published, Problem> {
+        let (now, channel) = (self.clock.now(), command.channel.clone());
+        let bytes = self.footprints.count(caller, &command, self.namespaces.of(channel.as_str()), now)?;
+        let key = self.keys.count(caller, &channel, command.idempotency_key.as_deref(), now);
+        let key = key.inspect_err(|_| self.footprints.give_back(bytes.as_ref(), channel.as_str()))?;
+        let published = self.broker.publish(command, caller.clone()).await;
+        if self.keys.settle(key, &published) == Settled::NotStored {
+            self.footprints.give_back(bytes.as_ref(), channel.as_str());
+        }
+        Ok(published?)
     }
 
     /// What the channel holds after `since`.
@@ -233,6 +246,8 @@ impl Node {
         let mut usage = self.broker.usage();
         usage.push(Usage { limit: "idempotency_bytes", used: keys, total: keys_max });
         usage.push(Usage { limit: "logs_max", used: logs, total: logs_max });
+        let (stored, stored_max) = self.footprints.usage(self.clock.now());
+        usage.push(Usage { limit: "stored_bytes_max", used: stored, total: stored_max });
         usage
     }
 

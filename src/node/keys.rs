@@ -173,7 +173,7 @@ mod tests {
             Ok(None),
             "without a key there is always room"
         );
-        assert!(count("eve", "k5", 600).unwrap().is_some(), "the first window is over");
+        assert!(count("eve", "k5", 601).unwrap().is_some(), "the first windows are over");
         keys.keys().expire(at(2_000));
         let inner = keys.keys();
         assert_eq!((inner.shares.used(), inner.shares.holders(), inner.by_age.len()), (0, 0, 0));

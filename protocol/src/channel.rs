@@ -31,6 +31,9 @@ pub enum ChannelInvalid {
 /// What the names of companions begin with.
 const PRESENCE: &str = "$presence:";
 
+/// What the names of channels begin with on which brokers are tried out.
+const PROBE: &str = "$probe";
+
 /// What the names of mutation logs' channels begin with.
 const LOG: &str = "$log:";
 
@@ -68,6 +71,11 @@ impl Channel {
     /// Whether it is a companion.
     pub fn is_presence(&self) -> bool {
         self.0.starts_with(PRESENCE)
+    }
+
+    /// One of the server's own channels on which an instance tries out its broker.
+    pub fn probe(number: u32) -> Channel {
+        Channel(format!("{PROBE}{number}").into())
     }
 
     /// The server's own channel of a mutation log.

@@ -1,12 +1,47 @@
 //! What instances that share a broker tell each other. MessagePack, between instances of one cluster; no client sees it.
+//!
+//! While one version follows another, both read what the other writes: so messages are maps with names, records are lists that
+//! only grow at their end, and whoever reads passes over what it does not know. What cannot be read even so is counted up in
+//! [`FORMAT`], which each instance tells the others.
 
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::de::{Error, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{Channel, ChannelInvalid, ClusterAnswer, ClusterAsk, Offset, Payload, Position, Publication};
+use crate::{Channel, ClusterAnswer, ClusterAsk, Offset, Payload, Position, Publication};
+
+/// The version of what instances store and tell each other. It changes where an older instance could not read it.
+pub const FORMAT: u32 = 1;
+
+/// What all instances of a cluster must have alike, so that they mean the same by the same words.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Alike {
+    /// [`FORMAT`]; 0 of an instance that does not say it.
+    pub format: u32,
+    /// A fingerprint of which namespaces there are, and which of them keep history.
+    pub namespaces: String,
+    /// A fingerprint of the secrets that tokens and API keys are checked with. No secret can be found from it.
+    pub secrets: String,
+}
+
+impl Alike {
+    /// What is not alike in two instances. Nothing is known of one that says nothing.
+    pub fn differences(&self, other: &Alike) -> Vec<&'static str> {
+        if self.format == 0 || other.format == 0 {
+            return Vec::new();
+        }
+        let differ = [
+            ("format", self.format != other.format),
+            ("namespaces", self.namespaces != other.namespaces),
+            ("secrets", self.secrets != other.secrets),
+        ];
+        differ.into_iter().filter(|(_, differs)| *differs).map(|(what, _)| what).collect()
+    }
+}
 
 /// An instance, as it presents itself to the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +56,9 @@ pub struct InstanceInfo {
     pub started: u64,
     /// Its connections.
     pub connections: u64,
+    /// What it should have as all others have it.
+    #[serde(default)]
+    pub alike: Alike,
 }
 
 /// What every instance says once a second.
@@ -77,23 +115,50 @@ impl ClusterMessage {
     }
 }
 
-/// A publication as a shared broker keeps and announces it. Its position and time are the broker's.
-#[derive(Serialize, Deserialize)]
+/// A publication as a shared broker keeps and announces it. Its position and time are the broker's. A later version may add
+/// fields at the end.
+#[derive(Serialize)]
 struct Stored<'a> {
     kind: u8,
-    #[serde(borrow, serialize_with = "as_bytes")]
+    #[serde(serialize_with = "as_bytes")]
     data: &'a [u8],
-    #[serde(borrow)]
     id: Option<&'a str>,
-    #[serde(borrow)]
     key: Option<&'a str>,
 }
 
-/// Heads of channels that clients name, and of the server's own.
+impl<'de: 'a, 'a> Deserialize<'de> for Stored<'a> {
+    fn deserialize<D: Deserializer<'de>>(record: D) -> Result<Self, D::Error> {
+        record.deserialize_seq(StoredVisitor)
+    }
+}
+
+struct StoredVisitor;
+
+impl<'de> Visitor<'de> for StoredVisitor {
+    type Value = Stored<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a record of four fields or more")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut fields: A) -> Result<Stored<'de>, A::Error> {
+        let missing = |at| A::Error::invalid_length(at, &self);
+        let stored = Stored {
+            kind: fields.next_element()?.ok_or_else(|| missing(0))?,
+            data: fields.next_element()?.ok_or_else(|| missing(1))?,
+            id: fields.next_element()?.ok_or_else(|| missing(2))?,
+            key: fields.next_element()?.ok_or_else(|| missing(3))?,
+        };
+        while fields.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(stored)
+    }
+}
+
+/// Heads of channels that clients name, and of the server's own. Nobody here listens to a channel whose name cannot be read.
 fn heads_of_any<'de, D: Deserializer<'de>>(heads: D) -> Result<Vec<(Channel, Option<Position>)>, D::Error> {
     let heads = Vec::<(String, Option<Position>)>::deserialize(heads)?;
-    let named = heads.into_iter().map(|(name, head)| Ok((Channel::parse_any(&name)?, head)));
-    named.collect::<Result<_, ChannelInvalid>>().map_err(serde::de::Error::custom)
+    let named = heads.into_iter().filter_map(|(name, head)| Some((Channel::parse_any(&name).ok()?, head)));
+    Ok(named.collect())
 }
 
 const JSON: u8 = 0;
@@ -173,6 +238,72 @@ mod tests {
         for bytes in [&b""[..], b"\xc1", b"hello", &[0x94, 0, 0xc6, 0xff, 0xff, 0xff, 0xff]] {
             assert!(decode_stored(bytes, None, 0).is_err());
             assert!(ClusterMessage::decode(bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn a_record_that_grew_at_its_end_is_read_and_one_that_lacks_something_is_not() {
+        let payload = Payload::text("text".as_bytes()).unwrap();
+        let mut stored = encode_stored(&payload, Some("m-1"), Some("k"));
+        let known = decode_stored(&stored, None, 0).unwrap();
+        assert_eq!(stored[0], 0x94, "a list of four");
+        for (length, more) in [(0x95, &b"\xa3new"[..]), (0x96, b"\x81\xa1a\x92\x01\x02")] {
+            stored[0] = length;
+            stored.extend(more);
+            let read = decode_stored(&stored, None, 0).unwrap();
+            assert_eq!(format!("{read:?}"), format!("{known:?}"), "{length:x}");
+        }
+        stored.pop();
+        assert!(decode_stored(&stored, None, 0).is_err(), "cut off");
+        assert!(decode_stored(&[0x93, 1, 0xc4, 0, 0xc0], None, 0).is_err(), "three fields");
+    }
+
+    #[test]
+    fn a_beacon_of_a_later_version_is_read_but_for_what_is_unknown() {
+        #[derive(Serialize)]
+        struct Later<'a> {
+            instance: LaterInfo<'a>,
+            number: u64,
+            heads: Vec<(&'a str, Option<Position>)>,
+            leaving: bool,
+            more: [u8; 3],
+        }
+        #[derive(Serialize)]
+        struct LaterInfo<'a> {
+            id: &'a str,
+            address: &'a str,
+            version: &'a str,
+            started: u64,
+            connections: u64,
+            mood: &'a str,
+        }
+        let instance =
+            LaterInfo { id: "i-9", address: "a", version: "9", started: 1, connections: 2, mood: "good" };
+        let heads = vec![("a", None), ("name of\na later grammar", None), ("$later:a", None), ("b", None)];
+        let later = Later { instance, number: 7, heads, leaving: false, more: [1, 2, 3] };
+        let bytes = rmp_serde::to_vec_named(&std::collections::BTreeMap::from([("Beacon", later)])).unwrap();
+        let Ok(ClusterMessage::Beacon(beacon)) = ClusterMessage::decode(&bytes) else { panic!("no beacon") };
+        let names: Vec<&str> = beacon.heads.iter().map(|(channel, _)| channel.as_str()).collect();
+        assert_eq!((&*beacon.instance.id, beacon.number, names), ("i-9", 7, vec!["a", "b"]));
+        assert_eq!(beacon.instance.alike, Alike::default(), "it does not say");
+    }
+
+    #[test]
+    fn what_instances_have_not_alike_is_named() {
+        let alike = |format, namespaces: &str, secrets: &str| Alike {
+            format,
+            namespaces: namespaces.to_owned(),
+            secrets: secrets.to_owned(),
+        };
+        let here = alike(1, "n", "s");
+        for (other, expected) in [
+            (alike(1, "n", "s"), &[][..]),
+            (alike(2, "n", "s"), &["format"]),
+            (alike(1, "m", "t"), &["namespaces", "secrets"]),
+            (Alike::default(), &[]),
+        ] {
+            assert_eq!(here.differences(&other), expected);
+            assert_eq!(other.differences(&here), expected);
         }
     }
 

@@ -19,7 +19,9 @@ mod tag;
 mod watch;
 
 pub use channel::{Channel, ChannelInvalid};
-pub use cluster::{Beacon, ClusterMessage, InstanceInfo, StoredInvalid, decode_stored, encode_stored};
+pub use cluster::{
+    Alike, Beacon, ClusterMessage, FORMAT, InstanceInfo, StoredInvalid, decode_stored, encode_stored,
+};
 pub use code::{CloseCode, Code, Problem};
 pub use codec::{
     CommandRefused, MutationDraft, decode_command, decode_frame, decode_invalidation, decode_mutations,

@@ -30,6 +30,8 @@ pub(super) fn channel_of(path: ChannelPath) -> Result<Channel, Problem> {
 #[derive(Debug, Serialize)]
 pub(super) struct ChannelList {
     channels: Vec<ChannelState>,
+    /// Whether there are, or may be, channels that are not listed.
+    more: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -45,7 +47,9 @@ pub(super) async fn list(
     _: Operator,
 ) -> Result<Json<ChannelList>, ApiError> {
     let (held, subscribed) = instance.node.channels(CHANNELS_LISTED_MAX).await?;
+    let more = held.more || subscribed.len() == CHANNELS_LISTED_MAX;
     let mut channels: Vec<ChannelState> = held
+        .heads
         .into_iter()
         .map(|(channel, head)| ChannelState { channel, position: Some(head), subscribers: 0 })
         .collect();
@@ -56,7 +60,7 @@ pub(super) async fn list(
             Err(index) => channels.insert(index, ChannelState { channel, position: None, subscribers }),
         }
     }
-    Ok(Json(ChannelList { channels }))
+    Ok(Json(ChannelList { channels, more }))
 }
 
 /// The options of a history request.

@@ -25,6 +25,8 @@ struct InstanceView {
     connections: u64,
     silent: bool,
     silent_ms: u64,
+    /// What it has otherwise than the instance that answers: `format`, `namespaces`, `secrets`.
+    differences: Vec<&'static str>,
 }
 
 /// The instances that were heard of within a minute, in the order of their ids; at most 1,024.
@@ -35,6 +37,7 @@ pub(super) async fn view(
     let (now, unix_ms) = (instance.clock.now(), instance.clock.unix_ms());
     let mut instances = instance.node.instances();
     instances.sort_by(|a, b| a.info.id.cmp(&b.info.id));
+    let here = instance.node.card().info().alike;
     let views = instances.into_iter().map(|peer| InstanceView {
         id: peer.info.id,
         address: peer.info.address,
@@ -44,6 +47,7 @@ pub(super) async fn view(
         connections: peer.info.connections,
         silent: peer.is_silent,
         silent_ms: now.since(peer.heard).as_millis() as u64,
+        differences: here.differences(&peer.info.alike),
     });
     Ok(Json(ClusterView { instances: views.collect() }))
 }

@@ -71,6 +71,7 @@ fn broker(instance: &Instance) -> BrokerHealth {
         name: node.broker_name(),
         state: node.broker_state(),
         servers: node.broker_servers(),
+        refusal: node.broker_refusal(),
         is_delivering: node.is_delivering(),
     }
 }

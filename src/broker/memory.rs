@@ -11,8 +11,8 @@ use tidings_protocol::{
 use tokio::sync::mpsc;
 
 use super::{
-    Attendance, Broker, BrokerError, BrokerEvent, InstanceCard, Peer, Publisher, Retentions, Store,
-    StoreLimits, Stored, Usage,
+    Attendance, Broker, BrokerError, BrokerEvent, ChannelHeads, InstanceCard, Peer, Publisher, Retentions,
+    Store, StoreLimits, Stored, Usage,
 };
 use crate::clock::Clock;
 use crate::freshness::Snapshot;
@@ -179,10 +179,11 @@ impl Broker for MemoryBroker {
         None
     }
 
-    fn channels(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>> {
+    fn channels(&self, limit: usize) -> BoxFuture<'_, Result<ChannelHeads, BrokerError>> {
         let store = self.store.lock().expect("no publish panics while it holds the store");
-        let channels = store.heads().take(limit).map(|(channel, head)| (channel.clone(), head));
-        ready(Ok(channels.collect())).boxed()
+        let mut channels = store.heads().map(|(channel, head)| (channel.clone(), head));
+        let heads = channels.by_ref().take(limit).collect();
+        ready(Ok(ChannelHeads { heads, more: channels.next().is_some() })).boxed()
     }
 
     fn mutate(

@@ -12,6 +12,7 @@
 //! - An error says whether the publication is surely not stored ([`BrokerError::Unavailable`] and the refusals) or perhaps
 //!   ([`BrokerError::OutcomeUnknown`]).
 
+mod alike;
 mod attendance;
 mod card;
 mod epochs;
@@ -25,6 +26,7 @@ mod store;
 mod streams;
 mod wanted;
 
+pub use alike::alike;
 pub use attendance::Attendance;
 pub use card::InstanceCard;
 pub use intake::{Intake, IntakeLimits, IntakeRead, Interest};
@@ -86,7 +88,7 @@ pub trait Broker: Send + Sync {
     fn set_interest(&self, channel: &Channel, wanted: bool) -> Option<u64>;
 
     /// Channels that hold something, with their heads, in no particular order; at most `limit`.
-    fn channels(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>>;
+    fn channels(&self, limit: usize) -> BoxFuture<'_, Result<ChannelHeads, BrokerError>>;
 
     /// Writes a mutation into its log: one atomic step with the log's version table. The event is announced on the log's
     /// channel ([`tidings_protocol::LogName::channel`]), which can be listened to and read like any other, and is kept in the form of
@@ -148,6 +150,11 @@ pub trait Broker: Send + Sync {
         BrokerServers { lost: usize::from(!self.state().is_up()), of: 1 }
     }
 
+    /// Why nothing can be stored at the moment in a broker that can be read.
+    fn refusal(&self) -> Option<String> {
+        None
+    }
+
     /// What the broker is called in health reports, and to clients.
     fn name(&self) -> &'static str;
 }
@@ -161,6 +168,15 @@ pub struct Usage {
     pub used: usize,
     /// All there is.
     pub total: usize,
+}
+
+/// Channels with their heads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChannelHeads {
+    /// In no particular order.
+    pub heads: Vec<(Channel, Position)>,
+    /// Whether there are, or may be, others that are not listed.
+    pub more: bool,
 }
 
 /// What a broker keeps of revocations.

@@ -12,7 +12,7 @@ use super::operator::{ask, fail, print_body, print_table};
 use super::target::TargetArgs;
 use crate::config::Sources;
 
-/// Print the instances that share channels; exit code 1 if one of them is silent
+/// Print the instances that share channels; exit code 1 if one of them is silent, or configured otherwise
 ///
 /// Needs an API key with `admin = true`.
 #[derive(Args, Clone)]
@@ -38,6 +38,9 @@ struct Instance {
     connections: u64,
     silent: bool,
     silent_ms: u64,
+    /// An older server does not say it.
+    #[serde(default)]
+    differences: Vec<String>,
 }
 
 /// `tidings cluster`. Fails only where `out` or `err` cannot be written.
@@ -52,23 +55,25 @@ pub async fn run(
         Ok(answered) => answered,
         Err(failed) => return fail(failed, err),
     };
-    let any_silent = view.instances.iter().any(|instance| instance.silent);
+    let is_well = |instance: &Instance| !instance.silent && instance.differences.is_empty();
+    let all_well = view.instances.iter().all(is_well);
     match args.json {
         true => print_body(&body, out)?,
         false => print_table(
-            ["id", "address", "version", "up", "connections", "silent"],
+            ["id", "address", "version", "up", "connections", "silent", "differs in"],
             view.instances.into_iter().map(Instance::row),
             out,
         )?,
     }
-    Ok(if any_silent { Exit::Runtime } else { Exit::Ok })
+    Ok(if all_well { Exit::Ok } else { Exit::Runtime })
 }
 
 impl Instance {
-    fn row(self) -> [String; 6] {
+    fn row(self) -> [String; 7] {
         let silent = if self.silent { seconds(self.silent_ms) } else { "no".to_owned() };
         let up = seconds(self.uptime_ms);
-        [self.id, self.address, self.version, up, self.connections.to_string(), silent]
+        let differs = if self.differences.is_empty() { "-".to_owned() } else { self.differences.join(", ") };
+        [self.id, self.address, self.version, up, self.connections.to_string(), silent, differs]
     }
 }
 
@@ -84,7 +89,8 @@ mod tests {
 
     const VIEW: &str = r#"{"instances":[
         {"id":"aaaaaa","address":"10.0.0.7:8080","version":"0.1.0","uptime_ms":3723999,"connections":12,"silent":false,"silent_ms":400},
-        {"id":"bbbbbb","address":"b","version":"0.1.0","uptime_ms":0,"connections":0,"silent":true,"silent_ms":9100}]}"#;
+        {"id":"bbbbbb","address":"b","version":"0.1.0","uptime_ms":0,"connections":0,"silent":true,"silent_ms":9100,
+         "differences":["namespaces","secrets"]}]}"#;
 
     async fn cluster(reply: Reply, json: bool) -> (Exit, String, String) {
         let server = TinyServer::start(vec![reply]).await;
@@ -102,9 +108,9 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "id      address        version  up        connections  silent",
-                "aaaaaa  10.0.0.7:8080  0.1.0    1h 2m 3s  12           no",
-                "bbbbbb  b              0.1.0    0s        0            9s",
+                "id      address        version  up        connections  silent  differs in",
+                "aaaaaa  10.0.0.7:8080  0.1.0    1h 2m 3s  12           no      -",
+                "bbbbbb  b              0.1.0    0s        0            9s      namespaces, secrets",
             ]
         );
         let (exit, out, _) = cluster(Reply::json(200, r#"{"instances":[]}"#), true).await;

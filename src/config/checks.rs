@@ -19,6 +19,18 @@ impl Config {
         if self.limits.request_bytes_max < self.limits.message_bytes_max {
             contradiction(["limits.request_bytes_max", "limits.message_bytes_max"], "at least");
         }
+        let redis = &self.redis;
+        if redis.client_cert.is_some() != redis.client_key.is_some() {
+            contradiction(["redis.client_cert", "redis.client_key"], "set together with");
+        }
+        // Without a Redis nothing is forgotten by time but publications.
+        let kept = self.namespaces.iter().filter(|namespace| !namespace.is_volatile());
+        for namespace in kept.filter(|_| self.redis.url.is_some()) {
+            if self.redis.forget_after < namespace.history_age * 2 {
+                let age = format!("namespace.{}.history_age", namespace.name);
+                contradiction(["redis.forget_after", &age], "at least twice");
+            }
+        }
         for (index, key) in self.token_keys.iter().enumerate() {
             if let Err(why) = key.decoding_key() {
                 let origin = origins.of(&format!("auth.key[{index}].key"));

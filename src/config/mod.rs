@@ -53,7 +53,7 @@ pub use mutation_log::{Logs, MutationLog};
 pub use namespace::{BatchMode, Namespace, Namespaces, Right};
 pub use origin::{Origin, Origins, SourceFile};
 pub use problem::{Problem, Problems};
-pub use redis::{RedisConfig, RedisUrl};
+pub use redis::{Pem, RedisConfig, RedisUrl};
 pub use rule::{Each, Rule};
 pub use server::{AllowedOrigin, ServerConfig};
 pub use sources::{ENV_PREFIX, FlagValue, Sources};

@@ -13,7 +13,13 @@ section! {
         /// redis://host:6379, rediss:// for TLS, redis-sentinel://host:26379?sentinelServiceName=main,
         /// redis-cluster://host:6379?node=other:6379; a user and password go before the host. Redis 7.0 or newer.
         url: Option<RedisUrl>;
-        /// What every key and pub/sub channel begins with.
+        /// Certificates, as PEM, that servers of a rediss:// URL may be signed by, beside those that the system trusts.
+        ca: Option<Pem>;
+        /// The certificate, as PEM, that this instance shows to servers that ask for one.
+        client_cert: Option<Pem>;
+        /// The private key of that certificate, as PEM.
+        client_key: Option<Pem>;
+        /// What every key and pub/sub channel begins with. Databases of one server (redis://host/2) are clusters of their own.
         prefix: String as Prefix = "tidings";
         /// Replicas that must confirm a publish that asks for ack "replicated". 0: none can. With fewer than there are, a
         /// failover that somebody orders may choose one that did not confirm; after a crash the one that has most is chosen.
@@ -39,6 +45,11 @@ impl RedisUrl {
     /// The URL itself, password included.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// Whether TLS is spoken.
+    pub fn is_encrypted(&self) -> bool {
+        self.0.starts_with("rediss")
     }
 
     /// The URL without user and password.
@@ -82,6 +93,44 @@ impl Kind for RedisUrl {
 
     fn show(url: &RedisUrl) -> Option<String> {
         Some(quoted(&url.masked()))
+    }
+}
+
+/// Certificates or a key as PEM. Neither `Debug` nor `config show` gives it away.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Pem(Box<[u8]>);
+
+impl Pem {
+    /// The text itself.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Pem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Pem(***)")
+    }
+}
+
+impl Kind for Pem {
+    type Value = Pem;
+    const EXPECTED: &'static str = "a text that holds `-----BEGIN …-----`";
+    const EXAMPLE: &'static str = "\"-----BEGIN CERTIFICATE-----…\"";
+    const FORM: Form = Form::Text;
+    const SENSITIVE: bool = true;
+    const SECRET: bool = true;
+
+    fn parse(raw: &Raw) -> Result<Pem, Fault> {
+        let text = text::<Pem>(raw)?;
+        match text.contains("-----BEGIN ") {
+            true => Ok(Pem(text.as_bytes().into())),
+            false => Err(unexpected::<Pem>(raw)),
+        }
+    }
+
+    fn show(_: &Pem) -> Option<String> {
+        Some(quoted("***"))
     }
 }
 

@@ -7,6 +7,7 @@ use tidings_protocol::CloseCode;
 
 use super::{Instance, answers_bytes, bodies_bytes, sse_sessions, websocket_sessions};
 use crate::auth::{Authenticator, Origins};
+use crate::broker::alike;
 use crate::config::{ApiKey, Config};
 use crate::freshness::Rules;
 use crate::hub::{Close, PatternInvalid};
@@ -47,6 +48,7 @@ impl Instance {
         authenticator.succeed(&self.authenticator.load());
         self.authenticator.store(Arc::new(authenticator));
         let before = self.effective.swap(config.clone());
+        self.node.card().set_alike(alike(&config));
         let gone: Vec<&ApiKey> = before.api_keys.iter().filter(|key| is_gone(key, &config)).collect();
         self.end_connections_of(&gone);
 

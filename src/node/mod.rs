@@ -37,7 +37,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::ablation::defect;
-use crate::broker::{Broker, BrokerError, BrokerEvent, InstanceCard, Peer, Usage};
+use crate::broker::{Broker, BrokerError, BrokerEvent, ChannelHeads, InstanceCard, Peer, Usage};
 use crate::clock::Clock;
 use crate::config::{BatchMode, Config, Limits, Namespace, Namespaces};
 use crate::hub::{
@@ -206,10 +206,7 @@ impl Node {
     }
 
     /// Channels with subscribers here or with history, at most `limit` of each kind.
-    pub async fn channels(
-        &self,
-        limit: usize,
-    ) -> Result<(Vec<(Channel, Position)>, Vec<(Channel, usize)>), Problem> {
+    pub async fn channels(&self, limit: usize) -> Result<(ChannelHeads, Vec<(Channel, usize)>), Problem> {
         let held = self.broker.channels(limit).await?;
         Ok((held, self.ask(|done| NodeCommand::Channels { limit, done }).await?))
     }
@@ -264,6 +261,16 @@ impl Node {
     /// The servers of the broker, and how many of them are lost.
     pub fn broker_servers(&self) -> BrokerServers {
         self.broker.servers()
+    }
+
+    /// What this instance says of itself.
+    pub fn card(&self) -> &InstanceCard {
+        self.cluster.card()
+    }
+
+    /// Why the broker stores nothing at the moment, where it can be read.
+    pub fn broker_refusal(&self) -> Option<String> {
+        self.broker.refusal()
     }
 
     /// What the broker is called.

@@ -21,7 +21,7 @@ pub enum Phase {
 }
 
 /// What is known of the broker.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct BrokerHealth {
     /// What it is called.
     pub name: &'static str,
@@ -29,6 +29,8 @@ pub struct BrokerHealth {
     pub state: BrokerState,
     /// Its servers.
     pub servers: BrokerServers,
+    /// Why it stores nothing, where it can be reached and read.
+    pub refusal: Option<String>,
     /// Whether what it announces is taken and delivered.
     pub is_delivering: bool,
 }
@@ -36,13 +38,13 @@ pub struct BrokerHealth {
 impl BrokerHealth {
     /// Whether what is published arrives.
     pub fn is_up(&self) -> bool {
-        self.is_delivering && self.state.is_up()
+        self.is_delivering && self.state.is_up() && self.refusal.is_none()
     }
 
     /// How it is; `unix_ms` is the moment, in milliseconds since 1970.
     fn detail(&self, unix_ms: u64) -> String {
-        match self.state {
-            BrokerState::Down { since_ms } => {
+        match (self.state, &self.refusal) {
+            (BrokerState::Down { since_ms }, _) => {
                 let seconds = unix_ms.saturating_sub(since_ms) / 1_000;
                 match self.servers {
                     BrokerServers { lost, of } if lost < of => {
@@ -51,8 +53,11 @@ impl BrokerHealth {
                     BrokerServers { .. } => format!("unreachable for {seconds} s"),
                 }
             }
-            BrokerState::Up if !self.is_delivering => "its announcements are not delivered".to_owned(),
-            BrokerState::Up => "reachable".to_owned(),
+            (BrokerState::Up, Some(reason)) => format!("readable, and refuses writes: {reason}"),
+            (BrokerState::Up, None) if !self.is_delivering => {
+                "its announcements are not delivered".to_owned()
+            }
+            (BrokerState::Up, None) => "reachable".to_owned(),
         }
     }
 }
@@ -180,6 +185,7 @@ mod tests {
     const UP: BrokerHealth = BrokerHealth {
         name: "redis",
         state: BrokerState::Up,
+        refusal: None,
         servers: BrokerServers { lost: 0, of: 3 },
         is_delivering: true,
     };
@@ -222,11 +228,13 @@ mod tests {
             ..UP
         };
         let stuck = BrokerHealth { is_delivering: false, ..UP };
+        let full = BrokerHealth { refusal: Some("OOM".to_owned()), ..UP };
         for (broker, status, detail) in [
             (UP, "ok", "reachable"),
             (lost(3), "degraded", "unreachable for 12 s"),
             (lost(2), "degraded", "2 of 3 servers unreachable, the first for 12 s"),
             (stuck, "degraded", "its announcements are not delivered"),
+            (full, "degraded", "readable, and refuses writes: OOM"),
         ] {
             let report = health.report(broker, 0, 10, &Memory::new(100), None, 17_900);
             let Component { component, status: of_broker, detail: seen } = &report.components[0];

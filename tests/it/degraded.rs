@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use serde_json::{Value, json};
-use tidings::broker::{Broker, BrokerError, BrokerEvent, Peer};
+use tidings::broker::{Broker, BrokerError, BrokerEvent, ChannelHeads, Peer};
 use tidings::freshness::{Snapshot, VersionTable};
 use tidings::hub::{BrokerState, Lineage, Page, PageLimit, Published};
 use tidings::limits::Caller;
@@ -73,8 +73,8 @@ impl Broker for Switch {
         None
     }
 
-    fn channels(&self, _: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>> {
-        ready(self.reach().map(|()| Vec::new())).boxed()
+    fn channels(&self, _: usize) -> BoxFuture<'_, Result<ChannelHeads, BrokerError>> {
+        ready(self.reach().map(|()| ChannelHeads::default())).boxed()
     }
 
     fn mutate(&self, _: MutateCommand, _: Caller) -> BoxFuture<'_, Result<Published, BrokerError>> {

@@ -6,6 +6,7 @@
 
 mod credentials;
 mod data;
+mod garbage;
 mod instances;
 mod links;
 mod outages;

@@ -30,6 +30,9 @@ const REFUSALS: [&str; 9] = [
 /// a key is on already while its slot still moves there.
 const ELSEWHERE: [&str; 2] = ["MOVED", "TRYAGAIN"];
 
+/// What a script meets that names no keys and announces on a server that does not have the slot: it did nothing before.
+const NOT_HERE: &str = "attempted to access a non local key";
+
 /// The slots of the longest string that Redis keeps.
 const SLOTS_MAX: usize = (512 << 20) / VersionTable::SLOT_BYTES;
 
@@ -51,7 +54,7 @@ pub(super) struct Garbage;
 /// What a failed write means: whether it was surely not done.
 pub(super) fn write_failed(error: &Error) -> Failed {
     let begins = |words: &[&str]| words.contains(&error.details().split(' ').next().unwrap_or_default());
-    if begins(&ELSEWHERE) {
+    if begins(&ELSEWHERE) || error.details().contains(NOT_HERE) {
         return Failed::Elsewhere;
     }
     if let Some(server) = asked(error.details()) {
@@ -60,7 +63,7 @@ pub(super) fn write_failed(error: &Error) -> Failed {
     Failed::Broker(match error.kind() {
         ErrorKind::Backpressure => BrokerError::Overloaded,
         _ if begins(&REFUSALS) => {
-            warn!(%error, "redis refused a publish");
+            warn!(%error, "redis refused a command");
             BrokerError::Unavailable
         }
         _ => BrokerError::OutcomeUnknown,
@@ -306,6 +309,11 @@ mod tests {
             (ErrorKind::Cluster, "ASK 3999 10.0.0.1:6381", &Failed::MovedTo(Server::new("10.0.0.1", 6_381))),
             (ErrorKind::Cluster, "ASK 3999 ::1:6381", &Failed::MovedTo(Server::new("::1", 6_381))),
             (ErrorKind::Cluster, "ASK", &unknown),
+            (
+                ErrorKind::Unknown,
+                "ERR Script attempted to access a non local key in a cluster node",
+                &Failed::Elsewhere,
+            ),
             (ErrorKind::Backpressure, "full", &Failed::Broker(BrokerError::Overloaded)),
             (ErrorKind::Timeout, "Request timed out.", &unknown),
             (ErrorKind::IO, "Connection closed", &unknown),

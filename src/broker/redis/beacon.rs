@@ -1,5 +1,6 @@
 //! Once a second an instance tells the others that it is there, and which heads it advanced.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -7,13 +8,13 @@ use bytes::Bytes;
 use fred::error::{Error, ErrorKind};
 use fred::prelude::{FredResult, PubsubInterface};
 use indexmap::IndexMap;
-use tidings_protocol::{Beacon, Channel, ClusterMessage, Position};
+use tidings_protocol::{Beacon, Channel, ClusterMessage, InstanceInfo, Position};
 use tokio::sync::{mpsc, oneshot};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::shard::Shard;
 use super::shards::Shards;
-use crate::broker::InstanceCard;
+use crate::broker::{InstanceCard, Peer, Peers};
 
 /// How often a beacon is sent.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -57,6 +58,42 @@ pub(super) struct Beacons {
     /// Asks for the last beacon.
     pub(super) leaving: mpsc::Receiver<oneshot::Sender<()>>,
     pub(super) number: u64,
+    /// Whom it hears of.
+    pub(super) peers: Arc<Mutex<Peers>>,
+    pub(super) unlike: Unlike,
+}
+
+/// Instances that have something otherwise than this one, and what: each is warned of once.
+#[derive(Debug, Default)]
+pub(super) struct Unlike(HashMap<Arc<str>, Vec<&'static str>>);
+
+impl Unlike {
+    /// What is new among what differs in others.
+    fn news<'a>(
+        &mut self,
+        here: &InstanceInfo,
+        peers: impl Iterator<Item = &'a Peer>,
+    ) -> Vec<Unlikeness<'a>> {
+        let mut known = HashMap::new();
+        let mut news = Vec::new();
+        for peer in peers {
+            let differences = here.alike.differences(&peer.info.alike);
+            if differences.is_empty() {
+                continue;
+            }
+            if self.0.get(&peer.info.id) != Some(&differences) {
+                news.push(Unlikeness { info: &peer.info, differences: differences.clone() });
+            }
+            known.insert(peer.info.id.clone(), differences);
+        }
+        self.0 = known;
+        news
+    }
+}
+
+struct Unlikeness<'a> {
+    info: &'a InstanceInfo,
+    differences: Vec<&'static str>,
 }
 
 impl Beacons {
@@ -66,7 +103,10 @@ impl Beacons {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = ticks.tick() => self.send().await,
+                _ = ticks.tick() => {
+                    self.compare();
+                    self.send().await;
+                }
                 Some(done) = self.leaving.recv() => {
                     self.send().await;
                     if let Err(error) = self.tell(std::iter::empty(), true).await {
@@ -76,6 +116,21 @@ impl Beacons {
                     return;
                 }
             }
+        }
+    }
+
+    /// Warns of instances that were started otherwise than this one: what one stores the other may not understand.
+    fn compare(&mut self) {
+        let here = self.card.info();
+        let peers = self.peers.lock().expect("nobody panics with the peers");
+        for Unlikeness { info, differences } in self.unlike.news(&here, peers.iter()) {
+            warn!(
+                instance = %info.id,
+                address = info.address,
+                version = info.version,
+                differences = differences.join(", "),
+                "an instance of this cluster is configured otherwise: start all with the same namespaces and secrets, and with versions of one format"
+            );
         }
     }
 

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use super::directory::run;
 use super::shard::Shard;
+use super::shards::Map;
 use super::store::RedisStore;
 
 /// The oldest version: the first with sharded pub/sub.
@@ -21,16 +22,18 @@ const SUBSCRIBER_BUFFER: u64 = 32 << 20;
 const RIGHTS: &str = include_str!("lua/rights.lua");
 
 /// Refuses a Redis that cannot be used, with what to do; warns of one that may lose things.
-pub(super) async fn check(shard: &Shard, store: &RedisStore, replicas: usize) -> Result<(), String> {
+pub(super) async fn check(
+    shard: &Shard,
+    map: &Map,
+    store: &RedisStore,
+    replicas: usize,
+) -> Result<(), String> {
     let client = &shard.commands;
     check_version(&info_of(client, "server").await?)?;
-    check_rights(client, store).await?;
+    check_rights(shard, store, replicas).await?;
     let replication = info_of(client, "replication").await?;
-    if replication.get("role").is_none_or(|role| role != "master") {
-        return Err(
-            "it is a replica: name the primary, or use redis-sentinel:// or redis-cluster://".to_owned()
-        );
-    }
+    check_replication(&replication)?;
+    store.try_out(shard, map).await?;
     let settings = Settings { client };
     settings.check_eviction().await;
     settings.check_buffer().await;
@@ -68,17 +71,39 @@ fn check_version(server: &HashMap<String, String>) -> Result<(), String> {
     }
 }
 
+fn check_replication(replication: &HashMap<String, String>) -> Result<(), String> {
+    if replication.get("role").is_none_or(|role| role != "master") {
+        return Err(
+            "it is a replica: name the primary, or use redis-sentinel:// or redis-cluster://".to_owned()
+        );
+    }
+    match replication.get("master_replid").is_none_or(String::is_empty) {
+        true => {
+            Err("INFO does not say its master_replid, without which a failover goes unnoticed".to_owned())
+        }
+        false => Ok(()),
+    }
+}
+
 /// A script that lacks a right in its middle has done one half: so it is refused before it begins.
-async fn check_rights(client: &Client, store: &RedisStore) -> Result<(), String> {
+async fn check_rights(shard: &Shard, store: &RedisStore, replicas: usize) -> Result<(), String> {
     let log = LogName::default().channel();
+    let [subscribe, unsubscribe] = match shard.server.is_some() {
+        true => ["SSUBSCRIBE", "SUNSUBSCRIBE"],
+        false => ["SUBSCRIBE", "UNSUBSCRIBE"],
+    };
     let args = vec![
         RIGHTS.into(),
         "0".into(),
         store.keys.versions(&log).into(),
         store.keys.announcements(&log).into(),
         store.announce.into(),
+        subscribe.into(),
+        unsubscribe.into(),
+        store.keys.cluster().into(),
+        if replicas > 0 { "wait".into() } else { "".into() },
     ];
-    let missing = run(client, "EVAL", args).await.map_err(|error| error.to_string())?;
+    let missing = run(&shard.commands, "EVAL", args).await.map_err(|error| error.to_string())?;
     let missing: Vec<String> = missing.into_array().into_iter().filter_map(Value::into_string).collect();
     if missing.is_empty() {
         return Ok(());
@@ -149,7 +174,8 @@ impl Settings<'_> {
             );
         }
         let least = self.get("min-replicas-to-write").await;
-        if connected > 0 && least.is_some_and(|least| least == "0") {
+        // With one replica alone, a primary that was made of it would refuse all writes until there is another one.
+        if connected > 1 && least.is_some_and(|least| least == "0") {
             warn!(
                 "a primary that is cut off from its replicas accepts what a failover will lose: set min-replicas-to-write 1"
             );
@@ -166,6 +192,19 @@ mod tests {
         for (version, fits) in [("7.0.15", true), ("8.2.0", true), ("6.2.14", false), ("", false)] {
             let server = pairs(&format!("# Server\r\nredis_version:{version}\r\n"));
             assert_eq!(check_version(&server).is_ok(), fits, "{version}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_a_primary_that_says_its_replication_id() {
+        for (info, fits) in [
+            ("role:master\r\nmaster_replid:0f1e\r\n", true),
+            ("role:slave\r\nmaster_replid:0f1e\r\n", false),
+            ("role:master\r\nconnected_slaves:0\r\n", false),
+            ("role:master\r\nmaster_replid:\r\n", false),
+            ("", false),
+        ] {
+            assert_eq!(check_replication(&pairs(info)).is_ok(), fits, "{info}");
         }
     }
 }

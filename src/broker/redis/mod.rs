@@ -20,8 +20,10 @@ mod line;
 mod links;
 mod log;
 mod monitor;
+mod numbering;
 mod pace;
 mod presence;
+mod probe;
 mod receiver;
 mod replicated;
 mod revocations;
@@ -31,6 +33,7 @@ mod shard;
 mod shards;
 mod store;
 mod survey;
+mod tls;
 mod window;
 mod write;
 
@@ -48,7 +51,9 @@ use tidings_protocol::{
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::{Broker, BrokerError, BrokerEvent, InstanceCard, Peer, Peers, Retentions, RevokedSince};
+use super::{
+    Broker, BrokerError, BrokerEvent, ChannelHeads, InstanceCard, Peer, Peers, Retentions, RevokedSince,
+};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::freshness::Snapshot;
@@ -57,7 +62,7 @@ use crate::limits::Caller;
 use answer::Failed;
 #[cfg(feature = "ablation")]
 pub use answer::read_redis_answers;
-use beacon::{Advanced, Beacons};
+use beacon::{Advanced, Beacons, Unlike};
 use interest::WantedHere;
 use keys::Keys;
 use monitor::{Monitor, Standing};
@@ -130,10 +135,14 @@ impl RedisBroker {
         let url = config.redis.url.as_ref().expect("a Redis is configured");
         let unreachable =
             |error: Error| RedisRefused::Unreachable { url: url.masked(), reason: error.to_string() };
-        let connection = RedisClientConfig::from_url(url.expose()).map_err(unreachable)?;
-        let keys = Keys::new(&config.redis.prefix);
+        let mut connection = RedisClientConfig::from_url(url.expose()).map_err(unreachable)?;
+        let unfit = |reason| RedisRefused::Unfit { url: url.masked(), reason };
+        if let Some(tls) = tls::tls(&config.redis).map_err(unfit)? {
+            connection.tls = Some(tls);
+        }
         let lives = Lives { key: config.limits.idempotency_window, meta: config.redis.forget_after };
         let is_cluster = connection.server.is_clustered();
+        let keys = Keys::new(&config.redis.prefix, connection.database.unwrap_or(0), is_cluster);
         let store = RedisStore::new(keys, Retentions::new(config), lives, card.id(), is_cluster);
         let store = Arc::new(store);
         let replicas = config.redis.replicas;
@@ -161,14 +170,15 @@ impl RedisBroker {
             tasks.spawn(sentinels::keep(shards.clone(), connection));
         }
         let (mut reached, mut refused) = (0, None);
-        for shard in &shards.map().shards {
+        let map = shards.map();
+        for shard in &map.shards {
             if let Err(error) = shard.connected().await {
                 refused = Some(unreachable(error));
                 continue;
             }
             reached += 1;
-            let fit = checks::check(shard, &store, replicas).await;
-            fit.map_err(|reason| RedisRefused::Unfit { url: url.masked(), reason })?;
+            let fit = checks::check(shard, &map, &store, replicas).await;
+            fit.map_err(unfit)?;
         }
         // What some primary of a cluster holds can wait until that one is back, or followed by another.
         if let Some(refused) = refused.filter(|_| reached == 0) {
@@ -197,6 +207,8 @@ impl RedisBroker {
             advanced: advanced.clone(),
             leaving,
             number: 0,
+            peers: peers.clone(),
+            unlike: Unlike::default(),
         };
         tasks.spawn(beacons.run());
         let presence = Presence::start(shards.clone(), &store.keys, config, clock, &mut tasks);
@@ -302,7 +314,7 @@ impl Broker for RedisBroker {
         self.wanted.set(channel, wanted)
     }
 
-    fn channels(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>> {
+    fn channels(&self, limit: usize) -> BoxFuture<'_, Result<ChannelHeads, BrokerError>> {
         async move { directory::channels(&self.shards.map(), &self.store.keys, limit).await }.boxed()
     }
 
@@ -368,6 +380,10 @@ impl Broker for RedisBroker {
 
     fn servers(&self) -> BrokerServers {
         self.standing.servers()
+    }
+
+    fn refusal(&self) -> Option<String> {
+        self.shards.map().shards.iter().find_map(|shard| shard.refusal())
     }
 
     fn name(&self) -> &'static str {

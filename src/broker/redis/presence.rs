@@ -68,6 +68,7 @@ impl Presence {
             keys: keys.clone(),
             update: Script::new(UPDATE, true),
             read: Script::new(READ, true),
+            look: Script::new(LOOK, true),
             life,
         });
         let (requests, requested) = mpsc::channel(REQUESTS_MAX);
@@ -176,7 +177,12 @@ async fn sleep_until(due: Option<tokio::time::Instant>) {
 }
 
 const UPDATE: &str = concat!(include_str!("lua/presence.lua"), include_str!("lua/presence_update.lua"));
-const READ: &str = concat!(include_str!("lua/presence.lua"), include_str!("lua/presence_read.lua"));
+const LOOK: &str = concat!(include_str!("lua/presence.lua"), include_str!("lua/presence_read.lua"));
+const READ: &str = concat!(
+    include_str!("lua/presence.lua"),
+    include_str!("lua/presence_prune.lua"),
+    include_str!("lua/presence_read.lua")
+);
 
 /// The scripts with their arguments.
 struct PresenceStore {
@@ -184,6 +190,8 @@ struct PresenceStore {
     keys: Keys,
     update: Script,
     read: Script,
+    /// The same without a word of those who expired.
+    look: Script,
     life: Duration,
     announce: &'static str,
 }
@@ -209,12 +217,28 @@ impl PresenceStore {
     }
 
     async fn read(&self, channel: &Channel, limit: usize) -> Result<PresenceMembers, BrokerError> {
-        let answer = self.run(&self.read, channel, vec![limit.to_string().into()]).await?;
+        let most: Vec<Value> = vec![limit.to_string().into()];
+        let answer = match self.run(&self.read, channel, most.clone()).await {
+            Ok(answer) => answer,
+            // Where writes are refused, who expired is announced later.
+            Err(_) => self.run_as(Run::Reading, &self.look, channel, most).await?,
+        };
         members(answer).ok_or(BrokerError::Unavailable)
     }
 
     async fn run(&self, script: &Script, channel: &Channel, rest: Vec<Value>) -> Result<Value, BrokerError> {
-        let keys: Vec<Key> = vec![self.keys.expiries(channel), self.keys.members(channel)];
+        self.run_as(Run::Writing, script, channel, rest).await
+    }
+
+    async fn run_as(
+        &self,
+        how: Run,
+        script: &Script,
+        channel: &Channel,
+        rest: Vec<Value>,
+    ) -> Result<Value, BrokerError> {
+        let keys: Vec<Key> =
+            vec![self.keys.expiries(channel), self.keys.members(channel), self.keys.arrivals(channel)];
         let life = self.life.as_millis().to_string();
         let announcements = self.keys.announcements(&channel.presence());
         let mut args: Vec<Value> = vec![life.into(), announcements.into(), self.announce.into()];
@@ -222,11 +246,22 @@ impl PresenceStore {
         let run = |shard: Arc<Shard>| {
             let (keys, args) = (keys.clone(), args.clone());
             async move {
-                script.run(&shard.commands, keys, args).await.map_err(|error| answer::read_failed(&error))
+                let answer = match how {
+                    Run::Writing => script.run(&shard.commands, keys, args).await,
+                    Run::Reading => script.run_reading(&shard.commands, keys, args).await,
+                };
+                answer.map_err(|error| answer::read_failed(&error))
             }
         };
         self.shards.at(channel, run).await
     }
+}
+
+/// Whether a script writes.
+#[derive(Clone, Copy)]
+enum Run {
+    Writing,
+    Reading,
 }
 
 /// What the read script gave; `None` for what no version of ours gives.

@@ -6,6 +6,7 @@ use fred::interfaces::ClientLike;
 use fred::prelude::{FredResult, LuaInterface};
 use fred::types::{ClusterHash, CustomCommand, Key, Value};
 
+use super::directory::run;
 use crate::ablation::{Safeguard, ablated};
 
 const NUMBERING: &str = include_str!("lua/numbering.lua");
@@ -25,24 +26,41 @@ pub(super) struct Scripts {
     pub(super) read: Script,
     pub(super) snapshot: Script,
     pub(super) confirm: Script,
+    pub(super) seed: Script,
+    pub(super) probe: Script,
 }
 
 impl Scripts {
-    pub(super) fn new() -> Self {
+    /// In a cluster each slot has births of its own.
+    pub(super) fn new(is_cluster: bool) -> Self {
         let (writes, reads) = (!ablated(Safeguard::Fence), !ablated(Safeguard::ReadFence));
+        let script = |body, fenced| Script::of(body, fenced, is_cluster);
         Scripts {
-            publish: Script::new(include_str!("lua/publish.lua"), writes),
-            publish_volatile: Script::new(include_str!("lua/publish_volatile.lua"), true),
-            read: Script::new(include_str!("lua/read.lua"), reads),
-            snapshot: Script::new(include_str!("lua/snapshot.lua"), reads),
-            confirm: Script::new(include_str!("lua/confirm.lua"), reads),
+            publish: script(include_str!("lua/publish.lua"), writes),
+            publish_volatile: script(include_str!("lua/publish_volatile.lua"), true),
+            read: script(include_str!("lua/read.lua"), reads),
+            snapshot: script(include_str!("lua/snapshot.lua"), reads),
+            confirm: script(include_str!("lua/confirm.lua"), reads),
+            seed: script(include_str!("lua/seed.lua"), true),
+            probe: script(include_str!("lua/probe.lua"), true),
         }
     }
 }
 
 impl Script {
+    /// A script that begins no numbering.
     pub(super) fn new(body: &str, fenced: bool) -> Self {
-        let source = format!("local FENCED = {fenced}\n{NUMBERING}\n{body}");
+        Script::of(body, fenced, false)
+    }
+
+    fn of(body: &str, fenced: bool, is_cluster: bool) -> Self {
+        // An entry of births takes some 70 bytes, a channel that was published on 300 at least: births are begun anew where there
+        // are more than a quarter as many as keys, of a cluster with four primaries or more as many in each of its 16,384 slots.
+        let (births_max, births_share) = if is_cluster { (64, 4 * 16_384 / 4) } else { (100_000, 4) };
+        let constants = format!(
+            "local FENCED, BIRTHS_MAX, BIRTHS_SHARE = {fenced}, {births_max}, {births_share}\n{NUMBERING}\n"
+        );
+        let source = constants + body;
         Script { hash: fred::util::sha1_hash(&source), source }
     }
 
@@ -70,6 +88,27 @@ impl Script {
         let queued: FredResult<()> = pair.custom(eval, words).await;
         queued?;
         pair.try_all::<Value>().await.pop().unwrap_or_else(|| Err(Error::new_canceled()))
+    }
+
+    /// Runs a script that writes nothing, where writes are refused or stopped, too.
+    pub(super) async fn run_reading(
+        &self,
+        client: &Client,
+        keys: Vec<Key>,
+        args: Vec<Value>,
+    ) -> FredResult<Value> {
+        if is_asking() {
+            return self.ask(client, keys, args).await;
+        }
+        let words = |script: &str| {
+            let count = keys.len().to_string();
+            let keys = keys.iter().cloned().map(Value::from);
+            [script.into(), count.into()].into_iter().chain(keys).chain(args.iter().cloned()).collect()
+        };
+        match run(client, "EVALSHA_RO", words(&self.hash)).await {
+            Err(error) if is_unknown_script(&error) => run(client, "EVAL_RO", words(&self.source)).await,
+            answer => answer,
+        }
     }
 }
 

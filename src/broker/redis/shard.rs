@@ -7,15 +7,15 @@ use std::time::Duration;
 use fred::clients::Client;
 use fred::error::Error;
 use fred::interfaces::{ClientLike, EventInterface};
-use fred::prelude::{Config, FredResult};
+use fred::prelude::Config;
 use fred::types::ClientState;
 use fred::types::config::{Server, ServerConfig};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
-use super::directory::run;
 use super::links::{CONFIRM_TIMEOUT, Purpose, client};
 use super::pace::Pace;
+use super::probe::Probed;
 use super::replicated::Replicated;
 use super::store::RedisStore;
 use crate::clock::Clock;
@@ -27,12 +27,11 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// How long a new connection may lead to a replica before it is given up in turn.
 const ASTRAY_PAUSE: Duration = Duration::from_secs(1);
 
+/// The pause before a client that has ended is connected again.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
+
 /// How long a probe may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// What every script begins with. Where this is not allowed (any more), nothing can be published or read, though a PING
-/// would be answered.
-const PROBE: &str = "return redis.call('INFO', 'replication')";
 
 /// Without an answer for so long, a server counts as out of reach: subscribers are to know within 2.5 s, and publishes fail by
 /// themselves until then.
@@ -84,8 +83,7 @@ impl Shard {
         let mut tasks = JoinSet::new();
         let mut connected = |purpose| {
             let client = client(&config, purpose)?;
-            let connection = AbortOnDrop(client.connect());
-            tasks.spawn(connection.ended());
+            tasks.spawn(keep_connected(client.clone(), AbortOnDrop(client.connect())));
             Ok::<_, Error>(client)
         };
         let announcements_max = reach.announcements_max;
@@ -97,7 +95,9 @@ impl Shard {
         }
         let patience = [Duration::ZERO, Duration::ZERO, CONFIRM_TIMEOUT];
         let all = clients.iter().zip(patience);
-        let all = all.map(|(client, patience)| Arc::new(Pulse::new(client.clone(), patience, reach.clock)));
+        let all = all.map(|(client, patience)| {
+            Arc::new(Pulse::new(client.clone(), reach.store.clone(), patience, reach.clock))
+        });
         let mut pulses: Vec<_> = all.collect();
         for pulse in &pulses {
             tasks.spawn(pulse.clone().feel());
@@ -162,6 +162,21 @@ impl Shard {
     pub(super) fn trouble(&self) -> Option<String> {
         self.pulses.iter().find_map(|pulse| pulse.trouble())
     }
+
+    /// Why it takes no writes, where it can be read.
+    pub(super) fn refusal(&self) -> Option<String> {
+        self.pulses.iter().find_map(|pulse| pulse.refusal())
+    }
+}
+
+/// The library tries again by itself, but not after an answer that is none: then it ends the client.
+async fn keep_connected(client: Client, mut connection: AbortOnDrop) {
+    loop {
+        connection.ended().await;
+        debug!("a redis client has ended: it is connected again");
+        tokio::time::sleep(RECONNECT_PAUSE).await;
+        connection = AbortOnDrop(client.connect());
+    }
 }
 
 /// The library's task of one connection, which would go on without anybody who needs it.
@@ -183,35 +198,40 @@ impl Drop for AbortOnDrop {
 /// When a connection last answered, in milliseconds since the process started.
 struct Pulse {
     client: Client,
+    store: Arc<RedisStore>,
     last: AtomicU64,
     /// Why the last probe failed, if it did.
     trouble: Mutex<Option<String>>,
     /// How much longer than others it may take to answer.
     patience: Duration,
+    /// Why writes are refused, if they are.
+    refusal: Mutex<Option<String>>,
     clock: Clock,
 }
 
 impl Pulse {
-    fn new(client: Client, patience: Duration, clock: Clock) -> Self {
+    fn new(client: Client, store: Arc<RedisStore>, patience: Duration, clock: Clock) -> Self {
         let last = AtomicU64::new(clock.now().0.as_millis() as u64);
-        Pulse { client, last, trouble: Mutex::default(), patience, clock }
+        Pulse { client, store, last, trouble: Mutex::default(), refusal: Mutex::default(), patience, clock }
     }
 
     async fn feel(self: Arc<Self>) {
         let within = PROBE_TIMEOUT + self.patience;
         loop {
-            let is_primary = tokio::time::timeout(within, is_primary(&self.client)).await;
-            let trouble = match is_primary {
-                Ok(Ok(true)) => {
-                    self.note_answer();
-                    None
-                }
-                Ok(Ok(false)) => Some("it is a replica".to_owned()),
-                Ok(Err(ref error)) => Some(error.to_string()),
-                Err(_) => Some(format!("no answer within {within:?}")),
+            let probed = tokio::time::timeout(within, self.store.probe(&self.client)).await;
+            let is_replica = matches!(probed, Ok(Ok(Probed::Replica)));
+            let (trouble, refusal) = match probed {
+                Ok(Ok(Probed::Well)) => (None, None),
+                Ok(Ok(Probed::RefusesWrites(reason))) => (None, Some(reason)),
+                Ok(Ok(Probed::Replica)) => (Some("it is a replica".to_owned()), None),
+                Ok(Err(error)) => (Some(error.to_string()), None),
+                Err(_) => (Some(format!("no answer within {within:?}")), None),
             };
-            let is_replica = matches!(is_primary, Ok(Ok(false)));
+            if trouble.is_none() {
+                self.note_answer();
+            }
             *self.trouble.lock().expect("nobody panics with it") = trouble;
+            self.note_refusal(refusal);
             if is_replica {
                 self.give_up("it leads to a replica").await;
                 tokio::time::sleep(ASTRAY_PAUSE).await;
@@ -239,6 +259,18 @@ impl Pulse {
         self.last.store(self.clock.now().0.as_millis() as u64, Ordering::Release);
     }
 
+    fn note_refusal(&self, refusal: Option<String>) {
+        let mut known = self.refusal.lock().expect("nobody panics with it");
+        if let Some(reason) = refusal.as_ref().filter(|_| known.is_none()) {
+            warn!(reason, "redis refuses writes: what it holds can be read, and not be published to");
+        }
+        *known = refusal;
+    }
+
+    fn refusal(&self) -> Option<String> {
+        self.refusal.lock().expect("nobody panics with it").clone()
+    }
+
     fn trouble(&self) -> Option<String> {
         self.trouble.lock().expect("nobody panics with it").clone()
     }
@@ -255,10 +287,4 @@ impl Pulse {
         let last = Time(Duration::from_millis(self.last.load(Ordering::Acquire)));
         last.after(time) <= self.clock.now()
     }
-}
-
-/// Whether the server answers as a primary. One that was demoted answers pings too, and passes announcements on.
-async fn is_primary(client: &Client) -> FredResult<bool> {
-    let info = run(client, "EVAL", vec![PROBE.into(), "0".into()]).await?;
-    Ok(info.as_str().is_some_and(|info| info.contains("role:master")))
 }

@@ -61,6 +61,13 @@ impl Map {
         self.ranges.as_deref() == Some(ranges)
     }
 
+    /// The slots that a server holds; one for all where there is no cluster.
+    pub(super) fn slots_of(&self, shard: &Shard) -> Vec<u16> {
+        let Some(ranges) = &self.ranges else { return vec![0] };
+        let held = ranges.iter().filter(|range| shard.server.as_ref() == Some(&range.server));
+        held.flat_map(|range| range.first..=range.last).collect()
+    }
+
     /// The number of the server that a channel is on.
     pub(super) fn number_of(&self, channel: &Channel) -> Option<u64> {
         self.of(channel).map(|shard| shard.number)

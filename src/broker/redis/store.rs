@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fred::clients::Client;
+use fred::prelude::FredResult;
 use fred::types::{Key, Value};
 use sha2::{Digest, Sha256};
 use tidings_protocol::{Channel, Position, PublishCommand, Tag, encode_stored};
+use tracing::debug;
 
 use super::answer::{self, Failed, Garbage};
+use super::directory::run;
 use super::keys::Keys;
+use super::numbering::{Reading, is_unborn};
 use super::script::Scripts;
 use super::shard::Shard;
 use super::shards::Shards;
@@ -43,11 +47,12 @@ pub(super) enum Reader {
 pub(super) struct RedisStore {
     pub(super) keys: Keys,
     pub(super) retentions: Retentions,
-    scripts: Scripts,
+    pub(super) scripts: Scripts,
     lives: Lives,
-    /// This instance's id. Makes names of new epochs.
+    /// This instance's id.
     pub(super) seed: String,
-    epochs: AtomicU64,
+    /// Seeds that were made up here: no two are alike.
+    seeds: AtomicU64,
     /// `PUBLISH`, or `SPUBLISH` where channels are announced per shard.
     pub(super) announce: &'static str,
 }
@@ -62,8 +67,8 @@ impl RedisStore {
         is_cluster: bool,
     ) -> Self {
         let announce = if is_cluster { "SPUBLISH" } else { "PUBLISH" };
-        let (scripts, epochs) = (Scripts::new(), AtomicU64::new(1));
-        RedisStore { keys, retentions, scripts, lives, seed: seed.to_owned(), epochs, announce }
+        let (scripts, seeds) = (Scripts::new(is_cluster), AtomicU64::new(1));
+        RedisStore { keys, retentions, scripts, lives, seed: seed.to_owned(), seeds, announce }
     }
 
     /// Writes; where `waits`, replicas are about to be waited for.
@@ -74,12 +79,12 @@ impl RedisStore {
             }
             Write::Publish(command, retention) => {
                 let said = command.payload.as_bytes();
-                self.append(client, command, said, retention, Vec::new()).await
+                stored(self.append(client, command, said, retention, Vec::new()).await)
             }
             Write::Mutate(command, retention) => {
                 let (publication, said) = (command.publication(), command.said.as_bytes());
                 let table = vec![self.slots(&publication.channel), packed(&command.tags).into()];
-                self.append(client, &publication, said, retention, table).await
+                stored(self.append(client, &publication, said, retention, table).await)
             }
             Write::Confirm(log) => self.confirm(client, &log.channel(), waits).await,
         }
@@ -95,24 +100,23 @@ impl RedisStore {
             self.keys.announcements(channel).into(),
             self.announce.into(),
         ];
-        let remembered = self.keys.idempotency(channel, idempotency_key.as_deref().unwrap_or_default());
-        let answer = self.scripts.publish_volatile.run(client, vec![remembered], args).await;
-        answer.map_err(|error| answer::write_failed(&error)).and_then(answer::published)
+        let keys = self.idempotency(command);
+        stored(self.scripts.publish_volatile.run(client, keys, args).await)
     }
 
     /// Appends to the channel and announces. `said` is what an idempotency key stands for; `table` is what the script is told
     /// of the table of a log.
-    async fn append(
+    pub(super) async fn append(
         &self,
         client: &Client,
         command: &PublishCommand,
         said: &[u8],
         retention: &Retention,
         table: Vec<Value>,
-    ) -> Result<Published, Failed> {
+    ) -> FredResult<Value> {
         let PublishCommand { channel, payload, key, id, idempotency_key, .. } = command;
         let mut args = vec![
-            self.new_epoch(),
+            self.new_seed(),
             Bytes::from(encode_stored(payload, id.as_deref(), key.as_deref())).into(),
             hash(idempotency_key.as_deref(), said),
             millis(self.lives.key),
@@ -124,26 +128,31 @@ impl RedisStore {
             self.announce.into(),
         ];
         args.extend(table);
-        let remembered = self.keys.idempotency(channel, idempotency_key.as_deref().unwrap_or_default());
-        let mut keys = vec![self.keys.meta(channel), self.keys.stream(channel), remembered];
+        let mut keys = vec![self.keys.meta(channel), self.keys.stream(channel)];
+        keys.extend(self.idempotency(command));
         keys.extend(self.table_key(channel));
-        let answer = self.scripts.publish.run(client, keys, args).await;
-        answer.map_err(|error| answer::write_failed(&error)).and_then(answer::published)
+        let mut answer = self.scripts.publish.run(client, keys.clone(), args.clone()).await;
+        if matches!(&answer, Ok(answer) if is_unborn(answer)) {
+            keys.extend([self.keys.births(channel), self.keys.index(channel)]);
+            answer = self.scripts.publish.run(client, keys, args).await;
+        }
+        answer
     }
 
     /// Where the log stands; written again where `written`.
     async fn confirm(&self, client: &Client, channel: &Channel, written: bool) -> Result<Published, Failed> {
-        let args =
-            vec![self.new_epoch(), self.slots(channel), if written { "write".into() } else { "".into() }];
-        let answer = self.scripts.confirm.run(client, self.numbered(channel), args).await;
-        answer.map_err(|error| answer::read_failed(&error)).and_then(answer::published)
+        let keys = vec![self.keys.meta(channel), self.keys.versions(channel)];
+        let mode: Value = if written { "write".into() } else { "".into() };
+        let reading = Reading { script: &self.scripts.confirm, keys, args: vec![mode], writes: written };
+        self.numbered(client, channel, reading).await.and_then(answer::published)
     }
 
     /// The log as it stands.
     pub(super) async fn snapshot(&self, client: &Client, channel: &Channel) -> Result<Snapshot, Failed> {
-        let args = vec![self.new_epoch(), self.slots(channel)];
-        let answer = self.scripts.snapshot.run(client, self.numbered(channel), args).await;
-        let answer = answer.map_err(|error| answer::read_failed(&error))?;
+        let keys = vec![self.keys.meta(channel), self.keys.versions(channel)];
+        let args = vec![self.slots(channel)];
+        let reading = Reading { script: &self.scripts.snapshot, keys, args, writes: false };
+        let answer = self.numbered(client, channel, reading).await?;
         answer::snapshot(answer).map_err(|Garbage| Failed::Broker(BrokerError::Unavailable))
     }
 
@@ -161,19 +170,36 @@ impl RedisStore {
             Some(since) => (since.epoch.as_str().into(), since.offset.to_string().into()),
             None => ("".into(), "".into()),
         };
-        let args = vec![
-            self.new_epoch(),
+        let mut args = vec![
             epoch,
             offset,
             number(limit.publications),
             number(limit.bytes),
             self.meta_life(channel),
             if reader == Reader::OfHistory { "all".into() } else { "".into() },
-            self.slots(channel),
+            millis(self.retentions.of(channel).age_max),
         ];
-        let answer = self.scripts.read.run(client, self.numbered(channel), args).await;
-        let answer = answer.map_err(|error| answer::read_failed(&error))?;
+        let mut keys = vec![self.keys.meta(channel), self.keys.stream(channel)];
+        if let Some(table) = self.table_key(channel) {
+            keys.push(table);
+            args.push("1".into());
+        }
+        let reading = Reading { script: &self.scripts.read, keys, args, writes: false };
+        let mut answer = self.numbered(client, channel, reading).await?;
+        if let Value::Array(words) = &mut answer
+            && words.pop_if(|word| word.as_str().as_deref() == Some("renew")).is_some()
+        {
+            self.renew(client, channel).await;
+        }
         answer::page(answer).map_err(|Garbage| Failed::Broker(BrokerError::Unavailable))
+    }
+
+    /// The numbering of a channel lives longer: somebody reads it. Where that is refused, nothing is lost yet.
+    async fn renew(&self, client: &Client, channel: &Channel) {
+        let args = vec![self.keys.meta(channel).into(), self.meta_life(channel)];
+        if let Err(error) = run(client, "PEXPIRE", args).await {
+            debug!(%error, "a numbering is not renewed");
+        }
     }
 
     /// The same, wherever the channel is.
@@ -191,11 +217,10 @@ impl RedisStore {
         shards.at(channel, read).await
     }
 
-    /// The keys of a numbering.
-    fn numbered(&self, channel: &Channel) -> Vec<Key> {
-        let mut keys = vec![self.keys.meta(channel), self.keys.stream(channel)];
-        keys.extend(self.table_key(channel));
-        keys
+    /// The key under which the idempotency key is remembered, if there is one.
+    fn idempotency(&self, command: &PublishCommand) -> Vec<Key> {
+        let key = command.idempotency_key.as_deref();
+        key.map(|key| self.keys.idempotency(&command.channel, key)).into_iter().collect()
     }
 
     fn table_key(&self, channel: &Channel) -> Option<Key> {
@@ -212,9 +237,14 @@ impl RedisStore {
         if channel.is_log() { "".into() } else { millis(self.lives.meta) }
     }
 
-    fn new_epoch(&self) -> Value {
-        format!("{}-{}", self.epochs.fetch_add(1, Ordering::Relaxed), self.seed).into()
+    pub(super) fn new_seed(&self) -> Value {
+        format!("{}-{}", self.seeds.fetch_add(1, Ordering::Relaxed), self.seed).into()
     }
+}
+
+/// What a script that writes came to.
+fn stored(answer: FredResult<Value>) -> Result<Published, Failed> {
+    answer.map_err(|error| answer::write_failed(&error)).and_then(answer::published)
 }
 
 /// The hash of what an idempotency key stands for; empty without a key.

@@ -169,3 +169,55 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_numbering_must_outlive_what_it_numbers() {
+    let redis = "[redis]\nurl = 'redis://h'\n";
+    for (text, refused) in [
+        (format!("{redis}forget_after = '2s'\n[namespace.default]\nhistory_age = '1s'\n"), false),
+        (format!("{redis}forget_after = '2s'\n[namespace.default]\nhistory_age = '1001ms'\n"), true),
+        (format!("{redis}forget_after = '2s'\n"), true),
+        (format!("{redis}[namespace.default]\nhistory_age = '7days'\n"), true),
+        (format!("{redis}forget_after = '14days'\n[namespace.default]\nhistory_age = '7days'\n"), false),
+        (format!("{redis}[namespace.a]\nhistory_age = '7days'\n"), true),
+        (format!("{redis}[namespace.a]\nhistory_age = '7days'\nhistory_size = 0\n"), false),
+        ("[namespace.default]\nhistory_age = '7days'\n".to_owned(), false),
+    ] {
+        let setup = file(&text);
+        match Config::load(&setup.sources) {
+            Ok(_) => assert!(!refused, "{text}"),
+            Err(problems) => {
+                let said = problems.to_string();
+                assert!(
+                    refused && said.contains("redis.forget_after must be at least twice namespace."),
+                    "{text}: {said}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_certificate_comes_with_its_key() {
+    const PEM: &str = "'-----BEGIN CERTIFICATE-----'";
+    for (lines, refused) in [
+        (format!("url = 'rediss://h'\nca = {PEM}\nclient_cert = {PEM}\nclient_key = {PEM}\n"), ""),
+        (
+            format!("url = 'rediss://h'\nclient_cert = {PEM}\n"),
+            "redis.client_cert must be set together with redis.client_key",
+        ),
+        ("url = 'rediss://h'\nca = 'canary'\n".to_owned(), "expected a text that holds `-----BEGIN"),
+    ] {
+        let setup = file(&format!("[redis]\n{lines}"));
+        match Config::load(&setup.sources) {
+            Ok(_) => assert_eq!(refused, "", "{lines}"),
+            Err(problems) => {
+                let said = problems.to_string();
+                assert!(
+                    !refused.is_empty() && said.contains(refused) && !said.contains("canary"),
+                    "{lines}: {said}"
+                );
+            }
+        }
+    }
+}

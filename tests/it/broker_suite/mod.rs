@@ -11,9 +11,12 @@
 //! | a failover, a restart | no: it has neither | yes | yes | yes |
 //! | a primary is demoted | no: it is none | yes | as without | no: none of its servers is a replica for a while |
 
+mod databases;
+mod empty;
 mod listening;
 mod log_faults;
 mod logs;
+mod members;
 mod model;
 mod numbering;
 mod publishing;
@@ -67,6 +70,8 @@ async fn all_rows(subject: &mut impl Subject) {
     logs::mutations_are_announced_in_order(subject).await;
     logs::the_history_of_a_log_folds_into_its_table(subject).await;
     logs::a_log_that_is_forgotten_has_another_numbering_and_an_empty_table(subject).await;
+    empty::what_is_published_first_is_in_the_numbering_that_was_read_before(subject).await;
+    empty::who_was_there_before_everything_was_lost_is_told_of_it(subject).await;
     reading::numberings_are_never_used_again(subject).await;
 }
 

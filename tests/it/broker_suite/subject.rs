@@ -5,14 +5,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tidings::broker::{
-    Broker, BrokerError, BrokerEvent, InstanceCard, MemoryBroker, RedisBroker, Retentions, StoreLimits,
+    Broker, BrokerError, BrokerEvent, InstanceCard, MemoryBroker, Peer, RedisBroker, Retentions, StoreLimits,
 };
 use tidings::clock::Clock;
 use tidings::config::Config;
 use tidings::freshness::Snapshot;
 use tidings::hub::{Page, PageLimit, Published};
 use tidings::limits::Caller;
-use tidings_protocol::{Ack, Channel, LogName, MutateCommand, Payload, Position, PublishCommand};
+use tidings_protocol::{
+    Ack, Channel, LogName, MutateCommand, Payload, Position, PresenceMember, PresenceMembers, PublishCommand,
+};
 use tokio::sync::mpsc;
 
 use super::reading::ALL;
@@ -124,6 +126,29 @@ impl BrokerSubject {
         let broker = Arc::new(broker.unwrap_or_else(|refused| panic!("{refused}")));
         BrokerSubject { broker, events, heard: VecDeque::new(), forget: Forget::Flush(flushed) }
     }
+
+    /// What the channel holds after a position, if that can be read.
+    pub(super) async fn try_history(&self, channel: &str, since: &Position) -> Option<Page> {
+        self.broker.history(named(channel), Some(since.clone()), ALL).await.ok().flatten()
+    }
+
+    /// A session is in the channel from a moment on.
+    pub(super) async fn enter(&self, channel: &str, session: &str, since: u64) {
+        let member = PresenceMember { user: "ada".into(), session: session.into(), since };
+        within("an entry", self.broker.enter(&named(channel), member)).await;
+    }
+
+    /// The sessions that are in a channel, those that are listed, and how many there are.
+    pub(super) async fn sessions(&self, channel: &str, limit: usize) -> (Vec<String>, usize) {
+        let members = within("a list", self.broker.members(&named(channel), limit)).await;
+        let PresenceMembers { members, count, .. } = members.expect("members can be listed");
+        (members.iter().map(|member| member.session.to_string()).collect(), count)
+    }
+
+    /// The instances that it hears of.
+    pub(super) fn peers(&self) -> Vec<Peer> {
+        self.broker.peers()
+    }
 }
 
 fn memory(config: &Config, start: u32) -> (Arc<dyn Broker>, mpsc::Receiver<BrokerEvent>) {
@@ -234,7 +259,8 @@ impl Subject for BrokerSubject {
 
     async fn channels(&mut self) -> BTreeMap<String, Position> {
         let channels = within("a list", self.broker.channels(1_000)).await.expect("channels can be listed");
-        channels.into_iter().map(|(channel, head)| (channel.to_string(), head)).collect()
+        assert!(!channels.more, "all are listed");
+        channels.heads.into_iter().map(|(channel, head)| (channel.to_string(), head)).collect()
     }
 
     async fn announced(&mut self) -> Vec<String> {

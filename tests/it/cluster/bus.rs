@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all, ready};
 use tidings::broker::{
-    Broker, BrokerError, BrokerEvent, InstanceCard, MemoryBroker, Peer, Retentions, StoreLimits,
+    Broker, BrokerError, BrokerEvent, ChannelHeads, InstanceCard, MemoryBroker, Peer, Retentions, StoreLimits,
 };
 use tidings::clock::Clock;
 use tidings::config::Config;
@@ -77,7 +77,7 @@ impl Broker for Broking {
         self.memory.set_interest(channel, wanted)
     }
 
-    fn channels(&self, limit: usize) -> BoxFuture<'_, Result<Vec<(Channel, Position)>, BrokerError>> {
+    fn channels(&self, limit: usize) -> BoxFuture<'_, Result<ChannelHeads, BrokerError>> {
         self.memory.channels(limit)
     }
 

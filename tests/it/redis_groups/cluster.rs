@@ -168,3 +168,41 @@ async fn many_channels_of_one_connection_are_all_found_again() {
     .await;
     assert!(socket.ask(json!({"ping": {"c": 1}})).await.get("pong").is_some());
 }
+
+/// What a publish needs is where it was; of what it does not need, nothing is asked.
+#[tokio::test]
+async fn while_a_slot_moves_publishes_go_on_whose_keys_have_not_moved() {
+    let cluster = RedisCluster::start(PARTLY).await;
+    let fleet = Fleet::start(1, &Link::Direct(cluster.url()), "", "").await;
+    let address = fleet.instances[0].address;
+    let publish = async |key: Option<&str>| {
+        let request = Request::new(address, "POST", "/v1/publish/moves").body("1");
+        let request = match key {
+            Some(key) => request.header("idempotency-key", key),
+            None => request,
+        };
+        request.send().await
+    };
+    for number in 0..20 {
+        assert_eq!(publish(Some(&number.to_string())).await.status, 200);
+    }
+    let (slot, from) = (cluster.slot_of("moves").await, cluster.primary_of("moves").await);
+    let to = (from + 1) % 3;
+    cluster.begin_move(slot, from, to).await;
+    for _ in 0..20 {
+        let begun = Instant::now();
+        let answer = publish(None).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(begun.elapsed() < UNDISTURBED_MAX, "{:?}", begun.elapsed());
+    }
+    // A key that was used before the slot was opened is there, too.
+    assert_eq!(publish(Some("7")).await.status, 200);
+    cluster.move_keys(slot, from, to, usize::MAX).await;
+    cluster.end_move(slot, from, to).await;
+    let last = eventually("a publish at the new place", async || {
+        let answer = publish(Some("last")).await;
+        (answer.status == 200).then_some(answer)
+    })
+    .await;
+    assert_eq!(last.json()["position"]["offset"], 41, "20 with keys, 20 without, and this one");
+}

@@ -7,6 +7,7 @@ mod partial;
 mod replicated;
 mod sentinel;
 mod start_up;
+mod tls;
 
 use crate::support::{Outcome, Traffic, eventually, faults_asked};
 

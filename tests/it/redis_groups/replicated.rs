@@ -153,3 +153,24 @@ async fn another_connection_than_the_one_that_wrote_confirms_nothing() {
     .await;
     confirmed(&again);
 }
+
+/// A repeated publish writes nothing new, and the connection that waits has not written the first one.
+#[tokio::test]
+async fn a_repeated_publish_waits_for_replicas_to_have_the_first() {
+    let pair = Pair::start().await;
+    // What this connection wrote, the replica has.
+    confirmed(&pair.publish("replicated", "other").await);
+    pair.replica.pause().await;
+    let stored = pair.publish("stored", "k").await;
+    assert_eq!(stored.status, 200, "{}", stored.text());
+    let repeated = pair.publish("replicated", "k").await;
+    assert_eq!((repeated.status, &*repeated.code()), (503, "replication_unconfirmed"), "{}", repeated.text());
+    assert_eq!(repeated.json()["position"], stored.json()["position"]);
+    pair.replica.resume();
+    let again = eventually("a replica to confirm", async || {
+        let answer = pair.publish("replicated", "k").await;
+        (answer.status == 200).then_some(answer)
+    })
+    .await;
+    assert_eq!(confirmed(&again), stored.json()["position"]);
+}

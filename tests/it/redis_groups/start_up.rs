@@ -1,6 +1,8 @@
 //! What a real process says of a Redis that it cannot use, or had better not.
 
-use crate::support::{Process, RedisCluster, RedisServer, eventually};
+use serde_json::json;
+
+use crate::support::{Process, RedisCluster, RedisServer, TestServer, eventually};
 
 /// Starts an instance on a free port.
 fn start(url: &str, redis: &str) -> Process {
@@ -44,6 +46,8 @@ async fn a_redis_that_cannot_be_used_is_refused_with_what_to_do() {
     for (rights, words) in [
         (&["+info", "-setrange"][..], "right to SETRANGE"),
         (&["-getrange"], "right to GETRANGE, SETRANGE"),
+        (&["+@all", "-ping", "-subscribe"], "right to PING, SUBSCRIBE"),
+        (&["+@all", "-unsubscribe", "-evalsha_ro", "-sscan"], "right to EVALSHA_RO, SSCAN, UNSUBSCRIBE"),
         (&["+@all", "resetchannels", "&tidings:{a}*"], "right to PUBLISH"),
         (&["allchannels", "resetkeys", "~other:*"], "to what begins with tidings"),
     ] {
@@ -66,7 +70,8 @@ async fn a_redis_that_cannot_be_used_is_refused_with_what_to_do() {
 #[tokio::test]
 async fn a_redis_that_may_lose_things_is_used_with_a_warning() {
     let lines = "maxmemory-policy allkeys-lru\nclient-output-buffer-limit pubsub 1mb 1mb 60\n";
-    let [server, replica] = [RedisServer::start(lines).await, RedisServer::start("").await];
+    let [server, replica, other] =
+        [RedisServer::start(lines).await, RedisServer::start("").await, RedisServer::start("").await];
     replica.replica_of(&server).await;
     let said = accepted(&server.url(), "replicas = 2").await;
     demand(
@@ -76,9 +81,12 @@ async fn a_redis_that_may_lose_things_is_used_with_a_warning() {
             "set maxmemory-policy noeviction",
             "set client-output-buffer-limit pubsub 32mb 8mb 60",
             "fewer replicas than redis.replicas",
-            "set min-replicas-to-write 1",
         ],
     );
+    const ADVICE: &str = "set min-replicas-to-write 1";
+    assert!(!said.contains(ADVICE), "a primary made of the only replica would refuse all writes: {said}");
+    other.replica_of(&server).await;
+    demand(&accepted(&server.url(), "replicas = 2").await, &[ADVICE]);
 }
 
 #[tokio::test]
@@ -120,4 +128,57 @@ async fn every_primary_of_a_cluster_is_looked_at() {
     }
     let said = accepted(&cluster.url(), "").await;
     demand(&said, &["allkeys-lru", "set cluster-require-full-coverage no"]);
+}
+
+#[tokio::test]
+async fn instances_that_are_configured_otherwise_say_so() {
+    let server = RedisServer::start("").await;
+    let redis = format!("[redis]\nurl = \"{}\"\n", server.url());
+    let of = |size: usize| format!("{redis}[namespace.chat]\nhistory_size = {size}\n");
+    let keeps = TestServer::dev(&of(100)).await;
+    let keeps_less = TestServer::dev(&of(10)).await;
+    let volatile = Process::start(&["dev", "--listen", "127.0.0.1:0"], &of(0));
+    let address = json!(volatile.address().await);
+    let said = eventually("a warning", async || {
+        let said = volatile.stderr();
+        said.contains("configured otherwise").then_some(said)
+    })
+    .await;
+    demand(
+        &said,
+        &["\"differences\":\"namespaces\"", &keeps.address.to_string(), &keeps_less.address.to_string()],
+    );
+    let view = eventually("all three", async || {
+        let view = keeps.get("/v1/cluster").send().await.json();
+        (view["instances"].as_array().map(Vec::len) == Some(3)).then_some(view)
+    })
+    .await;
+    for instance in view["instances"].as_array().expect("a list") {
+        let expected = if instance["address"] == address { json!(["namespaces"]) } else { json!([]) };
+        assert_eq!(instance["differences"], expected, "{view}");
+    }
+}
+
+#[tokio::test]
+async fn health_says_that_nothing_can_be_stored_though_everything_can_be_read() {
+    let redis = RedisServer::start("").await;
+    let server = TestServer::dev(&format!("[redis]\nurl = \"{}\"\n", redis.url())).await;
+    let publish = async || server.post("/v1/publish/a", "1").send().await.status;
+    let health = async |status: u16, words: &str| {
+        eventually(words, async || {
+            let answer = server.get("/health").send().await;
+            (answer.status == status && answer.text().contains(words)).then_some(())
+        })
+        .await;
+    };
+    assert_eq!(publish().await, 200);
+    health(200, "reachable").await;
+    redis.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
+    health(503, "readable, and refuses writes: NOREPLICAS").await;
+    assert_eq!(publish().await, 503);
+    let history = server.get("/v1/channels/a/history").send().await;
+    assert_eq!(history.json()["publications"].as_array().map(Vec::len), Some(1), "{}", history.text());
+    redis.command(&["CONFIG", "SET", "min-replicas-to-write", "0"]).await;
+    health(200, "reachable").await;
+    assert_eq!(publish().await, 200);
 }

@@ -2,7 +2,7 @@
 //!
 //! A publish is one atomic step: the fence, the key, the append, the announcement to every line that listens. The replica
 //! hears of each step later, and as a whole. Whoever writes or reads compares the server's replication id with the one
-//! that the channel's epoch is bound to: under another id the channel begins a new epoch there.
+//! that the channel's epoch is bound to: under another id the channel has another epoch there, which the first write stores.
 
 mod line;
 mod logs;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidings::ablation::{Safeguard, ablated};
 use tidings::broker::{BrokerError, Interest};
-use tidings::hub::{Page, PageLimit, Published, Time};
+use tidings::hub::{Page, PageLimit, Published, Stream, Time};
 use tidings_protocol::{Ack, Beacon, Epoch, Offset, Payload, Position, Publication};
 
 use super::bugs::Bug;
@@ -27,7 +27,7 @@ use line::Line;
 pub(crate) use logs::Wait;
 use outages::Outages;
 pub(crate) use outages::Promotion;
-use server::{Remembered, Server, Write};
+use server::{Coming, Remembered, Server, Write};
 
 /// When a replica that is cut off hears of something.
 const NEVER: Time = Time(std::time::Duration::MAX);
@@ -57,7 +57,9 @@ pub(crate) struct Redis {
     lines: [Line; INSTANCES],
     outages: Outages,
     ids: u64,
-    epochs: u64,
+    seeds: u64,
+    /// Epochs that continue another one, and were told of.
+    forks: BTreeSet<(ChannelId, String)>,
     /// Scripts that changed something, and how many of them the replica heard of.
     scripts: u64,
     replicated: u64,
@@ -91,7 +93,8 @@ impl Redis {
             lines: Default::default(),
             outages: Outages::default(),
             ids: 1,
-            epochs: 0,
+            seeds: 0,
+            forks: BTreeSet::new(),
             scripts: 0,
             replicated: 0,
             vanished: BTreeSet::new(),
@@ -166,7 +169,7 @@ impl Redis {
             };
         }
         let mut publication = Publication { offset: None, time: 0, id: None, key: None, payload };
-        let head = self.server(side).standing(channel).map(|(head, _)| head);
+        let head = self.server(side).standing(channel);
         if let Some(head) = &head {
             if context.has_bug(Bug::AckBeforeStore) && context.random.chance(20) {
                 self.replicate(side, script, context);
@@ -195,25 +198,53 @@ impl Redis {
         Ok(position)
     }
 
-    /// Compares the replication id, and begins a new epoch where it is another one, or where there is no stream.
+    /// Compares the replication id, and stores a new epoch where it is another one, or where there is no stream.
     fn fence(&mut self, side: Side, channel: ChannelId, script: Script, context: &mut Context) -> Vec<Write> {
-        let off = if script == Script::Write { Safeguard::Fence } else { Safeguard::ReadFence };
-        let standing = self.server(side).standing(channel);
-        let is_bound = standing.as_ref().is_some_and(|(_, is_bound)| *is_bound || ablated(off));
-        if is_bound || context.spec(channel).is_volatile() {
-            return Vec::new();
+        match self.coming(side, channel, script, context) {
+            Some(coming) => self.apply(side, Write::Begin { channel, coming: Box::new(coming) }, context),
+            None => Vec::new(),
         }
-        self.epochs += 1;
-        let is_new = standing.is_none();
-        let forgets = ablated(Safeguard::EpochOnRestart) || context.has_bug(Bug::EpochForgotten);
-        let number = if is_new && forgets { 0 } else { self.epochs };
-        let epoch = Epoch::parse(&format!("e{number}")).expect("a letter and digits are an epoch");
-        if let Some((head, _)) = standing {
-            let position = epoch.at(head.offset);
-            context.record(Event::Forked { channel, from: head, position });
+    }
+
+    /// What a script finds that is not stored yet; `None` where all is, and for a volatile channel.
+    fn coming(
+        &mut self,
+        side: Side,
+        channel: ChannelId,
+        script: Script,
+        context: &mut Context,
+    ) -> Option<Coming> {
+        if context.spec(channel).is_volatile() {
+            return None;
         }
-        let bound_to = self.server(side).replication_id;
-        self.apply(side, Write::Begin { channel, epoch, bound_to }, context)
+        if self.server(side).standing(channel).is_some() {
+            let off = if script == Script::Write { Safeguard::Fence } else { Safeguard::ReadFence };
+            let coming = self.server(side).forked(channel).filter(|_| !ablated(off))?;
+            let position = coming.kept.stream.head();
+            if self.forks.insert((channel, position.epoch.to_string()))
+                && let Some(from) = coming.from.clone()
+            {
+                context.record(Event::Forked { channel, from, position });
+            }
+            return Some(coming);
+        }
+        self.seeds += 1;
+        let seed = self.seeds;
+        // A read has a seed stored where there is none; if that is refused, its answer is good for nothing later.
+        if script == Script::Read
+            && !self.server(side).has_seed()
+            && !self.outages.is_out_of_memory(context.now())
+        {
+            let bound_to = self.server(side).replication_id;
+            let script = self.apply(side, Write::Seed { seed, bound_to }, context);
+            self.replicate(side, script, context);
+        }
+        let is_log = context.spec(channel).channel.is_log();
+        let mut coming = self.server(side).unborn(channel, is_log, seed);
+        if ablated(Safeguard::EpochOnRestart) || context.has_bug(Bug::EpochForgotten) {
+            coming.kept.stream = Stream::new(Epoch::parse("e0").expect("a letter and a digit are an epoch"));
+        }
+        Some(coming)
     }
 
     fn apply(&mut self, side: Side, write: Write, context: &Context) -> Vec<Write> {
@@ -362,9 +393,12 @@ impl Redis {
             return Err(BrokerError::Unavailable);
         }
         let side = self.side(slot);
-        let script = self.fence(side, channel, Script::Read, context);
-        self.replicate(side, script, context);
-        let Some(stream) = self.server(side).stream(channel) else { return Ok(None) };
+        let mut coming = self.coming(side, channel, Script::Read, context);
+        let stream = match &mut coming {
+            Some(coming) => Some(&mut coming.kept.stream),
+            None => self.server(side).stream(channel),
+        };
+        let Some(stream) = stream else { return Ok(None) };
         stream.expire(now);
         Ok(Some(stream.read(since, limit)))
     }
@@ -372,7 +406,7 @@ impl Redis {
     /// The channels that have a stream, with their heads.
     pub(crate) fn channels(&self) -> impl Iterator<Item = (ChannelId, Position)> {
         let heads = self.primary.channels().into_iter();
-        heads.filter_map(|channel| Some((channel, self.primary.standing(channel)?.0)))
+        heads.filter_map(|channel| Some((channel, self.primary.standing(channel)?)))
     }
 
     /// What is announced to an instance.
@@ -383,7 +417,8 @@ impl Redis {
     /// Where the channel stands; `None` for a volatile one, and for one that lost its stream and got nothing since.
     pub(crate) fn head(&self, channel: ChannelId) -> Option<Position> {
         let known = !self.vanished.contains(&channel);
-        self.primary.standing(channel).map(|(head, _)| head).filter(|_| known)
+        let forked = || self.primary.forked(channel).map(|coming| coming.kept.stream.head());
+        self.primary.standing(channel).map(|head| forked().unwrap_or(head)).filter(|_| known)
     }
 
     /// Until when nothing passes between Redis and the instance, where that is so.

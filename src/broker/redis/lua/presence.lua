@@ -1,7 +1,8 @@
 -- The part that the steps of a channel's presence begin with.
--- KEYS: 1 sorted set of sessions by the moment at which they expire (ms), 2 hash of sessions with their members (JSON)
+-- KEYS: 1 sorted set of sessions by the moment at which they expire (ms), 2 hash of sessions with their members (JSON),
+--       3 sorted set of sessions by the moment at which they came (ms)
 -- ARGV: 1 life of a member in ms, 2 pub/sub channel of the changes, 3 PUBLISH or SPUBLISH
-local expiries, members = KEYS[1], KEYS[2]
+local expiries, members, arrivals = KEYS[1], KEYS[2], KEYS[3]
 local _, refused = primary()
 if refused then return refused end
 local clock = redis.call('TIME')
@@ -14,6 +15,7 @@ local PRUNED_MAX = 256
 local function remove(session)
   redis.call('ZREM', expiries, session)
   redis.call('HDEL', members, session)
+  redis.call('ZREM', arrivals, session)
 end
 
 -- Removes members that were not renewed, and adds them to `left`; gives their number.

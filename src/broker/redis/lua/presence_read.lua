@@ -1,15 +1,18 @@
--- Reads who is in a channel, and announces who expired.
+-- Reads who is in a channel, those who came first first.
 -- ARGV: 4 most members
 -- Gives {number of members, member, member, ...}.
-local left = {}
-prune(left)
-announce({}, left)
-local alive = '(' .. whole(now)
-local answer = { redis.call('ZCOUNT', expiries, alive, '+inf') }
-local sessions = redis.call('ZRANGEBYSCORE', expiries, alive, '+inf', 'LIMIT', 0, ARGV[4])
-if #sessions > 0 then
-  for _, member in ipairs(redis.call('HMGET', members, unpack(sessions))) do
-    if member then answer[#answer + 1] = member end
+local answer = { redis.call('ZCOUNT', expiries, '(' .. whole(now), '+inf') }
+local most, STEP = tonumber(ARGV[4]), 128
+local at = 0
+while #answer <= most do
+  local sessions = redis.call('ZRANGE', arrivals, at, at + STEP - 1)
+  if #sessions == 0 then break end
+  local expires = redis.call('ZMSCORE', expiries, unpack(sessions))
+  local found = redis.call('HMGET', members, unpack(sessions))
+  for i = 1, #sessions do
+    local is_here = expires[i] and tonumber(expires[i]) > now and found[i]
+    if is_here and #answer <= most then answer[#answer + 1] = found[i] end
   end
+  at = at + STEP
 end
 return answer

@@ -8,6 +8,7 @@ for at = 5, gone - 2, 2 do
     joined[#joined + 1] = ARGV[at + 1]
   end
   redis.call('HSET', members, ARGV[at], ARGV[at + 1])
+  redis.call('ZADD', arrivals, string.match(ARGV[at + 1], '"since":(%d+)}$') or 0, ARGV[at])
 end
 -- Announced even where it is unknown: whoever still knows it, from before this server lost its keys, hears of it.
 for at = gone, #ARGV - 1, 2 do
@@ -17,5 +18,6 @@ end
 local expired = prune(left)
 redis.call('PEXPIRE', expiries, 2 * ARGV[1])
 redis.call('PEXPIRE', members, 2 * ARGV[1])
+redis.call('PEXPIRE', arrivals, 2 * ARGV[1])
 announce(joined, left)
 return expired

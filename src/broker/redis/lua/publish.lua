@@ -1,16 +1,27 @@
 -- Stores and announces a publication in one step: fence, dedupe, offset, append, announce. Of a mutation, which is one of a
 -- log's channel, it writes the slots that it touches too.
--- KEYS: meta hash, stream, idempotency key; of a log the version table
--- ARGV: 1 name of a new epoch, 2 the publication, 3 hash of its data ('' without an idempotency key),
+-- KEYS: meta hash, stream; then those of these that there are: idempotency key, version table of a log, births and index
+-- ARGV: 1 a new seed, 2 the publication, 3 hash of its data ('' without an idempotency key),
 --       4 life of the key in ms, 5 publications kept, 6 bytes kept, 7 life of a publication in ms,
 --       8 life of the meta in ms ('' for ever), 9 pub/sub channel, 10 PUBLISH or SPUBLISH; of a log 11 slots of a new table,
 --       12 slots touched, 4 bytes each, of a table of 2^32
--- Gives {'new', position, time} or {'repeated', position} or {'mismatch'}.
-local meta, stream, key, versions = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local state, refused = numbering(meta, stream, ARGV[1], FENCED, versions, ARGV[11])
+-- Gives {'new', position, time} or {'repeated', position} or {'mismatch'}, or {'unborn'} where births must be among the keys.
+local meta, stream = KEYS[1], KEYS[2]
+local keys_taken = 2
+-- A key that may be missing beside others that are there stops everything while a slot moves: so each is passed only if needed.
+local function next_key(is_there)
+  if not is_there then return nil end
+  keys_taken = keys_taken + 1
+  return KEYS[keys_taken]
+end
+local key = next_key(ARGV[3] ~= '')
+local versions = next_key(ARGV[11])
+local births, index = next_key(true), next_key(true)
+local state, refused = numbering(meta, versions, births, ARGV[1])
 if refused then return refused end
+settle(state, meta, stream, versions, births, index, ARGV[11], ARGV[1])
 
-if ARGV[3] ~= '' then
+if key then
   local known = redis.call('GET', key)
   if known then
     if string.sub(known, 1, 32) ~= ARGV[3] then return { 'mismatch' } end
@@ -44,7 +55,7 @@ if versions then
   end
 end
 redis.call('HSET', meta, 'offset', whole(offset))
-if ARGV[3] ~= '' then
+if key then
   redis.call('SET', key, ARGV[3] .. position, 'PX', ARGV[4])
 end
 

@@ -4,6 +4,7 @@ use tidings::broker::BrokerError;
 use tidings::freshness::Snapshot;
 use tidings_protocol::Position;
 
+use super::server::Coming;
 use super::{Redis, Script, Side};
 use crate::history::ChannelId;
 use crate::simulation::context::Context;
@@ -25,8 +26,12 @@ impl Redis {
         log: ChannelId,
         context: &mut Context,
     ) -> Result<Snapshot, BrokerError> {
-        let side = self.look(slot, log, context)?;
-        self.server(side).snapshot(log).ok_or(BrokerError::Unavailable)
+        let (side, coming) = self.look(slot, log, context)?;
+        let snapshot = match coming {
+            Some(coming) => coming.kept.snapshot(),
+            None => self.server(side).snapshot(log),
+        };
+        snapshot.ok_or(BrokerError::Unavailable)
     }
 
     /// Where the log stands: proof of nothing until the replica has confirmed it.
@@ -36,21 +41,29 @@ impl Redis {
         log: ChannelId,
         context: &mut Context,
     ) -> Result<Position, BrokerError> {
-        let side = self.look(slot, log, context)?;
-        self.server(side).standing(log).map(|(head, _)| head).ok_or(BrokerError::Unavailable)
+        let (side, coming) = self.look(slot, log, context)?;
+        let head = match coming {
+            Some(coming) => Some(coming.kept.stream.head()),
+            None => self.server(side).standing(log),
+        };
+        head.ok_or(BrokerError::Unavailable)
     }
 
-    /// A script that only reads runs, if it can.
-    fn look(&mut self, slot: usize, channel: ChannelId, context: &mut Context) -> Result<Side, BrokerError> {
+    /// A script that only reads runs, if it can: what it finds that is not stored.
+    fn look(
+        &mut self,
+        slot: usize,
+        channel: ChannelId,
+        context: &mut Context,
+    ) -> Result<(Side, Option<Coming>), BrokerError> {
         let now = context.now();
         let is_away = self.held_up(slot, now).is_some() || self.outages.is_down(now);
         if context.inject(Fault::ReadFailed, context.profile.refusal) || is_away {
             return Err(BrokerError::Unavailable);
         }
         let side = self.side(slot);
-        let script = self.fence(side, channel, Script::Read, context);
-        self.replicate(side, script, context);
-        Ok(side)
+        let coming = self.coming(side, channel, Script::Read, context);
+        Ok((side, coming))
     }
 
     /// The instance begins to wait for the replica to have all that was written so far.

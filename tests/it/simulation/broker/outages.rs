@@ -202,7 +202,7 @@ impl Redis {
         context.count(Fault::Flushed, None);
         let channels = self.primary.channels();
         self.vanished.extend(&channels);
-        let all = channels.into_iter().map(Write::Forget).chain([Write::ForgetKeys]);
+        let all = channels.into_iter().map(Write::Forget).chain([Write::ForgetTheRest]);
         let script: Vec<Write> = all.collect();
         script.iter().for_each(|write| self.primary.apply(write, &context.channels));
         self.push(context.now(), script);

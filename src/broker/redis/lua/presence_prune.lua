@@ -1,0 +1,4 @@
+-- Announces who expired.
+local left = {}
+prune(left)
+announce({}, left)

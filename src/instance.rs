@@ -24,7 +24,10 @@ use crate::clock::Clock;
 use crate::config::{Config, Limits};
 use crate::freshness::Rules;
 use crate::hub::{CatchUp, ChannelGrant, Credential, Grant, Heartbeat, PageLimit, SessionConfig};
-use crate::limits::{AttemptLimits, Attempts, Caller, Count, Limited, Memory, Name, Rates, Seats, Standings};
+use crate::limits::{
+    Arrivals, AttemptLimits, Attempts, Caller, Count, Limited, Memory, Name, Rates, Scope, Seats, Sockets,
+    Standings,
+};
 use crate::node::Node;
 use crate::observe::{Health, Metrics};
 
@@ -60,8 +63,12 @@ pub struct Instance {
     pub rates: ArcSwap<Rates>,
     /// Credentials that failed, by address.
     pub attempts: Mutex<Attempts>,
+    /// New connections per second, by address.
+    pub(crate) arrivals: Mutex<Arrivals>,
     /// Connections at once, by who they are.
     pub seats: Arc<Seats>,
+    /// HTTP sockets at once, by address.
+    pub sockets: Arc<Sockets>,
     /// What the process may use, and uses.
     pub memory: Memory,
     /// Bytes of request bodies, from when they come until the request is answered.
@@ -115,6 +122,19 @@ impl Instance {
             0 => Ok(Standings::new()),
             commands => self.admit(caller, Count::Commands, commands),
         }
+    }
+
+    /// Whether one more connection may come from the caller's address: when everybody comes back at once, handshakes must
+    /// not take the time of those who are here. It is counted then.
+    pub fn admit_arrival(&self, caller: &Caller) -> bool {
+        let mut arrivals = self.arrivals.lock().expect("nobody panics with the arrivals");
+        self.dev || arrivals.admit(caller.name(Scope::Address), self.clock.now().0)
+    }
+
+    /// New connections that still count, whole ones.
+    pub fn arrivals(&self) -> usize {
+        let mut arrivals = self.arrivals.lock().expect("nobody panics with the arrivals");
+        arrivals.level(self.clock.now().0).ceil() as usize
     }
 
     /// Counts a publication with so many bytes of data.

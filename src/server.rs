@@ -28,16 +28,14 @@ use crate::hub::Close;
 use crate::instance::{
     Answers, Instance, Resource, answers_bytes, bodies_bytes, sse_sessions, websocket_sessions,
 };
-use crate::limits::{Memory, Rates};
+use crate::limits::{Arrivals, Memory, Rates, Sockets};
 use crate::node::{EVENTS_MAX, Node, keep_revocations};
 use crate::observe::{Health, Metrics, Phase, memory_budget};
 use crate::transport;
 
-/// Connections are closed at least this far apart, so that a short list does not take the whole spread.
-const CLOSE_SPACING_MAX: Duration = Duration::from_millis(1);
-
-/// How long after the last close connections and requests may still take to end.
-const END_TIMEOUT: Duration = Duration::from_secs(12);
+/// How long after the last close connections and requests may still take to end. With the defaults of `drain_delay` and
+/// `drain_spread` an instance ends within 25 s: Kubernetes waits 30 s.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a client should wait before it comes back is spread over this.
 const COME_BACK_SPREAD: Duration = Duration::from_secs(2);
@@ -89,7 +87,11 @@ impl Server {
         let listener =
             TcpListener::bind(address).await.map_err(|error| StartError::Listen { address, error })?;
         let address = listener.local_addr().map_err(|error| StartError::Listen { address, error })?;
-        let instance = Arc::new(build(config, address, dev, broker).await?);
+        let built = tokio::select! {
+            built = build(config, address, dev, broker) => built?,
+            never = transport::answer_while_starting(&listener) => match never {},
+        };
+        let instance = Arc::new(built);
         let accept = transport::accept(listener, api::router(instance.clone()), instance.clone());
         tokio::spawn(accept);
         keep_credentials(&instance).await.map_err(StartError::Revocations)?;
@@ -128,6 +130,7 @@ impl Server {
         instance.health.set(Phase::Draining);
         info!(delay = ?server.drain_delay, connections = instance.node.connections(), "draining");
         tokio::time::sleep(server.drain_delay).await;
+        instance.health.set(Phase::Closing);
         if let Err(problem) = instance.node.stop_publishing().await {
             warn!(%problem, "not everything accepted could be delivered");
         }
@@ -163,7 +166,7 @@ async fn keep_credentials(instance: &Arc<Instance>) -> Result<(), Problem> {
 async fn close_connections(instance: &Instance) {
     let sessions = instance.node.sessions();
     let spread = instance.config.server.drain_spread;
-    let spacing = spread.checked_div(sessions.len() as u32).unwrap_or_default().min(CLOSE_SPACING_MAX);
+    let spacing = spread.checked_div(sessions.len() as u32).unwrap_or_default();
     let mut ticks = tokio::time::interval(spacing.max(Duration::from_nanos(1)));
     for session in sessions {
         ticks.tick().await;
@@ -224,7 +227,9 @@ async fn build(
         rates: ArcSwap::from_pointee(Rates::new(&config.limits)),
         answers: Arc::new(Answers::new(answers_bytes(&config.limits), clock)),
         attempts: Mutex::default(),
+        arrivals: Mutex::new(Arrivals::new(&config.limits)),
         seats: Arc::default(),
+        sockets: Sockets::new(usize::try_from(transport::connection_descriptors_max()).unwrap_or(usize::MAX)),
         memory: Memory::new(memory_bytes),
         bodies: Resource::new("bodies_bytes", "bytes of request bodies", bodies_bytes(&config.limits)),
         authenticator: ArcSwap::from_pointee(Authenticator::new(&config, dev).map_err(StartError::Pattern)?),

@@ -93,6 +93,8 @@ codes! {
     InvalidUtf8 = "invalid_utf8", 422, false;
     /// The idempotency key was used for other data.
     IdempotencyMismatch = "idempotency_mismatch", 422, false;
+    /// The path is for WebSockets, and the request asks for none.
+    UpgradeRequired = "upgrade_required", 426, false;
     /// A header block larger than allowed.
     HeadersTooLarge = "headers_too_large", 431, false;
     /// Too many requests in too short a time.

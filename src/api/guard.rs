@@ -6,19 +6,24 @@ use std::sync::Arc;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
-    VARY,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CONTENT_LENGTH, HOST,
+    HeaderMap, HeaderName, HeaderValue, ORIGIN, TRANSFER_ENCODING, VARY,
 };
-use axum::http::{Method, StatusCode};
+use axum::http::{Method, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
-use tidings_protocol::Code;
+use tidings_protocol::{Code, Problem};
 use tracing::error;
 
 use super::held::Asked;
 use super::{ApiError, quota};
 use crate::instance::Instance;
+use crate::observe::Phase;
+
+/// Fields of answers that a page of another origin may read, beside those that it always may.
+const EXPOSED_HEADERS: &str =
+    "keep-alive, ratelimit, ratelimit-policy, retry-after, tidings-basis, www-authenticate";
 
 /// Runs around every request.
 pub(super) async fn guard(State(instance): State<Arc<Instance>>, request: Request, next: Next) -> Response {
@@ -28,8 +33,10 @@ pub(super) async fn guard(State(instance): State<Arc<Instance>>, request: Reques
     let origin = request.headers().get(ORIGIN).cloned();
     // A browser that is refused here tells its page nothing; refused with the request itself, it hands the reason on.
     let asks_first = request.method() == Method::OPTIONS && origin.is_some();
-    let page = text(request.headers(), ORIGIN).filter(|_| !asks_first);
-    let judged = instance.origins.load().check(page, text(request.headers(), HOST));
+    let (page, host) = (text(request.headers(), ORIGIN), text(request.headers(), HOST));
+    let is_allowed = page.is_some_and(|page| instance.origins.load().allows(page, host));
+    let judged = instance.origins.load().check(page.filter(|_| !asks_first), host);
+    let judged = judged.and_then(|()| understood(&request)).and_then(|()| started(&instance, &request));
     let mut response = match judged {
         Err(problem) => ApiError(problem).into_response(),
         Ok(()) if asks_first => preflight(),
@@ -39,12 +46,16 @@ pub(super) async fn guard(State(instance): State<Arc<Instance>>, request: Reques
             asked.held(&instance, caller, response).await
         }
     };
+    let headers = response.headers_mut();
+    // Without an Origin the answer has fewer fields: a cache in between must not give that one to a page.
+    headers.append(VARY, HeaderValue::from_static("Origin"));
     if let Some(origin) = origin {
-        let headers = response.headers_mut();
-        headers.append(VARY, HeaderValue::from_static("Origin"));
-        // A page that is refused may still read why: the answer holds nothing else.
+        // A page that is refused may still read why: the answer holds nothing else. Its credentials are not asked for.
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        if is_allowed {
+            headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
+        }
     }
     response
         .headers_mut()
@@ -56,6 +67,34 @@ pub(super) async fn guard(State(instance): State<Arc<Instance>>, request: Reques
     let route = route.as_deref().unwrap_or("none");
     instance.metrics.answered(method, route, response.status().as_u16(), took);
     response
+}
+
+/// Whether two readers of the request would understand the same by it (RFC 9112, sections 3.2 and 6.3).
+fn understood(request: &Request) -> Result<(), Problem> {
+    let headers = request.headers();
+    let fields = |name: HeaderName| headers.get_all(name).iter().count();
+    let mistake = match fields(HOST) {
+        0 if request.version() >= Version::HTTP_11 => "a request has a Host field",
+        0 | 1 if fields(TRANSFER_ENCODING) > 1 => "a request names its transfer coding once",
+        0 | 1 if fields(TRANSFER_ENCODING) == 1 && headers.contains_key(CONTENT_LENGTH) => {
+            "a request has either a length or a transfer coding"
+        }
+        0 | 1 => return Ok(()),
+        _ => "a request has one Host field",
+    };
+    Err(Problem::new(Code::BadRequest, mistake))
+}
+
+/// Whether the instance serves already: until it knows what was revoked it lets nobody in. Probes are answered from the first
+/// moment.
+fn started(instance: &Instance, request: &Request) -> Result<(), Problem> {
+    const PROBES: [&str; 4] = ["/livez", "/readyz", "/health", "/metrics"];
+    match instance.health.phase() {
+        Phase::Starting if !PROBES.contains(&request.uri().path()) => {
+            Err(Problem::new(Code::Overloaded, "the server is starting: try again in a moment"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Answers the request. A defect is the answer to this request alone.
@@ -77,7 +116,8 @@ fn preflight() -> Response {
         (ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
         (
             ACCESS_CONTROL_ALLOW_HEADERS,
-            "authorization, content-type, idempotency-key, last-event-id, tidings-ack, tidings-id, tidings-key",
+            "authorization, content-type, idempotency-key, last-event-id, tidings-ack, tidings-id, tidings-key, \
+             ce-specversion, ce-id, ce-source, ce-type, ce-subject, ce-time, ce-datacontenttype, ce-tags, ce-ns",
         ),
         (ACCESS_CONTROL_MAX_AGE, "600"),
     ];

@@ -7,12 +7,12 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use tidings_protocol::Code;
+use tidings_protocol::{Code, Problem};
 
 use super::ApiError;
 use crate::instance::Instance;
 use crate::limits::Pressure;
-use crate::observe::{BrokerHealth, Phase};
+use crate::observe::{BrokerHealth, Phase, descriptors_used};
 
 /// `GET /livez`: the runtime answers, and nothing else is asked of it.
 pub(super) async fn livez() -> &'static str {
@@ -29,7 +29,8 @@ pub(super) async fn readyz(State(instance): State<Arc<Instance>>) -> Result<&'st
     match instance.health.phase() {
         Phase::Ready if full => Err(Code::Overloaded.into()),
         Phase::Ready => Ok("ok\n"),
-        Phase::Starting | Phase::Draining => Err(Code::Draining.into()),
+        Phase::Starting => Err(Problem::new(Code::Overloaded, "the server is starting").into()),
+        Phase::Draining | Phase::Closing => Err(Code::Draining.into()),
     }
 }
 
@@ -61,6 +62,11 @@ pub(super) async fn metrics(State(instance): State<Arc<Instance>>) -> impl IntoR
     for usage in instance.node.usage() {
         instance.metrics.limit(usage.limit, usage.used, usage.total);
     }
+    let sockets = &instance.sockets;
+    instance.metrics.limit("sockets", sockets.len(), sockets.most());
+    instance.metrics.limit("descriptors", descriptors_used().unwrap_or_default(), sockets.most());
+    let burst = instance.limits.load().connections_burst;
+    instance.metrics.limit("connections_burst", instance.arrivals(), burst);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, kind)], instance.metrics.encode(broker(&instance).is_up()))
 }

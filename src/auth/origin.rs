@@ -26,7 +26,7 @@ impl Origins {
             return Err(Problem::new(Code::OriginNotAllowed, message));
         }
         match origin {
-            Some(origin) if !self.allows(origin) => {
+            Some(origin) if !self.allows(origin, host) => {
                 let message = format!("origin {origin:?} is not allowed: add it to server.allowed_origins");
                 Err(Problem::new(Code::OriginNotAllowed, message))
             }
@@ -34,11 +34,22 @@ impl Origins {
         }
     }
 
-    /// Whether a page of this origin may talk to the server.
-    pub fn allows(&self, origin: &str) -> bool {
-        let listed = self.allowed.iter().any(|allowed| allowed == origin);
-        let authority = || origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-        listed || (self.dev && authority().is_some_and(is_loopback_host))
+    /// Whether a page of this origin may talk to the server that it asks under the name `host`.
+    ///
+    /// A page of the same host and port is of the same origin: the scheme is a proxy's, which takes TLS away. A name that
+    /// somebody points at this server is such a host too; his pages get what anybody gets without a credential, for the
+    /// cookies of another name are not sent to it.
+    pub fn allows(&self, origin: &str, host: Option<&str>) -> bool {
+        let Some(authority) = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"))
+        else {
+            return self.is_listed(origin);
+        };
+        let is_same = host.is_some_and(|host| !host.is_empty() && host.eq_ignore_ascii_case(authority));
+        self.is_listed(origin) || is_same || (self.dev && is_loopback_host(authority))
+    }
+
+    fn is_listed(&self, origin: &str) -> bool {
+        self.allowed.iter().any(|allowed| allowed == origin)
     }
 }
 
@@ -76,6 +87,25 @@ mod tests {
         ] {
             assert!(!allowed(Some(origin)), "{origin}");
         }
+    }
+
+    #[test]
+    fn a_page_of_the_same_host_and_port_is_of_the_same_origin() {
+        let origins = Origins::new(Vec::new(), false);
+        for (origin, host, allowed) in [
+            ("https://rt.example.com", "rt.example.com", true),
+            ("http://rt.example.com:8080", "rt.example.com:8080", true),
+            ("https://rt.example.com", "RT.example.com", true),
+            ("https://rt.example.com:8443", "rt.example.com", false),
+            ("https://evil.example.com", "rt.example.com", false),
+            ("https://rt.example.com.evil.com", "rt.example.com", false),
+            ("ftp://rt.example.com", "rt.example.com", false),
+            ("null", "null", false),
+            ("https://", "", false),
+        ] {
+            assert_eq!(origins.allows(origin, Some(host)), allowed, "{origin} at {host}");
+        }
+        assert!(!origins.allows("https://rt.example.com", None));
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub use origin::{Origin, Origins, SourceFile};
 pub use problem::{Problem, Problems};
 pub use redis::{Pem, RedisConfig, RedisUrl};
 pub use rule::{Each, Rule};
-pub use server::{AllowedOrigin, ServerConfig};
+pub use server::{AllowedOrigin, ClientAddressSource, Network, ServerConfig};
 pub use sources::{ENV_PREFIX, FlagValue, Sources};
 pub use template::{Part, Template};
 pub use token_key::{KeyText, TokenAlgorithm, TokenKey, check_key, is_kid};

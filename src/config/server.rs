@@ -8,6 +8,10 @@ use super::kind::{Fault, Form, Kind, quoted, text};
 use super::raw::Raw;
 use super::section::section;
 
+mod proxy;
+
+pub use proxy::{ClientAddressSource, Network};
+
 section! {
     /// Where the server listens, whom it lets in, and how long it waits.
     pub struct ServerConfig: Single "server" {
@@ -19,16 +23,25 @@ section! {
         /// Web origins that browsers may connect from: exactly scheme://host, with :port unless it is the scheme's own.
         /// Requests without an Origin header do not come from a browser and are let in.
         allowed_origins: Vec<AllowedOrigin> = [];
-        /// Time from SIGTERM, when /readyz turns 503, to the first closed connection.
+        /// Proxies in front of this server: addresses and networks such as "10.0.0.0/8". A request that comes through one counts to
+        /// the address that the proxy reports; the proxy itself has no share of its own, so that one bad client locks out nobody else.
+        trusted_proxies: Vec<Network> = [];
+        /// How the trusted proxies report a client's address: "x-forwarded-for" or "forwarded" (RFC 7239) in each request,
+        /// or "proxy-protocol" (version 1 or 2) at the start of each connection. Only the one named here counts.
+        client_address: ClientAddressSource = "x-forwarded-for";
+        /// Time from SIGTERM, when /readyz turns 503, to the first closed connection. Until then newcomers are served as before.
         /// As long as load balancers need to notice.
         drain_delay: Duration = "5s" [dev "0s"] in "0s" to "1h";
-        /// Connections are closed evenly over this time while draining, at most 1 ms apart.
-        drain_spread: Duration = "30s" in "0s" to "1h";
+        /// Connections are closed evenly over this time while draining, however few they are.
+        drain_spread: Duration = "15s" [dev "0s"] in "0s" to "1h";
         /// A peer that has not sent its whole request header by then is closed.
         header_timeout: Duration = "5s" in "100ms" to "10m";
         /// A request of whose body nothing comes for so long, or less than 4 KiB where it does not end, is refused with 400 and closed.
         /// In all a body may take as long as `timeout`.
         body_timeout: Duration = "5s" in "100ms" to "10m";
+        /// An HTTP connection without a request is closed after this time, if the API accepted one of its requests or if it comes
+        /// from a trusted proxy; others after header_timeout. Longer than the proxies keep theirs (nginx and most balancers 60 s).
+        idle_timeout: Duration = "75s" in "100ms" to "1h";
         /// Time between two WebSocket pings, and between two SSE comments.
         ping_interval: Duration = "25s" in "100ms" to "1h";
         /// A connection from which no byte came for so long is closed. More than ping_interval.

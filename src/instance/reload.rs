@@ -58,6 +58,7 @@ impl Instance {
             self.bodies.pot.set_total(bodies_bytes(&config.limits));
             self.answers.shares.pot.set_total(answers_bytes(&config.limits));
             self.rates.store(Arc::new(self.rates.load().reloaded(&config.limits)));
+            self.arrivals.lock().expect("nobody panics with the arrivals").set(&config.limits);
             self.memory.set_budget(crate::observe::memory_budget(config.limits.memory_bytes));
         }
         let allowed = config.server.allowed_origins.iter().map(|origin| origin.as_str().to_owned());

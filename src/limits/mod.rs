@@ -9,6 +9,7 @@
 //! Which buckets an event touches is decided by [`Caller::name`] alone. Nothing here is asked for a delivery: what costs a
 //! client nothing to cause is metered, what it is sent is bounded by its mailbox.
 
+mod arrivals;
 mod attempts;
 mod caller;
 mod flood;
@@ -17,8 +18,10 @@ mod pressure;
 mod rates;
 mod seats;
 mod share;
+mod sockets;
 mod standing;
 
+pub use arrivals::Arrivals;
 pub use attempts::{AttemptLimits, Attempts};
 pub use caller::{Caller, Count, Name, Scope};
 pub use flood::Flood;
@@ -26,4 +29,5 @@ pub use pressure::{Memory, Pressure, Relief, most};
 pub use rates::{ConnectionRates, Rates, Standings};
 pub use seats::{Seat, SeatLimits, Seats};
 pub use share::{Account, Excess, Pot, Refused, Shares, Taken};
+pub use sockets::{Place, Sockets};
 pub use standing::{Limited, Standing, policy_header, standing_header};

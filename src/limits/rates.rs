@@ -17,14 +17,10 @@ use crate::config::Limits;
 /// The standings that one event has: rarely more than two.
 pub type Standings = SmallVec<[Standing; 2]>;
 
-type Direct<C> = RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<<C as Clock>::Instant>>;
-
 /// What may come per second.
 pub struct Rates<C: Clock = DefaultClock> {
     /// The narrowest first: what a wider one refuses is counted at the narrower ones, for it was sent.
     meters: Vec<Arc<Meter<C>>>,
-    arrivals: Arc<Direct<C>>,
-    arrival_limits: (usize, usize),
     connection: Arc<ConnectionLimits<C>>,
     clock: C,
 }
@@ -120,19 +116,8 @@ impl<C: Clock + Clone> Rates<C> {
             let known = before.and_then(|before| before.meters.iter().find(|meter| meter.is_as(&new)));
             Some(known.cloned().unwrap_or_else(|| Arc::new(new)))
         };
-        let arrival_limits = (limits.connections_per_second, limits.connections_burst);
-        let arrivals = before.filter(|before| before.arrival_limits == arrival_limits);
-        // A burst of its own, for all come back at once after an outage.
-        let burst =
-            Duration::from_secs_f64(limits.connections_burst as f64 / limits.connections_per_second as f64);
-        let arrivals = arrivals.map(|before| before.arrivals.clone()).unwrap_or_else(|| {
-            let quota = quota(limits.connections_per_second, burst).expect("its least value is 1");
-            Arc::new(RateLimiter::direct_with_clock(quota, clock.clone()))
-        });
         Rates {
             meters: rates.into_iter().filter_map(meter).collect(),
-            arrivals,
-            arrival_limits,
             connection: Arc::new(ConnectionLimits {
                 commands: quota(limits.connection_commands_per_second, window),
                 bytes: quota(limits.connection_bytes_per_second, window),
@@ -142,12 +127,6 @@ impl<C: Clock + Clone> Rates<C> {
             }),
             clock,
         }
-    }
-
-    /// Whether the instance takes one more connection: when everybody comes back at once, handshakes must not take the
-    /// time of those who are here.
-    pub fn admit_arrival(&self) -> bool {
-        self.arrivals.check().is_ok()
     }
 
     /// Counts `n` events of the caller at each level that counts them; how it stands there.
@@ -264,25 +243,20 @@ mod tests {
 
     #[test]
     fn a_reload_leaves_what_is_limited_as_before_as_it_stands() {
-        let limits = |per_second, arrivals| Limits {
+        let limits = |per_second| Limits {
             user_publishes_per_second: 3,
             user_commands_per_second: per_second,
-            connections_per_second: arrivals,
-            connections_burst: 1,
             rate_burst: Duration::from_secs(1),
             ..crate::config::Config::default().limits
         };
-        let rates = Rates::with_clock(&limits(2, 1), FakeRelativeClock::default());
+        let rates = Rates::with_clock(&limits(2), FakeRelativeClock::default());
         let count = |rates: &Rates<FakeRelativeClock>, count| {
             (0..10).take_while(|_| rates.admit(&of("a", "ada"), count, 1).is_ok()).count()
         };
         assert_eq!((count(&rates, Count::Publishes), count(&rates, Count::Commands)), (3, 2));
-        assert!(rates.admit_arrival() && !rates.admit_arrival());
-        let reloaded = rates.reloaded(&limits(5, 1));
+        let reloaded = rates.reloaded(&limits(5));
         assert_eq!(count(&reloaded, Count::Publishes), 0, "that limit is the same");
         assert_eq!(count(&reloaded, Count::Commands), 5, "this one is another");
-        assert!(!reloaded.admit_arrival());
-        assert!(reloaded.reloaded(&limits(5, 2)).admit_arrival());
     }
 
     #[test]

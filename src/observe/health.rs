@@ -16,8 +16,11 @@ pub enum Phase {
     Starting = 0,
     /// It serves.
     Ready = 1,
-    /// It is about to end: balancers should look elsewhere.
+    /// It is about to end, and serves on until balancers have noticed.
     Draining = 2,
+    /// It takes nothing new, and closes its connections.
+    #[serde(rename = "draining")]
+    Closing = 3,
 }
 
 /// What is known of the broker.
@@ -121,7 +124,8 @@ impl Health {
         match self.phase.load(Ordering::Acquire) {
             0 => Phase::Starting,
             1 => Phase::Ready,
-            _ => Phase::Draining,
+            2 => Phase::Draining,
+            _ => Phase::Closing,
         }
     }
 

@@ -6,4 +6,4 @@ mod process;
 
 pub use health::{BrokerHealth, Health, HealthReport, IssuersHealth, Phase};
 pub use metrics::{Metrics, TransportKind};
-pub use process::{descriptors_max, memory_budget, resident_bytes};
+pub use process::{descriptors_max, descriptors_used, memory_budget, resident_bytes};

@@ -1,6 +1,7 @@
 //! What the machine says of this process: the memory that it uses and may use, and its descriptors.
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 /// Where cgroups are mounted: version 2, version 2 beside version 1, the memory controller of version 1.
@@ -35,6 +36,11 @@ fn allowed_bytes() -> Option<usize> {
 /// Descriptors that this process may have open.
 pub fn descriptors_max() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+}
+
+/// Descriptors that this process has open, as the number of the next one says: the kernel gives out the lowest that is free.
+pub fn descriptors_used() -> Option<usize> {
+    usize::try_from(fs::File::open("/dev/null").ok()?.as_raw_fd()).ok()
 }
 
 /// The second number of `/proc/self/statm`.

@@ -6,21 +6,22 @@ use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use hyper_util::rt::TokioTimer;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 
+use super::client_address::{Peer, Proxies};
 use super::contained::contained;
-use crate::instance::{Hangup, Instance};
+use super::http_socket::HttpSocket;
+use super::proxy_header;
+use crate::instance::Instance;
+use crate::limits::{Scope, Sockets};
 use crate::observe::descriptors_max;
 
 /// How long to wait when the process has no descriptors left: existing connections go on meanwhile.
@@ -33,14 +34,25 @@ const SEND_BUFFER_BYTES: usize = 128 * 1024;
 /// One descriptor of so many is kept from connections: for files, for Redis, for whatever those who are here need.
 const DESCRIPTORS_KEPT: u64 = 10;
 
-/// Where a request comes from.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Peer(pub(super) IpAddr);
+/// What all sockets of a listener share.
+struct Listening {
+    http: http1::Builder,
+    router: Router,
+    proxies: Proxies,
+    sockets: Arc<Sockets>,
+    instance: Arc<Instance>,
+}
 
 /// Accepts until the instance stops.
 pub async fn accept(listener: TcpListener, router: Router, instance: Arc<Instance>) {
-    let http = http(&instance);
     let descriptors = Descriptors::new();
+    let listening = Arc::new(Listening {
+        http: http(&instance),
+        router,
+        proxies: Proxies::new(&instance.config.server),
+        sockets: instance.sockets.clone(),
+        instance: instance.clone(),
+    });
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -48,9 +60,8 @@ pub async fn accept(listener: TcpListener, router: Router, instance: Arc<Instanc
         };
         match accepted {
             Ok((stream, peer)) => {
-                let peer = Peer(peer.ip());
                 let was_last = descriptors.are_scarce_at(&stream);
-                let serve = serve(stream, peer, http.clone(), router.clone(), instance.clone());
+                let serve = serve(stream, peer.ip(), listening.clone());
                 instance.tasks.spawn(contained(instance.metrics.clone(), serve));
                 if was_last {
                     descriptors.wait_for_more(&instance).await;
@@ -72,8 +83,7 @@ struct Descriptors {
 
 impl Descriptors {
     fn new() -> Descriptors {
-        let all = descriptors_max().unwrap_or(u64::MAX);
-        Descriptors { most: all - all / DESCRIPTORS_KEPT }
+        Descriptors { most: connection_descriptors_max() }
     }
 
     /// Whether this one, which was just opened, is among the last. The kernel gives out the lowest number that is free, so as
@@ -92,48 +102,56 @@ impl Descriptors {
     }
 }
 
+/// Descriptors that connections may take.
+pub fn connection_descriptors_max() -> u64 {
+    let all = descriptors_max().unwrap_or(u64::MAX);
+    all - all / DESCRIPTORS_KEPT
+}
+
 fn http(instance: &Instance) -> http1::Builder {
     let (server, limits) = (&instance.config.server, &instance.config.limits);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new());
-    http.header_read_timeout(server.header_timeout);
+    // Until a request was accepted, `HttpSocket` waits no longer than header_timeout.
+    http.header_read_timeout(server.idle_timeout);
     http.max_buf_size(limits.header_bytes_max);
     http.max_headers(limits.headers_max);
     http
 }
 
-async fn serve(stream: TcpStream, peer: Peer, http: http1::Builder, router: Router, instance: Arc<Instance>) {
+async fn serve(mut stream: TcpStream, address: IpAddr, listening: Arc<Listening>) {
+    let Listening { http, router, proxies, sockets, instance } = &*listening;
     stream.set_nodelay(true).ok();
     SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES).ok();
     #[cfg(target_os = "linux")]
     give_up_silent(&stream, instance.config.server.timeout);
-    let service = TowerToHyperService::new(router);
-    let hangup = Hangup::default();
-    let of_this = hangup.clone();
-    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(peer);
-        request.extensions_mut().insert(of_this.clone());
-        service.call(request)
-    });
-    let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
-    let mut connection = pin!(connection);
-    let served = async {
-        tokio::select! {
-            served = connection.as_mut() => served,
-            () = instance.stopping.cancelled() => {
-                // A request that is under way is answered; then the connection ends.
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        }
+    let peer = match peer(&mut stream, address, &listening).await {
+        Ok(peer) => peer,
+        Err(error) => return debug!(%address, %error, "a proxy does not say for whom it asks"),
     };
-    let served = tokio::select! {
-        served = served => served,
-        () = hangup.hung_up() => return debug!("hung up on a peer that does not read"),
+    let client = match peer {
+        Peer::Client(address) => Some(address),
+        Peer::Proxy | Peer::ProxyItself => None,
     };
-    if let Err(error) = served {
+    let Some(place) = sockets.enter(client, instance.node.connections()) else {
+        instance.metrics.rate_limited(Scope::Address);
+        return debug!(%address, "an address has as many sockets at work as are still free");
+    };
+    let socket = HttpSocket::new(instance.clone(), place, peer, proxies.clone());
+    if let Err(error) = socket.serve(stream, http, router.clone()).await {
         debug!(%error, "an HTTP connection ended");
     }
+}
+
+/// Who is at the other end, which some proxies say at the start of the connection.
+async fn peer(stream: &mut TcpStream, address: IpAddr, listening: &Listening) -> io::Result<Peer> {
+    if !listening.proxies.begins_with_header(address) {
+        return Ok(listening.proxies.peer(address));
+    }
+    let patience = listening.instance.config.server.header_timeout;
+    // On the heap, for most connections never need the room.
+    let client = Box::pin(tokio::time::timeout(patience, proxy_header::read(stream))).await??;
+    Ok(client.map_or(Peer::ProxyItself, Peer::Client))
 }
 
 /// Lets the kernel end a connection whose peer acknowledges nothing, or leaves no room, for so long. Only the kernel sees

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use axum::http::Extensions;
-use hyper::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, ORIGIN, SEC_WEBSOCKET_PROTOCOL};
+use hyper::header::{AUTHORIZATION, COOKIE, HOST, HeaderMap, HeaderName, ORIGIN, SEC_WEBSOCKET_PROTOCOL};
 use tidings_protocol::{Code, Problem};
 
-use super::accept::Peer;
+use super::http_socket::ClientAddress;
 use crate::api::note;
 use crate::hub::Grant;
 use crate::instance::Instance;
@@ -21,12 +21,13 @@ const BEARER_PROTOCOL: &str = "bearer.";
 
 /// Where a request comes from.
 pub fn address_of(extensions: &Extensions) -> Option<IpAddr> {
-    extensions.get::<Peer>().map(|Peer(address)| *address)
+    extensions.get::<ClientAddress>().and_then(|ClientAddress(address)| *address)
 }
 
-/// Takes the place of another connection that came by this request, if there is room for one more.
+/// Takes the place of another connection that came by this request, if there is room for one more. What belongs to the peer's
+/// address alone is asked first: whoever is over its own limits takes nothing from what all share.
 pub(super) fn admit(instance: &Instance, extensions: &Extensions) -> Result<Seat, Problem> {
-    if instance.health.phase() != Phase::Ready {
+    if matches!(instance.health.phase(), Phase::Starting | Phase::Closing) {
         return Err(Code::Draining.into());
     }
     let full = |message| {
@@ -39,10 +40,12 @@ pub(super) fn admit(instance: &Instance, extensions: &Extensions) -> Result<Seat
     if instance.node.connections() >= instance.limits.load().connections_max {
         return full("this instance has limits.connections_max connections: try again later or elsewhere");
     }
-    if !instance.dev && !instance.rates.load().admit_arrival() {
-        return full("more connections arrive than limits.connections_per_second: try again later");
+    let caller = Caller::at(address_of(extensions));
+    let seat = seat(instance, &caller)?;
+    match instance.admit_arrival(&caller) {
+        true => Ok(seat),
+        false => full("more connections arrive than limits.connections_per_second: try again later"),
     }
-    seat(instance, &Caller::at(address_of(extensions)))
 }
 
 /// A place for a connection of the caller, which is counted.
@@ -89,7 +92,8 @@ fn cookie<'a>(instance: &Instance, headers: &'a HeaderMap) -> Option<&'a str> {
     const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let same_origin = text(SEC_FETCH_SITE) == Some("same-origin");
-    if !same_origin && !text(ORIGIN).is_some_and(|origin| instance.origins.load().allows(origin)) {
+    let is_allowed = |origin| instance.origins.load().allows(origin, text(HOST));
+    if !same_origin && !text(ORIGIN).is_some_and(is_allowed) {
         return None;
     }
     let cookies = headers.get_all(COOKIE).into_iter().filter_map(|value| value.to_str().ok());

@@ -1,12 +1,13 @@
 //! The HTTP side of WebSockets: requests that become connections.
 
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::Response;
-use axum::http::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
+use axum::http::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use hyper_util::rt::TokioIo;
 use tidings_protocol::{Code, Problem, SUBPROTOCOL_JSON};
 use tokio::net::TcpStream;
@@ -30,15 +31,20 @@ pub async fn websocket(
     State(instance): State<Arc<Instance>>,
     request: Request,
 ) -> Result<Response<Body>, ApiError> {
-    let place = admit(&instance, request.extensions())?;
     let address = address_of(request.extensions());
     let (mut parts, _) = request.into_parts();
     let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
     let request = axum::http::Request::from_parts(parts, ());
     let not_websocket =
-        |why: String| Problem::new(Code::BadRequest, format!("no WebSocket handshake: {why}"));
-    let response = create_response(&request).map_err(|error| not_websocket(error.to_string()))?;
-    let upgrade = upgrade.ok_or_else(|| not_websocket("the connection cannot be upgraded".to_owned()))?;
+        |code, why: &dyn Display| Problem::new(code, format!("no WebSocket handshake: {why}"));
+    if !request.headers().contains_key(UPGRADE) {
+        return Err(not_websocket(Code::UpgradeRequired, &"the header Upgrade: websocket is missing").into());
+    }
+    let response = create_response(&request).map_err(|error| not_websocket(Code::BadRequest, &error))?;
+    let cannot = || not_websocket(Code::BadRequest, &"the connection cannot be upgraded");
+    let upgrade = upgrade.ok_or_else(cannot)?;
+    // What is no handshake takes nothing from those who come with one.
+    let place = admit(&instance, request.extensions())?;
     let grant = grant_of(&instance, request.headers(), address).await?;
     let seat = |grant: &Grant| seat(&instance, &caller_of(grant, address).identity());
     let identity = grant.as_ref().map(seat).transpose()?;

@@ -32,6 +32,7 @@ mod mutations;
 mod origins;
 mod overload;
 mod presence;
+mod proxies;
 mod publish;
 mod rates;
 mod redis_faults;

@@ -27,6 +27,9 @@ async fn pages_of_other_origins_are_refused_and_listed_ones_may_read() {
     }
     let without = server.post("/v1/publish/c", "1").bearer(API_KEY).send().await;
     assert_eq!((without.status, without.header("access-control-allow-origin")), (200, None));
+    assert_eq!(without.header("vary"), Some("Origin"), "a cache keeps it from pages of other origins");
+    let exposed = answer.header("access-control-expose-headers").unwrap_or_default();
+    assert!(exposed.contains("retry-after") && exposed.contains("ratelimit"), "{exposed}");
     let preflight =
         |origin: &str| Request::new(server.address, "OPTIONS", "/v1/publish/c").header("origin", origin);
     let allowed = preflight("https://app.example.com").send().await;
@@ -47,7 +50,7 @@ async fn pages_of_other_origins_are_refused_and_listed_ones_may_read() {
         assert_eq!((refused.status, refused.code().as_str()), (403, "origin_not_allowed"));
         assert!(refused.text().contains("add it to server.allowed_origins"), "{}", refused.text());
         assert_eq!(refused.header("access-control-allow-origin"), Some(evil));
-        assert_eq!(refused.header("access-control-allow-credentials"), Some("true"));
+        assert_eq!(refused.header("access-control-allow-credentials"), None, "it is told, and not trusted");
     }
 }
 

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::support::{
     EventStream, Process, RawFrame, RawWebSocket, Request, Token, WebSocket, auth_config, eventually, within,
@@ -86,8 +87,8 @@ async fn when_descriptors_run_out_those_who_are_here_go_on_and_others_wait() {
     let address = process.address().await;
     let mut here = subscriber(address, "c").await;
     let mut idle = Vec::new();
-    for _ in 0..80 {
-        idle.push(TcpStream::connect(address).await.expect("the kernel takes it"));
+    for n in 0..80 {
+        idle.push(connect_from(n, address).await);
     }
     eventually("the end of descriptors", async || process.stderr().contains("not accepting").then_some(()))
         .await;
@@ -101,6 +102,52 @@ async fn when_descriptors_run_out_those_who_are_here_go_on_and_others_wait() {
     let answer = within("a place", Request::new(address, "GET", "/livez").send()).await;
     assert_eq!(answer.status, 200);
     subscriber(address, "d").await;
+}
+
+/// A socket from one of the loopback addresses, 127.0.1.0 and so on.
+async fn connect_from(number: u8, address: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket can be made");
+    socket.bind(SocketAddr::from(([127, 0, 1, number], 0))).expect("the address is of this machine");
+    socket.connect(address).await.expect("the kernel takes it")
+}
+
+/// What a socket is answered; `None` where it was closed.
+async fn asked(stream: &mut TcpStream, request: &Request) -> Option<u16> {
+    stream.write_all(&request.bytes()).await.ok()?;
+    let mut answer = [0; 1_024];
+    let length = within("an answer or the end", stream.read(&mut answer)).await.ok()?;
+    String::from_utf8_lossy(&answer[..length]).split(' ').nth(1)?.parse().ok()
+}
+
+#[tokio::test]
+async fn one_address_holds_half_of_the_descriptors_and_probes_from_elsewhere_are_answered() {
+    let toml = "[server]\nheader_timeout = \"10m\"";
+    let process = Process::start_after("ulimit -n 100", &["dev", "--listen", "127.0.0.1:0"], toml);
+    let address = process.address().await;
+    let probe = Request::new(address, "GET", "/livez");
+    let mut greedy = Vec::new();
+    for _ in 0..150 {
+        let mut stream = connect_from(1, address).await;
+        assert_eq!(asked(&mut stream, &probe).await, Some(200), "each is served when it comes");
+        greedy.push(stream);
+    }
+    let (mut neighbour, mut later) = (connect_from(2, address).await, connect_from(3, address).await);
+    assert_eq!(asked(&mut neighbour, &probe).await, Some(200));
+    let held = process.metric("tidings_limit_used", "limit=\"sockets\"").await;
+    assert!((30.0..=50.0).contains(&held), "{held} sockets, of 90 descriptors for connections");
+    assert!(!process.stderr().contains("not accepting"));
+    let (newest, oldest) = (greedy.last_mut().expect("there are"), 0);
+    assert_eq!(asked(newest, &probe).await, Some(200), "what it used last stays");
+    assert_eq!(asked(&mut greedy[oldest], &probe).await, None, "what it left idle longest is closed");
+    drop(greedy);
+    assert_eq!(
+        (asked(&mut neighbour, &probe).await, asked(&mut later, &probe).await),
+        (Some(200), Some(200))
+    );
+    eventually("the sockets to be given back", async || {
+        (process.metric("tidings_limit_used", "limit=\"sockets\"").await <= 3.0).then_some(())
+    })
+    .await;
 }
 
 /// The longest of the 99 fastest in a hundred.

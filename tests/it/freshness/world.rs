@@ -1,5 +1,6 @@
 //! The world of one seed: clients with caches, where their values come from, who changes them, and the instances between.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidings::hub::{Grant, Retention, SessionId, Time};
@@ -142,6 +143,8 @@ pub(super) struct World {
     origin: Origin,
     writers: Writers,
     pub(super) clients: Vec<CacheClient>,
+    /// Sessions that are gone and watch something, by their instance, and since when.
+    gone: BTreeMap<(usize, SessionId), Time>,
 }
 
 /// Runs the world of a seed to its end.
@@ -165,6 +168,9 @@ fn far_away(context: &mut Context) -> Distance {
     let together_ms = if context.random.chance(500) { 20 } else { 0 };
     Distance { one_way, together_ms }
 }
+
+/// After this long nothing is left of a session that is gone.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(2);
 
 /// The log that all is about: it keeps little, so that some of what is missed is not there any more.
 fn log() -> ChannelSpec {
@@ -193,17 +199,26 @@ impl World {
         }
         let lab = Lab { cluster: Cluster::new(context), judge: Judge::new(is_calm), off, is_told };
         let clients = (0..CLIENTS).map(|id| CacheClient::new(ClientId(id))).collect();
-        World { lab, origin: Origin::default(), writers: Writers::default(), clients }
+        World { lab, origin: Origin::default(), writers: Writers::default(), clients, gone: BTreeMap::new() }
     }
 
-    /// Only sessions that an instance holds watch anything there.
+    /// Only sessions that an instance holds watch anything there, but for the moment until it hears that one is gone.
     fn look_for_leaks(&mut self) {
-        let Lab { cluster, judge, .. } = &mut self.lab;
-        let now = cluster.context.now();
-        for (slot, instance) in cluster.instances.iter().enumerate() {
-            let gone = instance.keeper.log.watchers().find(|session| !instance.holds(**session)).copied();
-            judge.watched_by(slot, gone, now);
+        let World { lab, gone, .. } = self;
+        let now = lab.now();
+        let mut watching = BTreeMap::new();
+        for (slot, instance) in lab.cluster.instances.iter().enumerate() {
+            for session in instance.keeper.log.watchers().filter(|session| !instance.holds(**session)) {
+                let since = gone.get(&(slot, *session)).copied().unwrap_or(now);
+                watching.insert((slot, *session), since);
+                lab.judge.watched_by(
+                    slot,
+                    Some(*session).filter(|_| now.since(since) > FORGOTTEN_AFTER),
+                    now,
+                );
+            }
         }
+        *gone = watching;
     }
 
     /// The judge hears where the log has what.

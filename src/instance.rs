@@ -172,9 +172,16 @@ impl Instance {
         if grant.expires.is_some_and(|expiry| expiry.at <= self.clock.now()) {
             return Err(Code::TokenExpired.into());
         }
-        match self.node.is_revoked(&grant.user, &grant.credential) {
-            true => Err(refused()),
-            false => Ok(()),
+        if self.node.is_revoked(&grant.user, &grant.credential) {
+            return Err(refused());
+        }
+        match self.authenticator.load().grant_now(grant) {
+            None => Err(refused()),
+            Some(now) if now != grant => {
+                let message = "the rights of the credential changed while the request came: send it again";
+                Err(Problem::new(Code::Overloaded, message))
+            }
+            Some(_) => Ok(()),
         }
     }
 

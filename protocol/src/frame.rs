@@ -238,6 +238,9 @@ pub struct PublishedFrame {
     pub position: Option<Position>,
     /// What is known.
     pub ack: Ack,
+    /// Whether it was there before, under the same idempotency key (R39).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub duplicate: bool,
 }
 
 /// What a channel keeps.

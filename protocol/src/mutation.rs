@@ -52,9 +52,9 @@ pub struct Mutation {
     /// Tags that it touches beside those that rules give.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Tag>,
-    /// Its name among those of its publisher. It is not part of what was changed.
+    /// Makes a retry the same mutation. It is not part of what was changed.
     #[serde(skip)]
-    pub id: Option<String>,
+    pub idempotency_key: Option<String>,
 }
 
 /// Mutations that are one event of a log.
@@ -64,8 +64,8 @@ pub struct Mutations {
     pub log: LogName,
     /// What was changed; at least one.
     pub events: Vec<Mutation>,
-    /// The name of all of them together.
-    pub id: Option<String>,
+    /// Makes a retry the same event.
+    pub idempotency_key: Option<String>,
 }
 
 impl Mutations {
@@ -80,6 +80,8 @@ impl Mutations {
 pub struct Invalidation {
     /// The log.
     pub log: LogName,
+    /// Makes a retry the same event.
+    pub idempotency_key: Option<String>,
     /// The tags; at least one.
     pub tags: Vec<Tag>,
 }

@@ -17,12 +17,14 @@ use crate::instance::Instance;
 
 /// `POST /v1/check`, as it is asked.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct CheckBody {
     ns: Option<String>,
     items: Vec<CheckItem>,
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct CheckItem {
     since: Position,
     /// A mutation after `since` that the value reflects.
@@ -44,6 +46,7 @@ pub(super) async fn check(
     asker: Asker,
     request: Request,
 ) -> Result<Json<Checked>, ApiError> {
+    let options = Options::of_question(request.uri(), request.headers())?;
     let bytes_max = instance.limits.load().request_bytes_max;
     let body = read_body(&instance, &asker.caller, request, bytes_max).await?;
     instance.recheck(&asker.grant)?;
@@ -51,7 +54,13 @@ pub(super) async fn check(
         let code = if error.is_data() { Code::BadRequest } else { Code::InvalidJson };
         Problem::new(code, format!("the question cannot be read: {error}"))
     })?;
-    let log = log_of(body.ns.as_deref(), Code::BadRequest)?;
+    if let (Some(query), Some(named)) = (&options.ns, &body.ns)
+        && query != named
+    {
+        let message = format!("`ns` is {query:?} in the query and {named:?} in the body");
+        return Err(Problem::new(Code::BadRequest, message).into());
+    }
+    let log = log_of(options.ns.as_deref().or(body.ns.as_deref()), Code::BadRequest)?;
     let items_max = instance.limits.load().request_items_max;
     if body.items.len() > items_max {
         let message = format!("a request holds at most {items_max} items");
@@ -106,7 +115,7 @@ pub(super) async fn position(
     headers: HeaderMap,
 ) -> Result<Json<LogPosition>, ApiError> {
     demand_tags(&asker.grant)?;
-    let ns = Options::read(uri.query(), &headers)?.ns;
+    let ns = Options::of_question(&uri, &headers)?.ns;
     let log = log_of(ns.as_deref(), Code::BadRequest)?;
     Ok(Json(LogPosition { position: instance.node.position(&log, &asker.caller).await? }))
 }

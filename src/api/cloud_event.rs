@@ -56,8 +56,8 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// The mutations that the events are, as one event of the log.
-pub(super) fn mutations_of(events: Vec<CloudEvent>) -> Result<Mutations, Problem> {
+pub(super) fn mutations_of(events: Vec<CloudEvent>, ns: Option<String>) -> Result<Mutations, Problem> {
     let drafts = events.into_iter().map(CloudEvent::into_mutation).collect::<Result<Vec<_>, _>>()?;
-    let ns = drafts.first().and_then(|draft| draft.ns.clone());
+    let ns = ns.or_else(|| drafts.first().and_then(|draft| draft.ns.clone()));
     Mutations::of(ns, drafts)
 }

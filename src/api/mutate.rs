@@ -19,7 +19,6 @@ use super::cloud_event::{Envelope, mutations_of};
 use super::options::Options;
 use super::publish::answer;
 use super::{ApiError, quota, read_body};
-use crate::hub::Published;
 use crate::instance::Instance;
 use crate::limits::Count;
 
@@ -29,18 +28,18 @@ pub(super) async fn mutations(
     asker: Asker,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let options = Options::read(request.uri().query(), request.headers())?;
+    let options = Options::of_mutation(&request)?;
     let envelope = Envelope::of(request.headers())?;
     let body = read_body(&instance, &asker.caller, request, instance.limits.load().request_bytes_max).await?;
     let mutations = match envelope {
-        None => decode_mutations(utf8(&body)?)?,
-        Some(envelope) => mutations_of(envelope.open(&body)?)?,
+        None => decode_mutations(utf8(&body)?, options.ns.as_deref())?,
+        Some(envelope) => mutations_of(envelope.open(&body)?, options.ns)?,
     };
     asker.charge(&instance, mutations.events.len())?;
     let command = MutateCommand {
         tags: tags_for(&instance, &mutations)?,
         said: mutations.said(),
-        idempotency_key: key_of(&mutations).or(options.idempotency_key).or(options.id),
+        idempotency_key: key_of(&mutations).or(options.idempotency_key),
         ack: options.ack.unwrap_or_else(|| default_ack(&instance)),
         log: mutations.log,
     };
@@ -53,9 +52,9 @@ pub(super) async fn invalidate(
     asker: Asker,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let options = Options::read(request.uri().query(), request.headers())?;
+    let options = Options::of_mutation(&request)?;
     let body = read_body(&instance, &asker.caller, request, instance.limits.load().request_bytes_max).await?;
-    let invalidation = decode_invalidation(utf8(&body)?)?;
+    let invalidation = decode_invalidation(utf8(&body)?, options.ns.as_deref())?;
     invalidate_tags(&instance, &asker, invalidation, options).await
 }
 
@@ -66,10 +65,11 @@ pub(super) async fn invalidate_one(
     tag: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let options = Options::read(request.uri().query(), request.headers())?;
+    let options = Options::of_mutation(&request)?;
     let Path(tag) = tag.map_err(|rejection| Problem::new(Code::TagInvalid, rejection.body_text()))?;
     let log = log_of(options.ns.as_deref(), Code::BadRequest)?;
-    invalidate_tags(&instance, &asker, Invalidation { log, tags: tags_of(&[tag])? }, options).await
+    let invalidation = Invalidation { log, idempotency_key: None, tags: tags_of(&[tag])? };
+    invalidate_tags(&instance, &asker, invalidation, options).await
 }
 
 async fn invalidate_tags(
@@ -81,7 +81,7 @@ async fn invalidate_tags(
     check_tags(&invalidation.tags, instance.limits.load().tags_per_event_max)?;
     let command = MutateCommand {
         said: invalidation.said(),
-        idempotency_key: options.idempotency_key.or(options.id),
+        idempotency_key: invalidation.idempotency_key.map(Arc::from).or(options.idempotency_key),
         ack: options.ack.unwrap_or_else(|| default_ack(instance)),
         tags: BTreeSet::from_iter(invalidation.tags).into_iter().collect(),
         log: invalidation.log,
@@ -122,18 +122,19 @@ fn check_tags(tags: &[Tag], tags_max: usize) -> Result<(), Problem> {
     }
 }
 
-/// What makes a retry of the request the same request: its id, or those of its mutations.
+/// What makes a retry of the request the same request: its key, or those of its mutations.
 fn key_of(mutations: &Mutations) -> Option<Arc<str>> {
-    if let Some(id) = &mutations.id {
-        return Some(id.as_str().into());
+    if let Some(key) = &mutations.idempotency_key {
+        return Some(key.as_str().into());
     }
-    let ids: Vec<&str> = mutations.events.iter().filter_map(|mutation| mutation.id.as_deref()).collect();
-    match ids.as_slice() {
+    let keys = mutations.events.iter().filter_map(|mutation| mutation.idempotency_key.as_deref());
+    let keys: Vec<&str> = keys.collect();
+    match keys.as_slice() {
         [] => None,
-        [id] => Some((*id).into()),
-        // Any number of ids has to fit into one key.
-        ids => {
-            let hash = Sha256::digest(ids.join("\n").as_bytes());
+        [key] => Some((*key).into()),
+        // Any number of keys has to fit into one.
+        keys => {
+            let hash = Sha256::digest(keys.join("\n").as_bytes());
             let hex = hash.iter().fold("events:".to_owned(), |mut hex, byte| {
                 write!(hex, "{byte:02x}").expect("a string takes everything");
                 hex
@@ -166,12 +167,12 @@ async fn mutate(
     let key_bytes = command.idempotency_key.as_ref().map_or(1, |key| key.len());
     if !(1..=PublishCommand::NAME_BYTES_MAX).contains(&key_bytes) {
         let most = PublishCommand::NAME_BYTES_MAX;
-        let message = format!("a mutation's id has 1 to {most} bytes, this one has {key_bytes}");
+        let message = format!("`idempotency_key` has 1 to {most} bytes, this one has {key_bytes}");
         return Err(Problem::new(Code::BadRequest, message));
     }
     quota::note(instance.admit(&asker.caller, Count::Mutations, 1))?;
     let tags = command.tags.len();
-    let Published { position, ack } = instance.node.mutate(command, &asker.caller).await?;
+    let published = instance.node.mutate(command, &asker.caller).await?;
     instance.metrics.mutated(tags);
-    Ok(PublishedFrame { position, ack })
+    Ok(published.into())
 }

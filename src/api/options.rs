@@ -1,7 +1,9 @@
-//! What requests that write say beside their body.
+//! What requests say beside their body.
 
 use std::sync::Arc;
 
+use axum::extract::Request;
+use axum::http::Uri;
 use axum::http::header::HeaderMap;
 use tidings_protocol::{Ack, Code, Problem, PublishCommand};
 
@@ -15,17 +17,40 @@ pub(super) struct Options {
     pub(super) ns: Option<String>,
 }
 
+/// Options that have a header, and its name.
+const HEADERS: [(&str, &str); 4] = [
+    ("id", "tidings-id"),
+    ("key", "tidings-key"),
+    ("idempotency_key", "idempotency-key"),
+    ("ack", "tidings-ack"),
+];
+
 impl Options {
-    /// As the request has them.
-    pub(super) fn read(query: Option<&str>, headers: &HeaderMap) -> Result<Options, Problem> {
+    /// Those of a publish.
+    pub(super) fn of_publish(request: &Request) -> Result<Options, Problem> {
+        Options::read(request.uri(), request.headers(), &["id", "key", "idempotency_key", "ack"])
+    }
+
+    /// Those of many publishes, each of which has its own id and key.
+    pub(super) fn of_batch(request: &Request) -> Result<Options, Problem> {
+        Options::read(request.uri(), request.headers(), &["idempotency_key", "ack"])
+    }
+
+    /// Those of what writes to a mutation log.
+    pub(super) fn of_mutation(request: &Request) -> Result<Options, Problem> {
+        Options::read(request.uri(), request.headers(), &["idempotency_key", "ack", "ns"])
+    }
+
+    /// Those of what asks a mutation log.
+    pub(super) fn of_question(uri: &Uri, headers: &HeaderMap) -> Result<Options, Problem> {
+        Options::read(uri, headers, &["ns"])
+    }
+
+    /// The options with these names. Any other one is refused: whoever writes it relies on something that does not happen.
+    fn read(uri: &Uri, headers: &HeaderMap, names: &[&str]) -> Result<Options, Problem> {
         let mut options = Options::default();
-        for (option, header) in [
-            ("id", "tidings-id"),
-            ("key", "tidings-key"),
-            ("idempotency_key", "idempotency-key"),
-            ("ack", "tidings-ack"),
-        ] {
-            if let Some(value) = headers.get(header) {
+        for (option, header) in HEADERS.iter().filter(|(option, _)| names.contains(option)) {
+            if let Some(value) = headers.get(*header) {
                 let value = value.to_str();
                 let value = value.map_err(|_| {
                     Problem::new(Code::BadRequest, format!("header {header} is not ASCII text"))
@@ -33,8 +58,15 @@ impl Options {
                 options.set(option, value)?;
             }
         }
-        for (option, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-            options.set(&option, &value)?;
+        for (option, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+            match names.contains(&&*option) {
+                true => options.set(&option, &value)?,
+                false => {
+                    let shown: String = option.chars().take(60).collect();
+                    let message = format!("there is no option {shown:?} here, but {}", names.join(", "));
+                    return Err(Problem::new(Code::BadRequest, message));
+                }
+            }
         }
         Ok(options)
     }
@@ -68,7 +100,7 @@ impl Options {
                     }
                 }
             }
-            // Other names belong to later versions, or to whoever is in between.
+            // `read` knows the names.
             _ => {}
         }
         Ok(())

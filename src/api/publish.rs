@@ -21,7 +21,6 @@ use super::cloud_event::Envelope;
 use super::options::Options;
 use super::problem::ProblemBody;
 use super::{ApiError, quota, read_body};
-use crate::hub::Published;
 use crate::instance::{Instance, publish_bytes_max};
 
 /// `POST /v1/publish/{channel}`: the body is the data.
@@ -33,7 +32,7 @@ pub(super) async fn publish_body(
 ) -> Result<Response, ApiError> {
     let channel = channel_of(channel)?;
     demand_publish(&asker, &channel)?;
-    let options = Options::read(request.uri().query(), request.headers())?;
+    let options = Options::of_publish(&request)?;
     let kind = BodyKind::of(request.headers())?;
     let body = read_body(&instance, &asker.caller, request, instance.limits.load().message_bytes_max).await?;
     let payload = kind.payload(&body)?;
@@ -48,7 +47,7 @@ pub(super) async fn publish_json(
     asker: Asker,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let options = Options::read(request.uri().query(), request.headers())?;
+    let options = Options::of_publish(&request)?;
     if let Some(envelope) = Envelope::of(request.headers())? {
         return publish_events(&instance, &asker, envelope, options, request).await;
     }
@@ -64,18 +63,17 @@ pub(super) async fn publish_batch(
     asker: Asker,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let options = Options::read(request.uri().query(), request.headers())?;
+    let options = Options::of_batch(&request)?;
+    check_batch_key(options.idempotency_key.as_deref())?;
     let body = read_body(&instance, &asker.caller, request, instance.limits.load().request_bytes_max).await?;
     let items = split(utf8(&body)?, instance.limits.load().request_items_max)?;
     asker.charge(&instance, items.len())?;
     let mut results = Vec::with_capacity(items.len());
     for (index, item) in items.into_iter().enumerate() {
         let key = options.idempotency_key.as_ref().map(|key| format!("{key}#{index}").into());
+        let options = Options { idempotency_key: key, ..options.clone() };
         let published = match decode_publish(item) {
-            Ok(mut command) => {
-                command.idempotency_key = command.idempotency_key.or(key);
-                publish(&instance, &asker, command).await
-            }
+            Ok(command) => publish(&instance, &asker, options.applied_to(command)).await,
             Err(problem) => Err(problem),
         };
         results.push(ItemResult::from(published));
@@ -183,6 +181,22 @@ impl<'de> Visitor<'de> for FirstItems {
     }
 }
 
+/// The key of a batch is the beginning of the keys of its items.
+fn check_batch_key(key: Option<&str>) -> Result<(), Problem> {
+    // `#` and an index of up to six digits.
+    const INDEX_BYTES: usize = 7;
+    let most = PublishCommand::NAME_BYTES_MAX - INDEX_BYTES;
+    let bytes = key.map_or(1, str::len);
+    match (1..=most).contains(&bytes) {
+        true => Ok(()),
+        false => {
+            let message =
+                format!("the `idempotency_key` of a batch has 1 to {most} bytes, this one has {bytes}");
+            Err(Problem::new(Code::BadRequest, message))
+        }
+    }
+}
+
 fn demand_publish(asker: &Asker, channel: &Channel) -> Result<(), Problem> {
     match asker.grant.may_publish(channel) {
         true => Ok(()),
@@ -203,9 +217,9 @@ async fn publish(
     demand_publish(asker, &command.channel)?;
     command.check(instance.limits.load().message_bytes_max)?;
     quota::note(instance.admit_publish(&asker.caller, command.payload.as_bytes().len()))?;
-    let Published { position, ack } = instance.node.publish(command, &asker.caller).await?;
+    let published = instance.node.publish(command, &asker.caller).await?;
     instance.metrics.published();
-    Ok(PublishedFrame { position, ack })
+    Ok(published.into())
 }
 
 pub(super) fn answer(published: Result<PublishedFrame, Problem>) -> Result<Response, ApiError> {

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tidings_protocol::{Problem, Tag};
 
+use super::jws::mark_of;
 use super::refused;
 use crate::config::ApiKey;
 use crate::hub::{Credential, Grant, Pattern, PatternInvalid};
@@ -54,6 +55,7 @@ impl ApiKeys {
                 watch,
                 mutate,
                 admin,
+                mark: mark_of(&key.hash),
                 ..Grant::default()
             };
             Ok((key.hash, grant))
@@ -72,6 +74,11 @@ impl ApiKeys {
             }
         }
         found.cloned().ok_or_else(refused)
+    }
+
+    /// What the key with this mark grants now.
+    pub fn grant_of(&self, mark: u64) -> Option<&Grant> {
+        self.0.iter().map(|(_, grant)| grant).find(|grant| grant.mark == mark)
     }
 }
 

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use sha2::{Digest, Sha256};
 
 use crate::config::{TokenAlgorithm, is_kid};
 
@@ -19,6 +20,7 @@ pub(super) struct VerificationKey {
     algorithm: Algorithm,
     kid: Option<Arc<str>>,
     key: DecodingKey,
+    mark: u64,
 }
 
 /// What is read of a token's header.
@@ -41,8 +43,20 @@ pub(super) struct Signed<'a> {
 }
 
 impl VerificationKey {
-    pub(super) fn new(algorithm: Algorithm, kid: Option<Arc<str>>, key: DecodingKey) -> Self {
-        VerificationKey { algorithm, kid, key }
+    /// `material` is what the key was made of.
+    pub(super) fn new(
+        algorithm: Algorithm,
+        kid: Option<Arc<str>>,
+        key: DecodingKey,
+        material: &[u8],
+    ) -> Self {
+        let digest = Sha256::new().chain_update(format!("{algorithm:?} ")).chain_update(material).finalize();
+        VerificationKey { algorithm, kid, key, mark: mark_of(&digest) }
+    }
+
+    /// Names the key without giving it away.
+    pub(super) fn mark(&self) -> u64 {
+        self.mark
     }
 
     pub(super) fn kid(&self) -> Option<&Arc<str>> {
@@ -82,8 +96,11 @@ impl<'a> Signed<'a> {
         self.kid.as_deref()
     }
 
-    /// The signed words, if one of the keys signed them.
-    pub(super) fn verified<'k>(&self, keys: impl Iterator<Item = &'k VerificationKey>) -> Option<Vec<u8>> {
+    /// The signed words, if one of the keys signed them, and the mark of that one.
+    pub(super) fn verified<'k>(
+        &self,
+        mut keys: impl Iterator<Item = &'k VerificationKey>,
+    ) -> Option<(Vec<u8>, u64)> {
         let signed = |key: &VerificationKey| {
             let checked = jsonwebtoken::crypto::verify(
                 self.signature,
@@ -93,7 +110,12 @@ impl<'a> Signed<'a> {
             );
             checked.unwrap_or(false)
         };
-        let mut fitting = keys.filter(|key| key.fits(self));
-        fitting.any(signed).then(|| URL_SAFE_NO_PAD.decode(self.payload).ok())?
+        let key = keys.find(|key| key.fits(self) && signed(key))?;
+        Some((URL_SAFE_NO_PAD.decode(self.payload).ok()?, key.mark))
     }
+}
+
+/// The first 64 bits of a hash.
+pub(super) fn mark_of(digest: &[u8]) -> u64 {
+    digest.iter().take(8).fold(0, |mark, byte| mark << 8 | u64::from(*byte))
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use tidings_protocol::{Code, Problem};
 
 use crate::config::Config;
-use crate::hub::{ChannelGrant, Grant, PatternInvalid, Time};
+use crate::hub::{ChannelGrant, Credential, Grant, PatternInvalid, Time};
 use crate::observe::IssuersHealth;
 use jwks::Jwks;
 use jws::Signed;
@@ -81,6 +81,20 @@ impl Authenticator {
         checked.or_else(
             |denied| if self.open && self.tokens.is_none() { Ok(Grant::open()) } else { Err(denied) },
         )
+    }
+
+    /// What a grant that was given before is by the keys and secrets of now; `None` where the one that it was checked with is
+    /// gone. A key that has another name is the same key.
+    pub fn grant_now<'a>(&'a self, grant: &'a Grant) -> Option<&'a Grant> {
+        match &grant.credential {
+            Credential::None => Some(grant),
+            Credential::Anonymous => self.anonymous.as_ref(),
+            Credential::ApiKey(_) => self.keys.grant_of(grant.mark),
+            Credential::Token { .. } => {
+                let is_configured = self.tokens.as_ref().is_some_and(|tokens| tokens.has(grant.mark));
+                (is_configured || self.jwks.has(grant.mark)).then_some(grant)
+            }
+        }
     }
 
     /// The one channel that a token grants which came with a `subscribe`.

@@ -108,11 +108,12 @@ impl Tokens {
         let auth = &config.auth;
         let shorthand = auth.hmac_secret.iter().map(|secret| {
             let key = jsonwebtoken::DecodingKey::from_secret(secret.expose());
-            VerificationKey::new(Algorithm::HS256, None, key)
+            VerificationKey::new(Algorithm::HS256, None, key, secret.expose())
         });
         let named = config.token_keys.iter().map(|configured| {
             let key = configured.decoding_key().expect("the configuration was checked");
-            VerificationKey::new(configured.algorithm.0, configured.kid.as_deref().map(Arc::from), key)
+            let kid = configured.kid.as_deref().map(Arc::from);
+            VerificationKey::new(configured.algorithm.0, kid, key, configured.key.expose())
         });
         Tokens {
             keys: shorthand.chain(named).collect(),
@@ -129,12 +130,17 @@ impl Tokens {
         fetched: impl FnOnce(&str) -> Vec<VerificationKey>,
         now: Now,
     ) -> Result<Grant, Problem> {
-        let (claims, expires) = self.claims(token, fetched, now)?;
+        let (claims, expires, mark) = self.claims(token, fetched, now)?;
         match claims.tidings.channel {
             // It was given for one subscription, and says nothing of all else.
             Some(_) => Err(refused()),
-            None => grant(claims, expires).ok_or_else(refused),
+            None => grant(claims, expires, mark).ok_or_else(refused),
         }
+    }
+
+    /// Whether one of the configured keys has this mark.
+    pub(super) fn has(&self, mark: u64) -> bool {
+        self.keys.iter().any(|key| key.mark() == mark)
     }
 
     /// The one channel that this token grants now.
@@ -144,7 +150,7 @@ impl Tokens {
         fetched: impl FnOnce(&str) -> Vec<VerificationKey>,
         now: Now,
     ) -> Result<ChannelGrant, Problem> {
-        let (claims, expires) = self.claims(token, fetched, now)?;
+        let (claims, expires, _) = self.claims(token, fetched, now)?;
         let channel = claims.tidings.channel.as_deref().and_then(|name| Channel::parse(name).ok());
         let credential = claims.credential();
         let channel = channel.ok_or_else(refused)?;
@@ -156,10 +162,10 @@ impl Tokens {
         token: &str,
         fetched: impl FnOnce(&str) -> Vec<VerificationKey>,
         now: Now,
-    ) -> Result<(Claims, Expiry), Problem> {
+    ) -> Result<(Claims, Expiry, u64), Problem> {
         let signed = Signed::parse(token).ok_or_else(refused)?;
-        let words = match signed.verified(self.keys.iter()) {
-            Some(words) => words,
+        let (words, mark) = match signed.verified(self.keys.iter()) {
+            Some(verified) => verified,
             None => {
                 let kid = signed.kid().ok_or_else(refused)?;
                 let keys = fetched(kid);
@@ -177,7 +183,7 @@ impl Tokens {
             return Err(refused());
         }
         let expires = Expiry { at: now.time.after(Duration::from_secs(left)), exp: claims.exp };
-        Ok((claims, expires))
+        Ok((claims, expires, mark))
     }
 
     /// Whether it comes from whom, and is for whom, the configuration says.
@@ -200,7 +206,7 @@ impl Claims {
 }
 
 /// `None` where a pattern, a tag or a name is outside the grammar: a token whose words mean nothing grants nothing.
-fn grant(claims: Claims, expires: Expiry) -> Option<Grant> {
+fn grant(claims: Claims, expires: Expiry, mark: u64) -> Option<Grant> {
     let patterns =
         |texts: &[String]| texts.iter().map(|text| Pattern::parse(text).ok()).collect::<Option<Vec<_>>>();
     let tags = |texts: &[String]| texts.iter().map(|text| Tag::parse(text).ok()).collect::<Option<Vec<_>>>();
@@ -224,6 +230,7 @@ fn grant(claims: Claims, expires: Expiry) -> Option<Grant> {
         channels: rights.channels.iter().map(|name| Channel::parse(name).ok()).collect::<Option<_>>()?,
         admin: false,
         expires: Some(expires),
+        mark,
     })
 }
 

@@ -134,7 +134,9 @@ impl Store {
         self.forget_keys(now);
         if let Some(name) = &name {
             match self.keys.get(name) {
-                Some(first) if first.hash == hash => return Ok(Stored::Repeated(first.published.clone())),
+                Some(first) if first.hash == hash => {
+                    return Ok(Stored::Repeated(Published { duplicate: true, ..first.published.clone() }));
+                }
                 Some(_) => return Err(BrokerError::IdempotencyMismatch),
                 None => {}
             }
@@ -149,7 +151,7 @@ impl Store {
             }
         };
         let position = epoch.as_ref().zip(publication.offset).map(|(epoch, offset)| epoch.at(offset));
-        let published = Published { position, ack: Ack::Stored };
+        let published = Published { position, ack: Ack::Stored, duplicate: false };
         if let Some(name) = name {
             self.keys_by_age.push_back((now.after(self.key_age), name.clone()));
             if let Entry::Vacant(entry) = self.keys.entry(name) {

@@ -57,8 +57,8 @@ pub struct InvalidateArgs {
 #[derive(Args, Clone)]
 struct WriteArgs {
     /// Makes repeats of the same one, for 10 minutes; random if absent
-    #[arg(long, value_name = "ID")]
-    id: Option<String>,
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
     /// The mutation log [default: default]
     #[arg(long, value_name = "NAME", value_parser = log_name)]
     ns: Option<String>,
@@ -133,7 +133,7 @@ impl WriteArgs {
             Err(invalid) => return Exit::Usage.because(invalid, err),
         };
         let mut query = form_urlencoded::Serializer::new(String::new());
-        query.append_pair("idempotency_key", &self.id.clone().unwrap_or_else(random::name));
+        query.append_pair("idempotency_key", &self.idempotency_key.clone().unwrap_or_else(random::name));
         if let Some(ack) = &self.ack {
             query.append_pair("ack", ack);
         }
@@ -203,12 +203,12 @@ mod tests {
     async fn arguments_become_the_body_and_the_query() {
         for (args, path, body) in [
             (
-                "mutate ticket 42 --op update --before {\"n\":1.50} --after {} --tag a:* --id m1 --ns shop --ack stored",
+                "mutate ticket 42 --op update --before {\"n\":1.50} --after {} --tag a:* --idempotency-key m1 --ns shop --ack stored",
                 "/v1/mutations?idempotency_key=m1&ack=stored",
                 r#"{"entity":"ticket","key":"42","op":"update","before":{"n":1.50},"after":{},"tags":["a:*"],"ns":"shop"}"#,
             ),
             (
-                "invalidate tickets ticket:* --id i1",
+                "invalidate tickets ticket:* --idempotency-key i1",
                 "/v1/invalidate?idempotency_key=i1",
                 r#"{"tags":["tickets","ticket:*"]}"#,
             ),
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_repeat_has_the_same_id() {
+    async fn a_repeat_has_the_same_idempotency_key() {
         let busy = Reply::json(503, r#"{"code":"broker_unavailable","detail":"later","status":503}"#);
         let (exit, _, requests) = run("invalidate a", vec![busy, Reply::json(200, STORED)]).await;
         assert_eq!((exit, requests.len()), (Exit::Ok, 2));

@@ -46,7 +46,7 @@ pub fn run(
         Err(problems) => return report(&problems, err),
     };
     let mutations = match event.clone().map_or_else(|| read(input), Ok) {
-        Ok(text) => decode_mutations(&text).map_err(|problem| problem.message.into_owned()),
+        Ok(text) => decode_mutations(&text, None).map_err(|problem| problem.message.into_owned()),
         Err(words) => Err(words),
     };
     let rules = Rules::new(loaded.config.rules.clone());

@@ -139,10 +139,10 @@ impl CloudEvent {
             None => MutationDraft::default(),
             Some(data) => {
                 let text = std::str::from_utf8(data.as_bytes());
-                MutationDraft::read(text.map_err(|_| unclear("the CloudEvent's data is no mutation"))?)?
+                MutationDraft::read_data(text.map_err(|_| unclear("the CloudEvent's data is no mutation"))?)?
             }
         };
-        draft.id = Some(self.key());
+        draft.idempotency_key = Some(self.key());
         draft.ns = draft.ns.or(self.ns);
         let named = self.tags.as_deref().unwrap_or_default().split([',', ' ']).filter(|tag| !tag.is_empty());
         draft.tags.extend(named.map(str::to_owned));

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use tidings_protocol::{
     Ack, Channel, CloseCode, Envelope, LogName, Offset, Position, PresenceMembers, Problem, PublishCommand,
-    Tag, TokenText, WatchGroup,
+    PublishedFrame, Tag, TokenText, WatchGroup,
 };
 
 use super::{Batch, ChannelGrant, Grant, Page, PageLimit};
+
+/// A user, and its tenant.
+pub type Holder = (Arc<str>, Option<Arc<str>>);
 
 /// What must be done outside; each is answered once.
 #[derive(Clone, Debug)]
@@ -17,6 +20,9 @@ pub enum Action {
     Authenticate {
         /// A JWT or an API key.
         token: TokenText,
+        /// The user and tenant that it must be of, where it takes the place of another credential: before that is known, nothing
+        /// of the connection may change.
+        of: Option<Holder>,
     },
     /// Check a token that is for one channel.
     Admit {
@@ -161,6 +167,14 @@ pub struct Published {
     pub position: Option<Position>,
     /// The level that was reached.
     pub ack: Ack,
+    /// Whether it was stored before, under the same idempotency key: this is the first one's answer.
+    pub duplicate: bool,
+}
+
+impl From<Published> for PublishedFrame {
+    fn from(Published { position, ack, duplicate }: Published) -> PublishedFrame {
+        PublishedFrame { position, ack, duplicate }
+    }
 }
 
 /// What must be said.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tidings_protocol::{Channel, Code, Problem, Tag};
 
-use super::Time;
+use super::{Holder, Time};
 
 /// Channel names: an exact one, or all with a common beginning.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,15 @@ pub struct Grant {
     pub admin: bool,
     /// When all of this ends; `None` for never.
     pub expires: Option<Expiry>,
+    /// Names the key or secret that the credential was checked with, so that it ends with that; 0 where there was none.
+    pub mark: u64,
+}
+
+impl Grant {
+    /// The user, and its tenant.
+    pub fn holder(&self) -> Holder {
+        (self.user.clone(), self.tenant.clone())
+    }
 }
 
 /// What a grant was given for, as far as it tells one credential from another.

@@ -20,7 +20,7 @@ mod stream;
 mod subscription;
 mod time;
 
-pub use action::{Action, Answer, Close, Published, Transmit, Watched, come_back_after};
+pub use action::{Action, Answer, Close, Holder, Published, Transmit, Watched, come_back_after};
 pub use attachments::{Attach, Attached, Attachments, LISTEN_TIMEOUT};
 pub use batch::{Batch, Format, Span};
 pub use batcher::{BatchRules, Batcher, Sealed, Urgency};

@@ -322,6 +322,20 @@ impl Session {
         self.end_revoked_passes(revocations);
     }
 
+    /// The keys and rights of the server are others now: this is what its credential grants by them, and `None` where nothing
+    /// vouches for it any more.
+    pub fn handle_grant(&mut self, grant: Option<&Grant>) {
+        match grant {
+            _ if self.state != State::Open => {}
+            None => {
+                let message = "the key that the credential was checked with is no longer valid";
+                self.turn_away(None, Problem::new(Code::Unauthorized, message));
+            }
+            Some(grant) if *grant != self.grant => self.narrow(grant.clone()),
+            Some(_) => {}
+        }
+    }
+
     /// Ends the session after what is already to be said.
     pub fn close(&mut self, close: Close) {
         if self.state != State::Closed {

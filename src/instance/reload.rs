@@ -36,8 +36,8 @@ pub enum ReloadError {
 }
 
 impl Instance {
-    /// Takes on what of `new` can be; on an error nothing changes. Connections that came by an API key that is gone end
-    /// within a second, those of others go on as they began.
+    /// Takes on what of `new` can be; on an error nothing changes. Connections that came by a key or secret that is gone end
+    /// within a second; those whose key grants less lose what it does not grant any more.
     pub fn reload(&self, new: &Config) -> Result<Reloaded, ReloadError> {
         let unusable = if self.dev { new.problems_for_dev() } else { new.problems_for_serve() };
         if !unusable.is_empty() {
@@ -51,6 +51,9 @@ impl Instance {
         self.node.card().set_alike(alike(&config));
         let gone: Vec<&ApiKey> = before.api_keys.iter().filter(|key| is_gone(key, &config)).collect();
         self.end_connections_of(&gone);
+
+        // Those of other credentials go on with what these grant now.
+        self.node.recheck_credentials();
 
         let limits_differ = before.limits != config.limits;
         if limits_differ {
@@ -86,7 +89,7 @@ impl Instance {
     }
 }
 
-/// A key of another hash is another key.
+/// A key of another hash is another key, and one of another name is the same.
 fn is_gone(key: &ApiKey, config: &Config) -> bool {
-    !config.api_keys.iter().any(|other| (&other.name, &other.hash) == (&key.name, &key.hash))
+    !config.api_keys.iter().any(|other| other.hash == key.hash)
 }

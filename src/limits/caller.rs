@@ -3,6 +3,10 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
 /// A level at which something is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
@@ -115,6 +119,22 @@ impl Caller {
         Caller { address: None, ..self }
     }
 
+    /// An idempotency key as this caller's own, which no other caller can have used before: the first 12 characters name the
+    /// API key, or the user within its tenant, or the address of whoever has neither; the rest is the key.
+    pub fn own_key(&self, key: &str) -> Arc<str> {
+        let owner = match (&self.key, &self.user) {
+            (Some(name), _) => format!("key {name}"),
+            (None, Some(user)) => {
+                let tenant = self.tenant.as_deref().unwrap_or_default();
+                format!("user {} {tenant} {user}", tenant.len())
+            }
+            (None, None) => format!("address {:?}", self.address.map(network)),
+        };
+        let digest = Sha256::digest(owner.as_bytes());
+        // 72 bits: of a billion callers no two meet.
+        format!("{}{key}", URL_SAFE_NO_PAD.encode(&digest[..9])).into()
+    }
+
     /// The bucket that it has at this level; `None` where it is not counted there.
     pub fn name(&self, scope: Scope) -> Option<Name> {
         match scope {
@@ -156,6 +176,37 @@ mod tests {
         }
         let namesake = Caller { tenant: Some("other".into()), ..ada.clone() };
         assert_ne!(ada.name(Scope::User), namesake.name(Scope::User), "users of two tenants are two");
+    }
+
+    #[test]
+    fn an_idempotency_key_belongs_to_who_used_it() {
+        let named = |key: &str| Caller { key: Some(key.into()), ..Caller::default() };
+        let user = |tenant: Option<&str>, user: &str| Caller {
+            tenant: tenant.map(Into::into),
+            user: Some(user.into()),
+            ..Caller::default()
+        };
+        let address = |text: &str| Caller::at(Some(text.parse().unwrap()));
+        let callers = [
+            named("ada"),
+            named("backend"),
+            user(None, "ada"),
+            user(Some("acme"), "ada"),
+            user(Some("acm"), "e ada"),
+            address("10.0.0.1"),
+            address("10.0.0.2"),
+            Caller::default(),
+        ];
+        for (index, one) in callers.iter().enumerate() {
+            assert!(one.own_key("order-17").ends_with("order-17"));
+            assert_eq!(one.own_key("order-17").len(), 20);
+            assert_eq!(one.own_key("order-17"), one.clone().own_key("order-17"));
+            for other in &callers[index + 1..] {
+                assert_ne!(one.own_key("order-17"), other.own_key("order-17"), "{one:?} and {other:?}");
+            }
+        }
+        let elsewhere = Caller { address: Some([10, 0, 0, 1].into()), ..user(None, "ada") };
+        assert_eq!(elsewhere.own_key("k"), user(None, "ada").own_key("k"), "a user may retry from anywhere");
     }
 
     #[test]

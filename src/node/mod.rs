@@ -157,13 +157,14 @@ impl Node {
         let published = self.store(command, caller).await?;
         Ok(match asked {
             // Who asks for no acknowledgement is told nothing that could be taken for one.
-            Ack::None => Published { position: None, ack: Ack::None },
+            Ack::None => Published { position: None, ack: Ack::None, duplicate: false },
             Ack::Stored | Ack::Replicated => published,
         })
     }
 
     /// Counts what a publication takes to its caller, and has the broker store it.
-    async fn store(&self, command: PublishCommand, caller: &Caller) -> Result<Published, Problem> {
+    async fn store(&self, mut command: PublishCommand, caller: &Caller) -> Result<Published, Problem> {
+        command.idempotency_key = command.idempotency_key.map(|key| caller.own_key(&key));
         let (now, channel) = (self.clock.now(), command.channel.clone());
         let bytes = self.footprints.count(caller, &command, self.namespaces.of(channel.as_str()), now)?;
         let key = self.keys.count(caller, &channel, command.idempotency_key.as_deref(), now);

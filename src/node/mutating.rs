@@ -13,13 +13,14 @@ use crate::limits::Caller;
 
 impl Node {
     /// Writes a mutation for a caller, unless this instance is about to end.
-    pub async fn mutate(&self, command: MutateCommand, caller: &Caller) -> Result<Published, Problem> {
+    pub async fn mutate(&self, mut command: MutateCommand, caller: &Caller) -> Result<Published, Problem> {
         let _on_its_way = self.publishing.token();
         if self.publishing.is_closed() {
             return Err(Code::Draining.into());
         }
         let place = self.log_names.admit(&command.log, caller)?;
         let (log, tags, asked) = (command.log.clone(), Arc::from(command.tags.as_slice()), command.ack);
+        command.idempotency_key = command.idempotency_key.map(|key| caller.own_key(&key));
         let key = command.idempotency_key.as_deref();
         let counted = self.keys.count(caller, &log.channel(), key, self.clock.now());
         let counted = counted.inspect_err(|_| {
@@ -34,7 +35,7 @@ impl Node {
         let published = published?;
         self.remember(log, &published, tags).await?;
         Ok(match asked {
-            Ack::None => Published { position: None, ack: Ack::None },
+            Ack::None => Published { position: None, ack: Ack::None, duplicate: false },
             Ack::Stored | Ack::Replicated => published,
         })
     }

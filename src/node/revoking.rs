@@ -91,6 +91,13 @@ impl Connections {
 }
 
 impl Node {
+    /// Has every connection look at its credential.
+    pub fn recheck_credentials(&self) {
+        let mailboxes =
+            self.connections.sessions().into_iter().filter_map(|session| self.connections.mailbox(session));
+        mailboxes.for_each(|mailbox| mailbox.recheck());
+    }
+
     /// Whether what was presented for this user holds no more.
     pub fn is_revoked(&self, user: &Arc<str>, credential: &Credential) -> bool {
         self.connections.revocations().cover(user, credential)

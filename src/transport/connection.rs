@@ -259,6 +259,8 @@ impl<W: Wire> Driver<W> {
         }
         if std::mem::take(&mut self.mail.revoked) {
             self.node.with_revocations(|revocations| self.session.handle_revocations(revocations));
+            let grant = self.inbound.grant_now(self.session.grant());
+            self.session.handle_grant(grant.as_ref());
         }
         for batch in std::mem::take(&mut self.mail.batches) {
             self.session.handle_batch(&batch);

@@ -53,6 +53,11 @@ impl Inbound {
         Inbound { instance, address, meters: None }
     }
 
+    /// What a credential grants by the keys and rights of now; `None` where nothing vouches for it any more.
+    pub(super) fn grant_now(&self, grant: &Grant) -> Option<Grant> {
+        self.instance.authenticator.load().grant_now(grant).cloned()
+    }
+
     /// A command came, of a session with this grant.
     pub(super) fn judge(&mut self, grant: &Grant, command: &Command) -> Verdict {
         self.judge_text(grant, 1 + items(command) / ITEMS_OF_A_COMMAND)

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tidings_protocol::{Problem, Publication, PublishCommand};
+use tidings_protocol::{Code, Problem, Publication, PublishCommand};
 
 use super::admission::seat;
-use crate::hub::{Action, Answer, ChannelGrant, Grant, Page};
+use crate::hub::{Action, Answer, ChannelGrant, Grant, Holder, Page};
 use crate::instance::{COUNTED_FROM_BYTES, Instance, caller_of};
 use crate::limits::{Caller, Seat, Taken};
 use crate::node::Member;
@@ -44,7 +44,7 @@ impl Performer {
     /// Does one thing.
     pub(super) async fn perform(&mut self, action: Action) -> Answer {
         match action {
-            Action::Authenticate { token } => Answer::Authenticated(self.authenticate(&token).await),
+            Action::Authenticate { token, of } => Answer::Authenticated(self.authenticate(&token, of).await),
             Action::Admit { token } => Answer::Admitted(self.admit(&token).await),
             Action::Join { channel, since, limit, user, presence } => {
                 let resumes = since.is_some();
@@ -112,8 +112,14 @@ impl Performer {
         self.pages = None;
     }
 
-    async fn authenticate(&mut self, token: &str) -> Result<Grant, Problem> {
+    async fn authenticate(&mut self, token: &str, of: Option<Holder>) -> Result<Grant, Problem> {
         let grant = self.instance.authenticate(token, self.address).await?;
+        if of.is_some_and(|holder| holder != grant.holder()) {
+            return Err(Problem::new(
+                Code::Unauthorized,
+                "`refresh` takes a token of the same user and tenant",
+            ));
+        }
         let caller = caller_of(&grant, self.address);
         if self.places.identity.is_none() || self.caller != caller {
             self.places.identity = Some(seat(&self.instance, &caller.clone().identity())?);

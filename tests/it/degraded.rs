@@ -46,7 +46,7 @@ impl Switch {
 
 impl Broker for Switch {
     fn publish(&self, _: PublishCommand, _: Caller) -> BoxFuture<'_, Result<Published, BrokerError>> {
-        ready(self.reach().map(|()| Published { position: None, ack: Ack::Stored })).boxed()
+        ready(self.reach().map(|()| Published { position: None, ack: Ack::Stored, duplicate: false })).boxed()
     }
 
     /// Whoever reads finds the channel empty; also during an outage, as from a copy of it.
@@ -78,7 +78,7 @@ impl Broker for Switch {
     }
 
     fn mutate(&self, _: MutateCommand, _: Caller) -> BoxFuture<'_, Result<Published, BrokerError>> {
-        ready(self.reach().map(|()| Published { position: None, ack: Ack::Stored })).boxed()
+        ready(self.reach().map(|()| Published { position: None, ack: Ack::Stored, duplicate: false })).boxed()
     }
 
     fn snapshot(&self, log: &LogName) -> BoxFuture<'_, Result<Snapshot, BrokerError>> {

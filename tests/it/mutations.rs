@@ -21,7 +21,8 @@ tags = ["ticket:{key}", "tickets:status:{row.status}"]
 "#;
 
 /// A ticket is created.
-const CREATED: &str = r#"{"entity":"ticket","key":42,"op":"create","after":{"org":7},"id":"m1"}"#;
+const CREATED: &str =
+    r#"{"entity":"ticket","key":42,"op":"create","after":{"org":7},"idempotency_key":"m1"}"#;
 
 /// A log of a server, as seen by requests.
 struct Log {
@@ -117,8 +118,7 @@ async fn a_retry_is_the_same_event_and_another_body_is_refused() {
     let with_key = |body: &str| log.post("/v1/mutations", body).header("idempotency-key", "k");
     let first = log.write("/v1/mutations", CREATED).await;
     assert_eq!(log.write("/v1/mutations", CREATED).await, first);
-    let spelled_otherwise =
-        r#"{"events":[{"op":"create","id":"m1","key":"42","entity":"ticket","after":{"org":7},"new":1}]}"#;
+    let spelled_otherwise = r#"{"events":[{"op":"create","idempotency_key":"m1","key":"42","entity":"ticket","after":{"org":7}}]}"#;
     assert_eq!(log.write("/v1/mutations", spelled_otherwise).await, first);
     let unlike = with_key(CREATED).send().await;
     assert_eq!(position(&unlike), first, "what the body says of itself counts");
@@ -130,12 +130,12 @@ async fn a_retry_is_the_same_event_and_another_body_is_refused() {
     assert_eq!(position(&invalidation.clone().send().await), written);
     assert_eq!(invalidation.body(r#"{"tags":["b"]}"#).send().await.code(), "idempotency_mismatch");
 
-    let batch = r#"{"events":[{"entity":"a","key":1,"op":"update","id":"x"},{"entity":"a","key":2,"op":"update","id":"y"}]}"#;
+    let batch = r#"{"events":[{"entity":"a","key":1,"op":"update","idempotency_key":"x"},{"entity":"a","key":2,"op":"update","idempotency_key":"y"}]}"#;
     let written = log.write("/v1/mutations", batch).await;
     assert_eq!(log.write("/v1/mutations", batch).await, written);
-    let named = batch.replacen('{', r#"{"id":"b1","#, 1);
+    let named = batch.replacen('{', r#"{"idempotency_key":"b1","#, 1);
     let named_position = log.write("/v1/mutations", &named).await;
-    assert_ne!(named_position, written, "its own name counts over those of its mutations");
+    assert_ne!(named_position, written, "its own key counts over those of its mutations");
     assert_eq!(log.write("/v1/mutations", &named).await, named_position);
 }
 
@@ -406,4 +406,78 @@ async fn a_server_that_drains_takes_no_mutations() {
     assert_eq!(answer.code(), "draining");
     drop(held);
     drain.await.expect("it ends");
+}
+
+#[tokio::test]
+async fn a_field_or_option_that_does_nothing_is_refused_where_it_would_leave_values_stale() {
+    let log = Log::dev("").await;
+    let begin = log.head().await;
+    for (path, body, why) in [
+        // The row's own id: its second change within ten minutes was no mutation.
+        ("/v1/mutations", r#"{"entity":"ticket","key":42,"op":"update","id":"42"}"#, "idempotency_key"),
+        ("/v1/mutations?id=42", r#"{"entity":"ticket","key":42,"op":"update"}"#, "idempotency_key"),
+        ("/v1/mutations", r#"{"entity":"ticket","key":42,"op":"update","tag":["a"]}"#, "unknown field"),
+        ("/v1/invalidate", r#"{"tag":"ticket:42"}"#, "unknown field"),
+        ("/v1/invalidate", r#"{"tags":["ticket:42"],"id":"1"}"#, "unknown field"),
+        ("/v1/invalidate?tag=a", r#"{"tags":["ticket:42"]}"#, "no option"),
+        ("/v1/invalidate/ticket:42?log=shop", "", "no option"),
+        ("/v1/check?since=a.1", r#"{"items":[]}"#, "no option"),
+        ("/v1/check", r#"{"items":[{"since":"a.1","tag":"a"}]}"#, "unknown field"),
+    ] {
+        let answer = log.post(path, body).send().await;
+        let text = answer.text();
+        assert!(answer.code() == "bad_request" && text.contains(why), "{path} {body}: {text}");
+    }
+    assert_eq!(log.head().await, begin, "nothing was written");
+}
+
+#[tokio::test]
+async fn a_log_is_named_by_the_query_or_by_the_body() {
+    let log = Log::dev("").await;
+    let begin = log.head().await;
+    let shop = log.write("/v1/invalidate?ns=shop", r#"{"tags":["item:1"]}"#).await;
+    let created = log.write("/v1/mutations?ns=shop", r#"{"entity":"item","key":2,"op":"create"}"#).await;
+    assert_eq!((&shop["offset"], &created["offset"]), (&json!(1), &json!(2)));
+    assert_eq!(log.head().await, begin, "the default log has none of it");
+    let since = json!({"epoch": shop["epoch"], "offset": 0});
+    let question = json!({"items": [{"since": since, "tags": ["item:1"]}]}).to_string();
+    let asked = log.post("/v1/check?ns=shop", &question).send().await.json();
+    assert_eq!(asked["stale"], json!([0]), "what was touched in that log");
+    for (path, body) in [
+        ("/v1/invalidate?ns=shop", r#"{"ns":"default","tags":["item:1"]}"#.to_owned()),
+        ("/v1/mutations?ns=shop", r#"{"ns":"default","entity":"item","key":2,"op":"create"}"#.to_owned()),
+        ("/v1/check?ns=shop", question.replacen('{', r#"{"ns":"default","#, 1)),
+    ] {
+        assert_eq!(log.post(path, &body).send().await.code(), "bad_request", "{path} {body}");
+    }
+}
+
+#[tokio::test]
+async fn an_idempotency_key_is_its_users_own() {
+    let server = TestServer::serve(&auth_config()).await;
+    let token = |user: &str, tags: &str| Token::of(user).publish("room:*").mutate(tags).sign();
+    let (eve, backend) = (token("eve", "eve:*"), token("backend", "*"));
+    let invalidate = |token: &str, tag: &str| {
+        server.post(&format!("/v1/invalidate/{tag}?idempotency_key=tx-917"), "").bearer(token).send()
+    };
+    assert_eq!(invalidate(&eve, "eve:1").await.status, 200);
+    let since = server.get("/v1/position").bearer(&backend).send().await.json()["position"].clone();
+    assert_eq!(invalidate(&backend, "ticket:42").await.status, 200, "eve's key is not the backend's");
+    let question = json!({"items": [{"since": since, "tags": ["ticket:42"]}]}).to_string();
+    let checked = server.post("/v1/check", &question).bearer(API_KEY).send().await.json();
+    assert_eq!(checked["stale"], json!([0]), "the backend's mutation is told");
+    let publish = async |token: &str, data: &str| {
+        let answer =
+            server.post("/v1/publish/room:1", data).bearer(token).header("idempotency-key", "order-17");
+        answer.send().await.json()["position"]["offset"].clone()
+    };
+    let (ada, bob) = (token("ada", "x"), token("bob", "x"));
+    assert_eq!(publish(&ada, "1").await, 1);
+    assert_eq!(publish(&bob, "1").await, 2, "equal bytes of another user are no repeat");
+    assert_eq!(publish(&ada, "1").await, 1, "a repeat of one's own is");
+    let mut socket = WebSocket::connect(server.address, &[("authorization", &format!("Bearer {bob}"))]).await;
+    socket.expect("hello").await;
+    let again = json!({"publish": {"channel": "room:1", "data": 1, "idempotency_key": "order-17"}});
+    let published = socket.ask(again).await;
+    assert_eq!(published["published"]["position"]["offset"], 2, "by whichever transport: {published}");
 }

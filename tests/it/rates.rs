@@ -244,3 +244,24 @@ async fn pings_are_commands_too() {
     flood.send_bytes(&RawFrame::text("{\"ping\":{\"c\":1}}").bytes().repeat(2_000)).await;
     assert_eq!(flood.close_codes().await, [4429]);
 }
+
+#[tokio::test]
+async fn a_refused_refresh_changes_nothing_of_what_limits_count() {
+    let server = server("user_publishes_per_second = 2\nuser_connections_max = 2").await;
+    let (ada, guest) = (token("ada", "acme"), Token::of("").publish("*").sign());
+    let (mut first, _second) = (socket(&server, &ada).await, socket(&server, &ada).await);
+    let publish = json!({"publish": {"channel": "c", "data": 1}});
+    for other in [&guest, &token("bob", "acme"), &token("ada", "other")] {
+        let refused = first.ask(json!({"refresh": {"token": other}})).await;
+        assert_eq!(refused["error"]["code"], "unauthorized", "{refused}");
+    }
+    let mut accepted = 0;
+    for _ in 0..10 {
+        accepted += usize::from(first.ask(publish.clone()).await["published"].is_object());
+    }
+    assert!((2..=4).contains(&accepted), "{accepted} of ada's two a second");
+    let bearer = format!("Bearer {ada}");
+    assert_eq!(server.handshake(&[("authorization", &bearer)]).await.0, 429, "her places are taken still");
+    let granted = first.ask(json!({"refresh": {"token": ada}})).await;
+    assert!(granted["refreshed"].is_object(), "{granted}");
+}

@@ -131,3 +131,79 @@ async fn a_secret_in_a_file_of_its_own_is_read_again_when_that_file_changes() {
     assert_eq!(publish(address, &token.sign()).await, 401, "the old one is gone");
     assert!(!server.stderr().contains("canary"), "{}", server.stderr());
 }
+
+/// With this list of channels to subscribe to for the API key, called `name`.
+fn with_key(name: &str, subscribe: &str, publish: &str) -> String {
+    let config =
+        auth_config().replace("name = \"backend\"", &format!("name = \"{name}\"\nsubscribe = {subscribe}"));
+    config.replace("publish = [\"*\"]", &format!("publish = {publish}"))
+}
+
+#[tokio::test]
+async fn a_key_that_grants_less_takes_it_from_connections_that_are_open() {
+    let server = serve(&with_key("backend", "[\"*\"]", "[\"*\"]"));
+    let address = server.address().await;
+    let bearer = format!("Bearer {API_KEY}");
+    let mut socket = WebSocket::connect(address, &[("authorization", &bearer)]).await;
+    socket.expect("hello").await;
+    socket.subscribe("secret:1").await;
+    socket.subscribe("public").await;
+    server.configure(&with_key("renamed", "[\"public\"]", "[]"));
+    server.signal(Signal::HUP);
+    let ended = within("the end of the subscription", socket.expect("unsubscribed")).await;
+    assert_eq!((&ended["channel"], &ended["code"]), (&json!("secret:1"), &json!("channel_not_allowed")));
+    for refused in
+        [json!({"subscribe": {"channel": "secret:2"}}), json!({"publish": {"channel": "public", "data": 1}})]
+    {
+        assert_eq!(socket.refused(refused).await, "channel_not_allowed");
+    }
+    let token = Token::of("ada").publish("*").sign();
+    let published =
+        Request::new(address, "POST", "/v1/publish/public").bearer(&token).body("12").send().await;
+    assert_eq!(published.status, 200);
+    assert_eq!(
+        socket.data("public", 1).await,
+        [json!(12)],
+        "a key of another name goes on with what is left"
+    );
+}
+
+#[tokio::test]
+async fn a_secret_that_is_gone_ends_the_connections_of_its_tokens() {
+    let server = serve(&auth_config());
+    let address = server.address().await;
+    let connect = async |credential: &str| {
+        let bearer = format!("Bearer {credential}");
+        let mut socket = WebSocket::connect(address, &[("authorization", &bearer)]).await;
+        socket.expect("hello").await;
+        socket
+    };
+    let mut forged = connect(&Token::of("ada").subscribe("*").publish("*").sign()).await;
+    let mut backend = connect(API_KEY).await;
+    server.configure(&auth_config().replace(SECRET, "a-canary-secret-after-the-first-one-leaked"));
+    server.signal(Signal::HUP);
+    let (_, closed) = within("the end", forged.closed()).await;
+    assert_eq!((closed.code, &closed.reason[..13]), (4501, "unauthorized:"));
+    let published = json!({"publish": {"channel": "c", "data": 1}});
+    assert!(backend.ask(published).await["published"].is_object(), "who came by a key stays");
+}
+
+#[tokio::test]
+async fn a_request_whose_key_goes_while_its_body_comes_is_refused() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let server = serve(&auth_config());
+    let address = server.address().await;
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST /v1/publish/c HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {API_KEY}\r\ncontent-length: 2\r\nconnection: close\r\n\r\n1"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    server.configure(&without_key());
+    server.signal(Signal::HUP);
+    eventually("the key to be refused", async || (publish(address, API_KEY).await == 401).then_some(()))
+        .await;
+    stream.write_all(b"2").await.unwrap();
+    let mut answer = String::new();
+    within("an answer", stream.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+}

@@ -1,19 +1,22 @@
 //! Mutations and invalidations as the bodies of requests have them (R59).
 
-use serde::de::{self, Deserializer, Visitor};
+use serde::de::{self, Deserializer, IgnoredAny, Visitor};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{log_of, tags_of};
 use crate::{Code, Invalidation, LogName, Mutation, Mutations, Operation, Problem, Row};
 
-/// A mutation of which parts may be missing, or several under `events`.
+/// A mutation of which parts may be missing, or several under `events`. A field that it does not know is refused: a misspelt
+/// one would leave values stale.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct MutationDraft {
     /// The log.
     pub ns: Option<String>,
-    /// The mutation's name among those of its publisher.
-    pub id: Option<String>,
+    /// Makes a retry the same mutation.
+    pub idempotency_key: Option<String>,
+    /// Many rows have one, and it was meant to name the row: see [`refuse_id`].
+    id: Option<IgnoredAny>,
     /// What kind of thing was changed.
     pub entity: Option<String>,
     /// Which of that kind.
@@ -32,14 +35,28 @@ pub struct MutationDraft {
 }
 
 impl MutationDraft {
-    /// Reads what is there. Unknown fields are ignored.
-    pub fn read(text: &str) -> Result<MutationDraft, Problem> {
-        read("mutation", text)
+    /// Reads what the data of another's event says of a mutation. Its other fields are the publisher's.
+    pub fn read_data(text: &str) -> Result<MutationDraft, Problem> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Data {
+            ns: Option<String>,
+            entity: Option<String>,
+            #[serde(deserialize_with = "key")]
+            key: Option<String>,
+            op: Option<Operation>,
+            before: Option<Row>,
+            after: Option<Row>,
+            tags: Vec<String>,
+        }
+        let Data { ns, entity, key, op, before, after, tags } = read("mutation", text)?;
+        Ok(MutationDraft { ns, entity, key, op, before, after, tags, ..MutationDraft::default() })
     }
 
     /// The one mutation, where nothing is missing.
     pub fn complete(self) -> Result<Mutation, Problem> {
-        let MutationDraft { id, entity, key, op, before, after, tags, events, .. } = self;
+        let MutationDraft { idempotency_key, id, entity, key, op, before, after, tags, events, .. } = self;
+        refuse_id(id)?;
         if events.is_some() {
             return Err(unclear("`events` stand in no event"));
         }
@@ -52,7 +69,7 @@ impl MutationDraft {
             before,
             after,
             tags: tags_of(&tags)?,
-            id,
+            idempotency_key,
         })
     }
 
@@ -67,16 +84,28 @@ impl MutationDraft {
     }
 }
 
-/// Reads a mutation, or several that are one event.
-pub fn decode_mutations(text: &str) -> Result<Mutations, Problem> {
-    let mut draft = MutationDraft::read(text)?;
+/// Reads a mutation, or several that are one event, of the log `ns` where the request names it beside its body.
+pub fn decode_mutations(text: &str, ns: Option<&str>) -> Result<Mutations, Problem> {
+    let mut draft: MutationDraft = read("mutation", text)?;
+    draft.ns = one_log(ns, draft.ns)?;
     let Some(events) = draft.events.take() else {
         return Mutations::of(draft.ns.clone(), vec![draft]);
     };
     if draft.entity.is_some() || draft.key.is_some() || draft.op.is_some() {
         return Err(unclear("a request holds either one mutation or `events`"));
     }
-    Ok(Mutations { id: draft.id, ..Mutations::of(draft.ns, events)? })
+    refuse_id(draft.id)?;
+    Ok(Mutations { idempotency_key: draft.idempotency_key, ..Mutations::of(draft.ns, events)? })
+}
+
+/// A row's own id was taken for the key of retries: the row's second change within the window was no mutation then.
+fn refuse_id(id: Option<IgnoredAny>) -> Result<(), Problem> {
+    match id {
+        None => Ok(()),
+        Some(_) => Err(unclear(
+            "a mutation has no `id`: `key` says which row was changed, and `idempotency_key` makes a retry the same mutation",
+        )),
+    }
 }
 
 impl Mutations {
@@ -95,22 +124,36 @@ impl Mutations {
             })
         };
         let events = drafts.into_iter().enumerate().map(of_draft).collect::<Result<_, _>>()?;
-        Ok(Mutations { log, events, id: None })
+        Ok(Mutations { log, events, idempotency_key: None })
     }
 }
 
-/// Reads an invalidation: `{"ns"?,"tags":[…]}`.
-pub fn decode_invalidation(text: &str) -> Result<Invalidation, Problem> {
+/// The log that a request's query and its body name: one of them may say nothing.
+fn one_log(request: Option<&str>, body: Option<String>) -> Result<Option<String>, Problem> {
+    match (request, &body) {
+        (Some(request), Some(body)) if request != body => {
+            Err(unclear(format!("`ns` is {request:?} in the query and {body:?} in the body")))
+        }
+        (Some(request), _) => Ok(Some(request.to_owned())),
+        (None, _) => Ok(body),
+    }
+}
+
+/// Reads an invalidation, `{"ns"?,"idempotency_key"?,"tags":[…]}`, of the log `ns` where the request names it beside its body.
+pub fn decode_invalidation(text: &str, query: Option<&str>) -> Result<Invalidation, Problem> {
     #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
     struct Body {
         ns: Option<String>,
+        idempotency_key: Option<String>,
         tags: Vec<String>,
     }
-    let Body { ns, tags } = read("invalidation", text)?;
+    let Body { ns, idempotency_key, tags } = read("invalidation", text)?;
     if tags.is_empty() {
         return Err(unclear("`tags` holds nothing: it needs at least one tag"));
     }
-    Ok(Invalidation { log: log_of(ns.as_deref(), Code::BadRequest)?, tags: tags_of(&tags)? })
+    let ns = one_log(query, ns)?;
+    Ok(Invalidation { log: log_of(ns.as_deref(), Code::BadRequest)?, idempotency_key, tags: tags_of(&tags)? })
 }
 
 fn read<T: DeserializeOwned>(what: &str, text: &str) -> Result<T, Problem> {
@@ -167,18 +210,23 @@ mod tests {
     #[test]
     fn one_mutation_and_a_batch_of_one_say_the_same() {
         let one = decode_mutations(
-            r#"{"entity":"ticket","key":42,"op":"update","after":{"n":12345678901234567890123},"tags":["a"],"id":"m1"}"#,
+            r#"{"entity":"ticket","key":42,"op":"update","after":{"n":12345678901234567890123},"tags":["a"],"idempotency_key":"m1"}"#,
+            None,
         );
         let batch = decode_mutations(
-            r#"{"ns":"default","id":"b1","events":[{"key":"42","entity":"ticket","tags":["a"],"op":"update","before":null,
-                "after":{"n":12345678901234567890123},"colour":"red"}]}"#,
+            r#"{"ns":"default","idempotency_key":"b1","events":[{"key":"42","entity":"ticket","tags":["a"],"op":"update",
+                "before":null,"after":{"n":12345678901234567890123}}]}"#,
+            Some("default"),
         );
         let (one, batch) = (one.unwrap(), batch.unwrap());
         assert_eq!(one.said(), batch.said());
         let said = r#"[{"entity":"ticket","key":"42","op":"update","after":{"n":12345678901234567890123},"tags":["a"]}]"#;
         assert_eq!(&*one.said(), said);
-        assert_eq!((one.events[0].id.as_deref(), one.id), (Some("m1"), None));
-        assert_eq!((batch.events[0].id.as_deref(), batch.id.as_deref()), (None, Some("b1")));
+        assert_eq!((one.events[0].idempotency_key.as_deref(), one.idempotency_key), (Some("m1"), None));
+        let keys = (batch.events[0].idempotency_key.as_deref(), batch.idempotency_key.as_deref());
+        assert_eq!(keys, (None, Some("b1")));
+        let shop = decode_mutations(r#"{"entity":"a","key":1,"op":"create"}"#, Some("shop")).unwrap();
+        assert_eq!(shop.log.as_str(), "shop");
     }
 
     #[test]
@@ -202,8 +250,23 @@ mod tests {
             (r#"{"events":[{"events":[]}]}"#, Code::BadRequest, "in no event"),
             (r#"{"events":[{"ns":"x","entity":"a","key":"1","op":"create"}]}"#, Code::BadRequest, "one log"),
             (r#"{"events":[{},{}]}"#, Code::BadRequest, "events[0]: "),
+            (r#"{"entity":"a","key":"1","op":"create","id":"1"}"#, Code::BadRequest, "`idempotency_key`"),
+            (r#"{"entity":"a","key":"1","op":"create","id":null}"#, Code::BadRequest, "`idempotency_key`"),
+            (
+                r#"{"id":"b","events":[{"entity":"a","key":"1","op":"create"}]}"#,
+                Code::BadRequest,
+                "`idempotency_key`",
+            ),
+            (
+                r#"{"entity":"a","key":"1","op":"create","tag":["b"]}"#,
+                Code::BadRequest,
+                "unknown field `tag`",
+            ),
+            (r#"{"events":[{"entity":"a","key":"1","op":"create","Tags":[]}]}"#, Code::BadRequest, "`Tags`"),
+            (r#"{"ns":"x","entity":"a","key":"1","op":"create"}"#, Code::BadRequest, "in the query"),
         ] {
-            let problem = decode_mutations(text).expect_err(text);
+            let query = text.contains("\"x\",\"entity\"").then_some("shop");
+            let problem = decode_mutations(text, query).expect_err(text);
             assert_eq!(problem.code, code, "{text}");
             assert!(problem.message.contains(why), "{text}: {}", problem.message);
         }
@@ -211,16 +274,20 @@ mod tests {
 
     #[test]
     fn an_invalidation_names_at_least_one_tag() {
-        let invalidation = decode_invalidation(r#"{"ns":"shop","tags":["a:*","b"]}"#).unwrap();
+        let invalidation = decode_invalidation(r#"{"ns":"shop","tags":["a:*","b"]}"#, None).unwrap();
         assert_eq!((invalidation.log.as_str(), invalidation.tags.len()), ("shop", 2));
         for (text, code) in [
             (r#"{"tags":[]}"#, Code::BadRequest),
+            (r#"{"tag":"a"}"#, Code::BadRequest),
+            (r#"{"tags":["a"],"tag":"b"}"#, Code::BadRequest),
+            (r#"{"tags":["a"],"id":"1"}"#, Code::BadRequest),
+            (r#"{"tags":["a"],"ns":"shop"}"#, Code::BadRequest),
             (r#"{}"#, Code::BadRequest),
             (r#"{"tags":["a*"]}"#, Code::TagInvalid),
             (r#"[null,["a"]]"#, Code::BadRequest),
             ("tags", Code::InvalidJson),
         ] {
-            assert_eq!(decode_invalidation(text).unwrap_err().code, code, "{text}");
+            assert_eq!(decode_invalidation(text, Some("default")).unwrap_err().code, code, "{text}");
         }
     }
 }

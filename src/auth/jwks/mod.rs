@@ -50,6 +50,11 @@ impl Jwks {
         self.sets().keys(kid)
     }
 
+    /// Whether one of the fetched keys has this mark.
+    pub(super) fn has(&self, mark: u64) -> bool {
+        self.sets().has(mark)
+    }
+
     /// Returns once keys were fetched; false where that is not to be waited for.
     pub(super) async fn fetched(&self, now: Time) -> bool {
         let mut answered = self.answered.subscribe();

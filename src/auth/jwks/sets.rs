@@ -73,6 +73,11 @@ impl KeySets {
         (!named.is_empty()).then_some(named)
     }
 
+    /// Whether one of the keys has this mark.
+    pub(super) fn has(&self, mark: u64) -> bool {
+        self.sources.iter().flat_map(|source| &source.keys).any(|key| key.mark() == mark)
+    }
+
     /// A key was missing. True where an answer is on its way, or is asked for from now on.
     pub(super) fn want(&mut self, now: Time) -> bool {
         let mut wanted = false;
@@ -176,7 +181,9 @@ fn key_of(value: &Value) -> Option<VerificationKey> {
     let jwk: Jwk = serde_json::from_value(value.clone()).ok()?;
     let key = DecodingKey::from_jwk(&jwk).ok()?;
     check_key(&key, algorithm).ok()?;
-    Some(VerificationKey::new(algorithm, Some(Arc::from(kid)), key))
+    // A set that is fetched again says the same of the same key.
+    let material = serde_json::to_vec(value).ok()?;
+    Some(VerificationKey::new(algorithm, Some(Arc::from(kid)), key, &material))
 }
 
 #[cfg(test)]

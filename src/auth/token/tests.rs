@@ -348,6 +348,7 @@ fn a_key_that_was_fetched_counts_under_its_name() {
         Algorithm::ES256,
         Some("k".into()),
         DecodingKey::from_ec_pem(P256_PUBLIC.as_bytes()).unwrap(),
+        P256_PUBLIC.as_bytes(),
     );
     let private = EncodingKey::from_ec_pem(P256).unwrap();
     let sign = |header: Value| signed(&header, &claims(), Algorithm::ES256, &private);

@@ -101,7 +101,9 @@ pub(super) fn published(answer: Value) -> Result<Published, Failed> {
     let Ok((word, rest)) = words(answer) else { return Err(unknown) };
     let position = || rest.first().and_then(|position| position.as_str()?.parse().ok());
     match word.as_str() {
-        "new" | "repeated" | "stands" => Ok(Published { position: position(), ack: Ack::Stored }),
+        word @ ("new" | "repeated" | "stands") => {
+            Ok(Published { position: position(), ack: Ack::Stored, duplicate: word == "repeated" })
+        }
         "mismatch" => Err(Failed::Broker(BrokerError::IdempotencyMismatch)),
         _ => Err(unknown),
     }

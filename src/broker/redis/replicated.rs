@@ -141,11 +141,10 @@ fn patience_left(waited: Duration) -> Duration {
 }
 
 fn settle(published: Published, is_confirmed: bool) -> Outcome {
-    let Published { position, .. } = published;
     match is_confirmed {
-        true => Ok(Published { position, ack: Ack::Replicated }),
+        true => Ok(Published { ack: Ack::Replicated, ..published }),
         false => {
-            let position = position.map(Box::<Position>::new);
+            let position = published.position.map(Box::<Position>::new);
             Err(Failed::Broker(BrokerError::ReplicationUnconfirmed(position)))
         }
     }

@@ -47,7 +47,7 @@ fn a_mutation_is_what_the_data_says_and_else_what_the_attributes_say() {
             (entity, key, op),
             "{attributes}"
         );
-        assert_eq!(mutation.id.as_deref(), Some("/crm e1"));
+        assert_eq!(mutation.idempotency_key.as_deref(), Some("/crm e1"));
     }
     let tagged = structured(
         r#""type":"t","subject":"a:1","tags":"b, c","ns":"shop","data":{"op":"update","tags":["d"]}"#,

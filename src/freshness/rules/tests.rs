@@ -17,7 +17,7 @@ fn rules(toml: &str) -> Rules {
 }
 
 fn mutation(json: &str) -> Mutation {
-    let mut mutations = decode_mutations(json).unwrap_or_else(|problem| panic!("{json}: {problem}"));
+    let mut mutations = decode_mutations(json, None).unwrap_or_else(|problem| panic!("{json}: {problem}"));
     mutations.events.remove(0)
 }
 

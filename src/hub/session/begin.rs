@@ -22,8 +22,10 @@ impl Session {
             Command::Connect { .. } if !waiting && self.grant.credential != Credential::Anonymous => {
                 return Err(Problem::new(Code::BadFrame, "the connection has its credential: use `refresh`"));
             }
-            Command::Connect { token } => (Asked::Connect { id }, Action::Authenticate { token }),
-            Command::Refresh { token } => (Asked::Refresh { id }, Action::Authenticate { token }),
+            Command::Connect { token } => (Asked::Connect { id }, Action::Authenticate { token, of: None }),
+            Command::Refresh { token } => {
+                (Asked::Refresh { id }, Action::Authenticate { token, of: Some(self.grant.holder()) })
+            }
             Command::Subscribe(mut subscribe) => {
                 if let Some(token) = subscribe.token.take() {
                     return self.begin_admission(id, subscribe, token);

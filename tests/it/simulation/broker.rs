@@ -132,7 +132,7 @@ impl Redis {
         let position = self.write(self.side(slot), append, context)?;
         match context.inject(Fault::AnswerTimedOut, context.profile.late) {
             true => Err(BrokerError::OutcomeUnknown),
-            false => Ok(Published { position, ack: Ack::Stored }),
+            false => Ok(Published { position, ack: Ack::Stored, duplicate: false }),
         }
     }
 

@@ -10,8 +10,8 @@ const MESSAGE_BYTES_MAX: usize = 1_000;
 pub(crate) fn bodies(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     said(decode_publish(text).map(|publish| publish_holds(&publish)));
-    said(decode_mutations(text).map(|mutations| mutations_hold(&mutations)));
-    said(decode_invalidation(text).map(|invalidation| assert!(!invalidation.said().is_empty())));
+    said(decode_mutations(text, None).map(|mutations| mutations_hold(&mutations)));
+    said(decode_invalidation(text, None).map(|invalidation| assert!(!invalidation.said().is_empty())));
     said(CloudEvent::structured(text).map(event_holds));
     said(CloudEvent::batched(text).map(|events| events.into_iter().for_each(event_holds)));
     binary(text);

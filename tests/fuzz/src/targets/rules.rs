@@ -9,7 +9,7 @@ pub(crate) fn rules(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let (template, body) = text.split_once('\n').unwrap_or((text, ""));
     let Ok(template) = Template::parse(template) else { return };
-    let Ok(mutations) = decode_mutations(body) else { return };
+    let Ok(mutations) = decode_mutations(body, None) else { return };
     for each in [None, Some(Each::Before), Some(Each::After), Some(Each::Both)] {
         let rule = |entity: &str, changed: &[&str]| Rule {
             entity: entity.to_owned(),

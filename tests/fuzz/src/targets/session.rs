@@ -279,7 +279,9 @@ impl World {
             Action::Read { channel, since, limit } => self.read(&channel, since.as_ref(), limit),
             Action::Members { .. } if fails => Answer::Members(Err(Code::PresenceDisabled.into())),
             Action::Members { .. } => Answer::Members(Ok(PresenceMembers::default())),
-            Action::Publish(_) => Answer::Published(Ok(Published { position: None, ack: Ack::Stored })),
+            Action::Publish(_) => {
+                Answer::Published(Ok(Published { position: None, ack: Ack::Stored, duplicate: false }))
+            }
             Action::Watch { .. } if fails => Answer::Watched(Err(problem())),
             Action::Watch { groups, .. } => {
                 let at = self.store.log_position(self.mutations);

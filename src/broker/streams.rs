@@ -1,6 +1,6 @@
 //! The channels that the memory broker holds, and who made them and their history. Pure.
 //!
-//! What only reads creates nothing (R89): a channel that nobody has published to is answered as an empty stream. Channels and
+//! What only reads creates nothing (R83): a channel that nobody has published to is answered as an empty stream. Channels and
 //! bytes of history are shared by the rule of [`Shares`]: whoever made as many channels as are free makes no further one;
 //! when the history is full, those lose theirs that have most.
 

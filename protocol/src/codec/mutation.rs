@@ -48,8 +48,12 @@ impl MutationDraft {
             before: Option<Row>,
             after: Option<Row>,
             tags: Vec<String>,
+            events: Option<IgnoredAny>,
         }
-        let Data { ns, entity, key, op, before, after, tags } = read("mutation", text)?;
+        let Data { ns, entity, key, op, before, after, tags, events } = read("mutation", text)?;
+        if events.is_some() {
+            return Err(unclear("`events` stand in no event"));
+        }
         Ok(MutationDraft { ns, entity, key, op, before, after, tags, ..MutationDraft::default() })
     }
 
@@ -251,7 +255,6 @@ mod tests {
             (r#"{"events":[{"ns":"x","entity":"a","key":"1","op":"create"}]}"#, Code::BadRequest, "one log"),
             (r#"{"events":[{},{}]}"#, Code::BadRequest, "events[0]: "),
             (r#"{"entity":"a","key":"1","op":"create","id":"1"}"#, Code::BadRequest, "`idempotency_key`"),
-            (r#"{"entity":"a","key":"1","op":"create","id":null}"#, Code::BadRequest, "`idempotency_key`"),
             (
                 r#"{"id":"b","events":[{"entity":"a","key":"1","op":"create"}]}"#,
                 Code::BadRequest,

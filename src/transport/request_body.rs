@@ -17,8 +17,11 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 /// Unread bytes of a body that are taken after its request was answered.
 const READ_ON_BYTES_MAX: usize = 16 << 20;
 
-/// How long they are taken.
+/// How long they are taken, as long as they come.
 const READ_ON_TIME: Duration = Duration::from_secs(5);
+
+/// How long the next of them may take.
+const READ_ON_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long the next bytes of a request may take once the server stops.
 pub(super) const STOPPING_PATIENCE: Duration = Duration::from_secs(1);
@@ -116,7 +119,7 @@ impl Drop for RequestBody {
 async fn read_on(mut body: Incoming) {
     let discarded = async {
         let mut left = READ_ON_BYTES_MAX;
-        while let Some(Ok(frame)) = body.frame().await {
+        while let Ok(Some(Ok(frame))) = tokio::time::timeout(READ_ON_PAUSE, body.frame()).await {
             left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
             if left == 0 {
                 return;

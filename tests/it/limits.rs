@@ -241,10 +241,10 @@ async fn channels_max() {
 async fn idempotency_bytes() {
     let server = TestServer::dev("[limits]\nidempotency_bytes = 1_300").await;
     let publish = async |query: &str| server.post(&format!("/v1/publish/c{query}"), "1").send().await;
-    let first = publish("?idempotency_key=a").await.json();
+    let first = publish("?idempotency_key=a").await.json()["position"].clone();
     publish("?idempotency_key=b").await;
     assert_eq!(publish("?idempotency_key=c").await.code(), "limit_reached");
-    assert_eq!(publish("?idempotency_key=a").await.json(), first, "none is forgotten early");
+    assert_eq!(publish("?idempotency_key=a").await.json()["position"], first, "none is forgotten early");
     assert_eq!(publish("").await.status, 200, "without a key there is always room");
 }
 

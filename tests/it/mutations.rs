@@ -342,7 +342,7 @@ async fn cloud_events_are_publishes_on_the_channel_of_their_subject() {
     let results = answer.json()["results"].clone();
     assert_eq!(results[0]["position"]["offset"], 3);
     assert_eq!(results[1]["error"]["code"], "channel_invalid");
-    assert_eq!(results[2], results[0]);
+    assert_eq!((&results[2]["position"], &results[2]["duplicate"]), (&results[0]["position"], &json!(true)));
 }
 
 #[tokio::test]
@@ -389,10 +389,9 @@ async fn who_watches_is_told_of_a_mutation() {
 
 #[tokio::test]
 async fn a_server_that_drains_takes_no_mutations() {
-    let server = TestServer::dev("[server]\ndrain_delay = \"0s\"\n").await;
-    // Each takes a millisecond to be closed.
+    let server = TestServer::dev("[server]\ndrain_delay = \"0s\"\ndrain_spread = \"500ms\"\n").await;
     let mut held = Vec::new();
-    for _ in 0..200 {
+    for _ in 0..5 {
         held.push(server.websocket().await);
     }
     let request = server.post("/v1/invalidate/a", "");

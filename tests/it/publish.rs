@@ -74,7 +74,7 @@ async fn what_cannot_be_data_is_refused() {
     ] {
         assert_eq!(refused(&server, "/v1/publish/c", headers, body).await, code, "{headers:?}");
     }
-    assert_eq!(server.get("/v1/channels").send().await.json(), json!({"channels": []}), "nothing was stored");
+    assert_eq!(server.get("/v1/channels").send().await.json(), json!({"channels": [], "more": false}), "nothing was stored");
 }
 
 #[tokio::test]
@@ -176,9 +176,10 @@ async fn a_retry_under_the_same_key_is_stored_once() {
         server.post(&format!("/v1/publish/{channel}"), body).header("idempotency-key", key).send().await
     };
     let first = publish("c", "k", "1").await.json();
-    assert_eq!(publish("c", "k", "1").await.json(), first);
+    let repeated = json!({"position": first["position"], "ack": "stored", "duplicate": true});
+    assert_eq!(publish("c", "k", "1").await.json(), repeated, "the first answer, and that it is one");
     let in_query = server.post("/v1/publish/c?idempotency_key=k", "1").send().await;
-    assert_eq!(in_query.json(), first, "header and query are the same key");
+    assert_eq!(in_query.json(), repeated, "header and query are the same key");
     assert_eq!(publish("c", "k", "2").await.code(), "idempotency_mismatch");
     assert_eq!(publish("c", "other", "1").await.json()["position"]["offset"], 2);
     assert_eq!(publish("d", "k", "2").await.json()["position"]["offset"], 1, "keys belong to a channel");
@@ -236,7 +237,23 @@ async fn item_i_of_a_keyed_batch_has_the_key_k_i() {
     let body = r#"[{"channel":"c","data":"a"},{"channel":"c","data":"b"},{"channel":"c","data":"c","idempotency_key":"own"}]"#;
     let batch = async || server.post("/v1/batch", body).header("idempotency-key", "k").send().await.json();
     let first = batch().await;
-    assert_eq!(batch().await, first, "a repeated batch is stored once");
+    let again = batch().await;
+    for index in 0..3 {
+        let (first, again) = (&first["results"][index], &again["results"][index]);
+        assert_eq!(
+            (&again["position"], &again["duplicate"]),
+            (&first["position"], &json!(true)),
+            "stored once"
+        );
+    }
+    let long = server.post("/v1/batch", body).header("idempotency-key", &"k".repeat(249)).send().await;
+    assert_eq!(long.code(), "bad_request", "the keys of its items would be too long");
+    let unheard = server.post("/v1/batch?ack=replicated", r#"[{"channel":"c","data":1}]"#).send().await;
+    assert_eq!(
+        unheard.json()["results"][0]["error"]["code"],
+        "ack_not_possible",
+        "`ack` counts for all items"
+    );
     for (key, data, offset) in [("k#0", "\"a\"", 1), ("k#1", "\"b\"", 2), ("own", "\"c\"", 3)] {
         let request = server.post("/v1/publish/c", data).header("content-type", "application/json");
         let single = request.header("idempotency-key", key).send().await.json();
@@ -298,8 +315,9 @@ async fn a_socket_publishes_as_http_does() {
     let keyed = json!({"publish": {"channel": "c", "data": 1, "idempotency_key": "k"}});
     let first = socket.ask(keyed.clone()).await["published"].clone();
     assert_eq!((&first["position"]["offset"], &first["ack"]), (&json!(1), &json!("stored")));
-    assert_eq!(socket.ask(keyed).await["published"], first);
-    assert_eq!(server.post("/v1/publish/c?idempotency_key=k", "1").send().await.json(), first);
+    let repeated = json!({"position": first["position"], "ack": "stored", "duplicate": true});
+    assert_eq!(socket.ask(keyed).await["published"], repeated);
+    assert_eq!(server.post("/v1/publish/c?idempotency_key=k", "1").send().await.json(), repeated);
     for (command, code) in [
         (json!({"publish": {"channel": "c", "data": 2, "idempotency_key": "k"}}), "idempotency_mismatch"),
         (json!({"publish": {"channel": "c", "data": 2, "ack": "replicated"}}), "ack_not_possible"),

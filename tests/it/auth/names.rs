@@ -76,7 +76,7 @@ async fn nothing_that_a_peer_says_is_a_pattern_of_redis() {
         assert_ne!(read, 0, "the monitor ended");
         seen += &String::from_utf8_lossy(&bytes[..read]);
     }
-    assert!(seen.contains("canary-1") && seen.contains("\"SCAN\""), "the test sees what it looks for");
+    assert!(seen.contains("canary-1") && seen.contains("\"SSCAN\""), "the test sees what it looks for");
     for line in seen.lines() {
         let words = line.to_ascii_uppercase();
         for command in ["\"PSUBSCRIBE\"", "\"KEYS\"", "\"MATCH\"", "\"PUNSUBSCRIBE\"", "\"SORT\""] {

@@ -29,10 +29,12 @@ mod held;
 mod lease;
 mod numbering;
 mod questions;
+mod reading;
 mod told;
 mod watch;
 
 pub use lease::LeaseClock;
+pub use reading::Reading;
 pub use watch::Watch;
 
 use std::cmp::Ordering;
@@ -92,19 +94,6 @@ struct Entry {
     unproven: BTreeSet<Tag>,
     /// Where the log stood at the oldest answer that counts; 0 where no answer speaks of all tags.
     proven_at: Option<Offset>,
-}
-
-/// A value that was read, as far as the books are concerned.
-#[derive(Clone, Debug, Default)]
-pub struct Reading {
-    /// What it depends on: nothing, if it never changes; `None` where nobody said.
-    pub tags: Option<BTreeSet<Tag>>,
-    /// Where the log stood when the read began, as [`Ledger::begin`] said.
-    pub begun: Option<Position>,
-    /// The basis that came with the value, which counts more.
-    pub told: Option<Position>,
-    /// The own mutation whose answer the value is from: it reflects that. The basis is from before the transaction then.
-    pub except: Option<Position>,
 }
 
 /// What may be done with a value.

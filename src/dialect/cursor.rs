@@ -7,14 +7,20 @@
 //!     2 + n · suffix · offset         the epoch is `n-suffix`
 //! suffix: 0 · 6 bytes                 a new one of the table: eight digits and small letters, packed
 //!         1 · length · bytes          a new one of any other kind
-//!         2 + n                       number n of the table
+//!         2 · 10 bytes                20 hexadecimal digits, of no table
+//!         3 · 9 bytes                 13 characters of 5 bits each, of no table
+//!         4 + n                       number n of the table
 //! ```
 //! Numbers are LEB128; the whole is base64url. A channel is known by the first 6 bytes of its name's SHA-256. Epochs of this
-//! server are a number and a suffix of one process. Channels share most suffixes, so each is written once.
+//! server are a number and a suffix of one process, which is written once for all channels that share it, or a hash of the
+//! channel's own: 20 hexadecimal digits in Redis, 13 characters in memory.
+
+use std::borrow::Cow;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
+use smallvec::SmallVec;
 use tidings_protocol::{Channel, Epoch, INTEGER_MAX, Offset, Position};
 
 const VERSION: u8 = 2;
@@ -25,8 +31,8 @@ pub const BYTES_MAX: usize = 4_096;
 /// The same before base64: four characters hold three bytes.
 const RAW_BYTES_MAX: usize = BYTES_MAX / 4 * 3;
 
-/// The most channels of one stream. 128 channels take 6 + 5 + 7 + 5 = 23 bytes each, 2.9 of the 3 KiB, where every epoch
-/// has another suffix and numbers and offsets are below 2^35. Where all suffixes are few, offsets up to 2^53 fit.
+/// The most channels of one stream. 128 channels take 6 + 2 + 10 + 5 = 23 bytes each, 2.9 of the 3 KiB, where every epoch is a
+/// hash of its own and offsets are below 2^35; 6 + 5 + 7 + 5 where every epoch is a number below 2^35 and another suffix.
 pub const CHANNELS_MAX: usize = 128;
 
 /// What a channel takes whose position has no room.
@@ -86,6 +92,7 @@ fn read(input: &mut &[u8]) -> Option<Cursor> {
             continue;
         }
         let suffix = read_suffix(input, &mut suffixes)?;
+        let suffix = &*suffix;
         let epoch = match form.checked_sub(2) {
             None => Epoch::parse(suffix).ok()?,
             Some(number) => Epoch::parse(&format!("{number}-{suffix}")).ok()?,
@@ -96,8 +103,13 @@ fn read(input: &mut &[u8]) -> Option<Cursor> {
     Some(Cursor(places))
 }
 
-fn read_suffix<'a>(input: &mut &[u8], known: &'a mut Vec<String>) -> Option<&'a str> {
+fn read_suffix<'a>(input: &mut &[u8], known: &'a mut Vec<String>) -> Option<Cow<'a, str>> {
     let index = match read_number(input)? {
+        HEXADECIMAL => {
+            let bytes = input.split_off(..HEXADECIMAL_BYTES)?;
+            return Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect());
+        }
+        FIVE_BITS => return unpack_five_bits(input.split_off(..FIVE_BITS_BYTES)?).map(Cow::Owned),
         PACKED => {
             known.push(unpack(input.split_off(..PACKED_BYTES)?.try_into().ok()?)?);
             known.len() - 1
@@ -109,7 +121,7 @@ fn read_suffix<'a>(input: &mut &[u8], known: &'a mut Vec<String>) -> Option<&'a 
         }
         number => usize::try_from(number - KNOWN).ok()?,
     };
-    known.get(index).map(String::as_str)
+    known.get(index).map(|suffix| Cow::Borrowed(suffix.as_str()))
 }
 
 /// Writes cursors of one stream, and remembers what is the same in all of them.
@@ -179,6 +191,11 @@ fn write_place<'a>(out: &mut Vec<u8>, position: &'a Position, suffixes: &mut Vec
             None => (1, epoch),
         };
     write_number(out, form);
+    if let Some((kind, packed)) = pack_hash(suffix) {
+        write_number(out, kind);
+        out.extend_from_slice(&packed);
+        return write_number(out, position.offset.0);
+    }
     match suffixes.iter().position(|known| *known == suffix) {
         Some(index) => write_number(out, index as u64 + KNOWN),
         None => {
@@ -208,12 +225,53 @@ fn number(digits: &str) -> Option<u64> {
 /// How a suffix is written: packed, as it is, or, from here on, as its number in the table.
 const PACKED: u64 = 0;
 const PLAIN: u64 = 1;
-const KNOWN: u64 = 2;
+const HEXADECIMAL: u64 = 2;
+const FIVE_BITS: u64 = 3;
+const KNOWN: u64 = 4;
+
+/// 20 hexadecimal digits.
+const HEXADECIMAL_BYTES: usize = 10;
+
+/// 13 characters of 5 bits are 65 bits.
+const FIVE_BITS_BYTES: usize = 9;
+const FIVE_BITS_CHARACTERS: usize = 13;
+const FIVE_BITS_ALPHABET: &[u8; 32] = b"abcdefghijkmnopqrstuvwxyz2345678";
 
 /// 36^8 is below 2^42.
 const PACKED_BYTES: usize = 6;
 
 const SUFFIX_CHARACTERS: u32 = 8;
+
+/// An epoch that is a hash, as bytes, and of which kind.
+fn pack_hash(epoch: &str) -> Option<(u64, SmallVec<[u8; HEXADECIMAL_BYTES]>)> {
+    match epoch.len() {
+        length if length == 2 * HEXADECIMAL_BYTES => {
+            let digit = |byte: u8| match byte {
+                b'0'..=b'9' => Some(byte - b'0'),
+                b'a'..=b'f' => Some(byte - b'a' + 10),
+                _ => None,
+            };
+            let byte = |pair: &[u8]| Some(digit(pair[0])? << 4 | digit(pair[1])?);
+            Some((HEXADECIMAL, epoch.as_bytes().chunks(2).map(byte).collect::<Option<_>>()?))
+        }
+        FIVE_BITS_CHARACTERS => {
+            let value = |byte: u8| FIVE_BITS_ALPHABET.iter().position(|known| *known == byte);
+            let number =
+                epoch.bytes().try_fold(0_u128, |number, byte| Some(number << 5 | value(byte)? as u128))?;
+            Some((FIVE_BITS, number.to_be_bytes()[16 - FIVE_BITS_BYTES..].into()))
+        }
+        _ => None,
+    }
+}
+
+fn unpack_five_bits(packed: &[u8]) -> Option<String> {
+    let number = packed.iter().fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
+    let character = |index: usize| {
+        let value = number >> (5 * (FIVE_BITS_CHARACTERS - 1 - index)) & 31;
+        char::from(FIVE_BITS_ALPHABET[value as usize])
+    };
+    (number >> (5 * FIVE_BITS_CHARACTERS) == 0).then(|| (0..FIVE_BITS_CHARACTERS).map(character).collect())
+}
 
 /// Eight digits and small letters as a number of base 36.
 fn pack(suffix: &str) -> Option<[u8; PACKED_BYTES]> {
@@ -302,6 +360,14 @@ mod tests {
             "A-Zzzzzzzz.12",
             "3-zzzzzzzz.13",
             "0-0-zzzzzzzz.14",
+            "0123456789abcdef0123.15",
+            "ffffffffffffffffffff.9007199254740991",
+            "0123456789ABCDEF0123.16",
+            "7-0123456789abcdef0123.17",
+            "aaaaaaaaaaaaa.18",
+            "8888888888888.19",
+            "mor7mg8je7axy.20",
+            "mor7mg8je7axl.21",
         ];
         let channels: Vec<Channel> = (0..texts.len()).map(|n| channel(&n.to_string())).collect();
         let positions = positions(&texts);
@@ -309,6 +375,24 @@ mod tests {
         assert_eq!(round(&channels, &positions), places);
         let cursor = Cursor::decode(&encode(channels.iter().zip(&positions))).unwrap();
         assert_eq!(cursor.place(&channel("other")), None);
+    }
+
+    #[test]
+    fn a_full_stream_of_epochs_that_are_hashes_fits() {
+        for epoch in [
+            |n: usize| format!("{:020x}", n as u128 * 7_919_000_000_000_000_033),
+            |n: usize| {
+                format!(
+                    "mor7mg8je7{}a{}",
+                    char::from(b'a' + (n % 8) as u8),
+                    char::from(b'a' + (n / 16) as u8)
+                )
+            },
+        ] {
+            let (channels, positions) = many(|n| format!("{}.{}", epoch(n), (1_u64 << 35) - 1));
+            let places: Vec<Place> = positions.iter().cloned().map(Place::At).collect();
+            assert_eq!(round(&channels, &positions), places);
+        }
     }
 
     #[test]
@@ -322,7 +406,12 @@ mod tests {
             assert_eq!(Cursor::decode(bad), Err(CursorInvalid), "{bad}");
         }
         // A suffix that is not in the table, and a packed one that no suffix gives.
-        for tail in [&[2, 2, 5][..], &[2, 0, 255, 255, 255, 255, 255, 255, 5]] {
+        for tail in [
+            &[2, 4, 5][..],
+            &[2, 0, 255, 255, 255, 255, 255, 255, 5],
+            &[1, 2, 1, 2, 3],
+            &[1, 3, 255, 255, 255, 255, 255, 255, 255, 255, 255, 5],
+        ] {
             let raw = [&[VERSION][..], &[0; HASH_BYTES], tail].concat();
             assert_eq!(Cursor::decode(&URL_SAFE_NO_PAD.encode(raw)), Err(CursorInvalid), "{tail:?}");
         }

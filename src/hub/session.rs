@@ -13,6 +13,7 @@
 
 mod answer;
 mod begin;
+mod credentials;
 mod opening;
 mod outage;
 mod passes;
@@ -311,28 +312,6 @@ impl Session {
             }
             State::Open => self.end_expired_passes(now),
             State::Waiting { .. } | State::Closed => {}
-        }
-    }
-
-    /// Credentials were revoked, its own or a channel's perhaps among them.
-    pub fn handle_revocations(&mut self, revocations: &Revocations) {
-        if self.state == State::Open && revocations.cover(&self.grant.user, &self.grant.credential) {
-            return self.turn_away(None, Problem::new(Code::Unauthorized, "the credential was revoked"));
-        }
-        self.end_revoked_passes(revocations);
-    }
-
-    /// The keys and rights of the server are others now: this is what its credential grants by them, and `None` where nothing
-    /// vouches for it any more.
-    pub fn handle_grant(&mut self, grant: Option<&Grant>) {
-        match grant {
-            _ if self.state != State::Open => {}
-            None => {
-                let message = "the key that the credential was checked with is no longer valid";
-                self.turn_away(None, Problem::new(Code::Unauthorized, message));
-            }
-            Some(grant) if *grant != self.grant => self.narrow(grant.clone()),
-            Some(_) => {}
         }
     }
 

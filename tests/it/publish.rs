@@ -74,7 +74,11 @@ async fn what_cannot_be_data_is_refused() {
     ] {
         assert_eq!(refused(&server, "/v1/publish/c", headers, body).await, code, "{headers:?}");
     }
-    assert_eq!(server.get("/v1/channels").send().await.json(), json!({"channels": [], "more": false}), "nothing was stored");
+    assert_eq!(
+        server.get("/v1/channels").send().await.json(),
+        json!({"channels": [], "more": false}),
+        "nothing was stored"
+    );
 }
 
 #[tokio::test]

@@ -37,8 +37,8 @@ use super::subscription::{Accept, Fallen, Subscription};
 use watching::Watching;
 
 use super::{
-    Action, Batch, BrokerState, ChannelGrant, Close, Due, Grant, Heartbeat, Liveness, PageLimit, Revocations,
-    Time, Transmit,
+    Action, Batch, BrokerState, ChannelGrant, Close, Due, Grant, Heartbeat, Liveness, PageLimit, Time,
+    Transmit,
 };
 
 /// Room for things to say that a session keeps while it has none: enough for one window, 48 bytes each.

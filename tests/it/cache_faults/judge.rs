@@ -115,6 +115,10 @@ mod tests {
     fn ledger(row: Thing) -> Ledger<u8> {
         let mut ledger = Ledger::new();
         ledger.connected(LEASE_MS);
+        let asked = |effects: &[Effect<u8>], id| {
+            effects.iter().any(|effect| matches!(effect, Effect::Watch(watch) if watch.id == id))
+        };
+        assert!(asked(&ledger.effects(), 1), "where the log stands");
         ledger.pinged(0);
         let at = |offset: u64| json!({"epoch": "e", "offset": offset});
         told(&mut ledger, 1, json!({"watched": {"at": at(1), "stale": [], "denied": [], "escalated": []}}));
@@ -123,9 +127,7 @@ mod tests {
         let tags = Some([row.tag()].into());
         let reading = Reading { tags, begun: basis, ..Reading::default() };
         assert_eq!(ledger.stored(1, reading), Stored::Kept);
-        assert!(
-            ledger.effects().iter().any(|effect| matches!(effect, Effect::Watch(watch) if watch.id == 2))
-        );
+        assert!(asked(&ledger.effects(), 2), "whether the row was touched");
         told(&mut ledger, 2, json!({"watched": {"at": at(1), "stale": [], "denied": [], "escalated": []}}));
         ledger
     }

@@ -63,7 +63,7 @@ pub(super) async fn metrics(State(instance): State<Arc<Instance>>) -> impl IntoR
         instance.metrics.limit(usage.limit, usage.used, usage.total);
     }
     let sockets = &instance.sockets;
-    instance.metrics.limit("sockets", sockets.len(), sockets.most());
+    instance.metrics.limit("sockets", sockets.taken(), sockets.most());
     instance.metrics.limit("descriptors", descriptors_used().unwrap_or_default(), sockets.most());
     let burst = instance.limits.load().connections_burst;
     instance.metrics.limit("connections_burst", instance.arrivals(), burst);

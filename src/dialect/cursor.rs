@@ -141,9 +141,9 @@ impl CursorWriter {
         let mut out = Vec::with_capacity(32);
         out.push(VERSION);
         let mut suffixes: Vec<&str> = Vec::new();
-        let mut positions = positions.enumerate().peekable();
+        let positions = positions.enumerate();
         let mut left = positions.size_hint().1.unwrap_or(CHANNELS_MAX).min(CHANNELS_MAX);
-        while let Some((index, (channel, position))) = positions.next() {
+        for (index, (channel, position)) in positions {
             left = left.saturating_sub(1);
             let (begin, known) = (out.len(), suffixes.len());
             out.extend_from_slice(&self.hash(index, channel));

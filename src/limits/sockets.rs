@@ -64,7 +64,7 @@ impl Sockets {
     }
 
     /// The number of places that are taken.
-    pub fn len(&self) -> usize {
+    pub fn taken(&self) -> usize {
         self.table.lock().expect("nobody panics with the table").taken
     }
 
@@ -169,9 +169,13 @@ mod tests {
         places[1].rest();
         let next = sockets.enter(at("10.0.0.1"), 3).expect("in place of the one that was idle longest");
         assert!(places[3].evicted().now_or_never().is_some() && places[1].evicted().now_or_never().is_none());
-        assert_eq!(sockets.len(), 7, "the one that must go has not gone yet");
+        assert_eq!(sockets.taken(), 7, "the one that must go has not gone yet");
         drop((places, neighbour, next));
-        assert_eq!((sockets.len(), sockets.table.lock().unwrap().addresses.len()), (0, 0), "nothing is left");
+        assert_eq!(
+            (sockets.taken(), sockets.table.lock().unwrap().addresses.len()),
+            (0, 0),
+            "nothing is left"
+        );
     }
 
     #[test]
@@ -183,8 +187,8 @@ mod tests {
         assert!(sockets.enter(at("10.0.0.1"), 0).is_none());
         stream.leave();
         let next = sockets.enter(at("10.0.0.1"), 1).expect("what became a connection is counted as one");
-        assert_eq!(sockets.len(), 3);
+        assert_eq!(sockets.taken(), 3);
         drop((proxies, stream, next));
-        assert_eq!(sockets.len(), 0);
+        assert_eq!(sockets.taken(), 0);
     }
 }

@@ -82,7 +82,8 @@ async fn a_cursor_counts_under_each_of_its_names_and_an_empty_one_is_none() {
     stream.expect("message").await;
     let new = stream.cursor();
     server.publish("c", "2").await;
-    let rows: &[(&[(&str, &str)], &[&str], u64)] = &[
+    type Row<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], u64);
+    let rows: &[Row<'_>] = &[
         (&[("last_event_id", &old)], &[""], 1),
         (&[("lastEventId", &old)], &["", ""], 1),
         (&[("lastEventID", &old)], &[], 1),

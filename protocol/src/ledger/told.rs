@@ -24,7 +24,7 @@ impl<K: Ord + Clone> Ledger<K> {
         }
         let denied: BTreeSet<&Tag> = frame.denied.iter().collect();
         let stale: BTreeSet<&Tag> = frame.stale.iter().collect();
-        let is_subtree = |tag: &&Tag| self.escalated.contains(*tag);
+        let is_subtree = |tag: &&Tag| self.escalated.contains(tag);
         let subtrees: Vec<&Tag> = frame.stale.iter().filter(is_subtree).collect();
         let is_stale = |tag: &Tag| stale.contains(tag) || subtrees.iter().any(|subtree| subtree.covers(tag));
         for (tag, question) in &questions {

@@ -26,7 +26,7 @@ fn an_announcement_that_cannot_be_read_is_a_loss_of_its_channel_alone() {
 fn a_publication_of_an_instance_that_keeps_another_history_is_never_dropped_without_a_word() {
     let mut intake = live();
     let without = Arc::new(Publication { offset: None, ..Publication::clone(&publication(11)) });
-    intake.handle_publication(&channel("c"), None, without.clone(), at(0));
+    intake.handle_publication(&channel("c"), None, without, at(0));
     announce(&mut intake, "a", 11);
     assert_eq!(told(&mut intake), ["-", "a.11"], "sessions tell a gap, and go on");
     intake.listen(&channel("v"), 1, &Retention { publications_max: 0, ..retention() });

@@ -76,7 +76,7 @@ async fn a_right_that_is_taken_away_is_seen_in_health_and_the_password_nowhere()
     let redis = RedisServer::start(&user("")).await;
     let config = config(&redis, CANARY);
     let (process, address) = start(&config);
-    for (without, again) in [("-info", "+info"), ("-eval", "+eval"), ("-publish", "+publish")] {
+    for (without, again) in [("-info", "+info"), ("-evalsha", "+evalsha"), ("-publish", "+publish")] {
         eventually("health", async || (health(address).await == (200, None)).then_some(())).await;
         let begun = Instant::now();
         assert_eq!(redis.command(&["ACL", "SETUSER", "app", without]).await.text(), "OK");

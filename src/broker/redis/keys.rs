@@ -142,14 +142,9 @@ impl Keys {
         format!("{}$cluster", self.spoken)
     }
 
-    /// The hash with what is revoked. No channel of a client is called so, and it is in a slot of its own.
+    /// The hash with what is revoked, and its stamp. No channel of a client is called so, and it is in a slot of its own.
     pub(super) fn revocations(&self) -> Key {
         format!("{}:{{{REVOKED}}}:r", self.prefix).into()
-    }
-
-    /// The string that tells one state of that hash from another.
-    pub(super) fn revocations_stamp(&self) -> Key {
-        format!("{}:{{{REVOKED}}}:n", self.prefix).into()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Revocations in Redis: one hash, for instances that come later and those that were not there to be told.
 //!
 //! Nothing is fenced: two instances that disagree both refuse. What a failover lost is written again by every instance
-//! that knows it, since the stamp beside the hash is then another one.
+//! that knows it, since the stamp in the hash is then another one, and so is what was evicted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +23,9 @@ use crate::config::Config;
 /// Revocations that one step writes: each takes a microsecond or two, and nobody else is served meanwhile.
 const STEP_MAX: usize = 1_000;
 
+/// The field of the hash that tells one state of it from another. No revocation is called so.
+const STAMP: &str = "stamp";
+
 /// The scripts with what they are told.
 pub(super) struct RevocationStore {
     keep: Script,
@@ -41,7 +44,7 @@ impl RevocationStore {
         RevocationStore {
             keep: Script::new(include_str!("lua/revoke.lua"), true),
             read: Script::new(include_str!("lua/revoked.lua"), true),
-            keys: vec![store.keys.revocations(), store.keys.revocations_stamp()],
+            keys: vec![store.keys.revocations()],
             life: config.auth.token_life_max.as_secs(),
             most: config.limits.revocations_max,
             seed: store.seed.clone(),
@@ -130,7 +133,8 @@ fn understood(answer: Value) -> Option<RevokedSince> {
         }
         revoked.map(|(revoked, at)| Revocation { revoked, at })
     };
-    Some(RevokedSince { stamp, all: Some(pairs.iter().filter_map(read).collect()) })
+    let revocations = pairs.iter().filter(|[name, _]| name != STAMP).filter_map(read);
+    Some(RevokedSince { stamp, all: Some(revocations.collect()) })
 }
 
 #[cfg(test)]
@@ -150,8 +154,16 @@ mod tests {
     #[test]
     fn an_answer_is_read_and_garbage_is_refused() {
         let text = |text: &str| Value::from(text);
-        let all =
-            Value::Array(vec![text("u:ada"), text("12"), text("x:y"), text("1"), text("t:7"), text("z")]);
+        let all = Value::Array(vec![
+            text("u:ada"),
+            text("12"),
+            text("x:y"),
+            text("1"),
+            text("stamp"),
+            text("s-1"),
+            text("t:7"),
+            text("z"),
+        ]);
         let read = understood(Value::Array(vec![text("s-1"), all])).unwrap();
         let ada = Revocation { revoked: Revoked::User("ada".into()), at: 12 };
         assert_eq!(read, RevokedSince { stamp: "s-1".to_owned(), all: Some(vec![ada]) });

@@ -27,6 +27,12 @@ const PIECE_BYTES: usize = 16 * 1024;
 #[derive(Clone, Debug, Default)]
 pub struct Hangup(Arc<Notify>);
 
+impl From<Arc<Notify>> for Hangup {
+    fn from(notify: Arc<Notify>) -> Hangup {
+        Hangup(notify)
+    }
+}
+
 impl Hangup {
     /// Ends the connection.
     pub fn hang_up(&self) {

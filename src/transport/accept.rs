@@ -38,7 +38,7 @@ const DESCRIPTORS_KEPT: u64 = 10;
 struct Listening {
     http: http1::Builder,
     router: Router,
-    proxies: Proxies,
+    proxies: Arc<Proxies>,
     sockets: Arc<Sockets>,
     instance: Arc<Instance>,
 }
@@ -49,7 +49,7 @@ pub async fn accept(listener: TcpListener, router: Router, instance: Arc<Instanc
     let listening = Arc::new(Listening {
         http: http(&instance),
         router,
-        proxies: Proxies::new(&instance.config.server),
+        proxies: Arc::new(Proxies::new(&instance.config.server)),
         sockets: instance.sockets.clone(),
         instance: instance.clone(),
     });

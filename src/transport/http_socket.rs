@@ -36,9 +36,10 @@ pub(super) struct ClientAddress(pub(super) Option<IpAddr>);
 pub(super) struct HttpSocket {
     instance: Arc<Instance>,
     place: Place,
+    /// Ends it at once: where its place is another's, or its peer does not read.
     hangup: Hangup,
     peer: Peer,
-    proxies: Proxies,
+    proxies: Arc<Proxies>,
     is_at_work: AtomicBool,
     /// Whether it stays open between requests: it comes from a trusted proxy, or the API accepted one of its requests.
     is_known: AtomicBool,
@@ -52,11 +53,11 @@ impl HttpSocket {
         instance: Arc<Instance>,
         place: Place,
         peer: Peer,
-        proxies: Proxies,
+        proxies: Arc<Proxies>,
     ) -> Arc<HttpSocket> {
         let socket = HttpSocket {
+            hangup: Hangup::from(place.evicted()),
             place,
-            hangup: Hangup::default(),
             peer,
             proxies,
             is_at_work: AtomicBool::new(false),
@@ -96,9 +97,8 @@ impl HttpSocket {
         };
         tokio::select! {
             served = served => served,
-            () = self.place.evicted() => Ok(()),
             () = self.hangup.hung_up() => {
-                debug!("hung up on a peer that does not read");
+                debug!("hung up on a peer that does not read, or whose place is another's");
                 Ok(())
             }
         }

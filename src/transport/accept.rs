@@ -61,7 +61,8 @@ pub async fn accept(listener: TcpListener, router: Router, instance: Arc<Instanc
         match accepted {
             Ok((stream, peer)) => {
                 let was_last = descriptors.are_scarce_at(&stream);
-                let serve = serve(stream, peer.ip(), listening.clone());
+                // On the heap: inside another future it would be held twice.
+                let serve = Box::pin(serve(stream, peer.ip(), listening.clone()));
                 instance.tasks.spawn(contained(instance.metrics.clone(), serve));
                 if was_last {
                     descriptors.wait_for_more(&instance).await;

@@ -20,7 +20,7 @@ const TABLE: [Row; 10] = [
     ("GapOnOverflow", || ablate(Some(Safeguard::GapOnOverflow)), Some(Kind::Behind)),
     ("EpochOnRestart", || ablate(Some(Safeguard::EpochOnRestart)), Some(Kind::TwoPayloads)),
     ("Fence", || ablate(Some(Safeguard::Fence)), Some(Kind::TwoPayloads)),
-    ("ReadFence", || ablate(Some(Safeguard::ReadFence)), Some(Kind::Forgotten)),
+    ("ReadFence", || ablate(Some(Safeguard::ReadFence)), Some(Kind::Behind)),
     ("Beacon", || ablate(Some(Safeguard::Beacon)), Some(Kind::Behind)),
     ("Interest", || ablate(Some(Safeguard::Interest)), Some(Kind::Behind)),
     ("Lag", || ablate(Some(Safeguard::Lag)), Some(Kind::Missed)),

@@ -19,7 +19,7 @@ const LIMITS: [(&str, &str); 8] = [
     ("CHANNELS_MAX", "20"),
     ("CONNECTIONS_MAX", "50"),
     ("HISTORY_TOTAL_BYTES", "100000"),
-    ("IDEMPOTENCY_KEYS_MAX", "20"),
+    ("IDEMPOTENCY_BYTES", "10KiB"),
     ("LOGS_MAX", "2"),
     ("MESSAGE_BYTES_MAX", "1000"),
     ("REQUEST_ITEMS_MAX", "8"),

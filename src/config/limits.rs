@@ -27,7 +27,7 @@ section! {
         /// Bytes of request bodies that came and whose requests are not answered, on this instance; at least twice the largest body.
         /// One caller holds as many as are free: a request for more gets 503 overloaded, and nothing of it is done.
         bodies_bytes: usize as Size = "64MiB" in "1MiB" to "64GiB";
-        /// Bytes of answers that are not read, on this instance: pages of history and presence of 16 KiB or more, over HTTP all such answers.
+        /// Bytes of answers that are not read, on this instance: pages of history of 16 KiB or more, over HTTP all answers of that size.
         /// One caller holds as many as are free: a further GET gets 503 overloaded, a POST that is done 504 outcome_unknown, a command the error overloaded; a subscription reads on later.
         answers_bytes: usize as Size = "64MiB" in "1MiB" to "64GiB";
         /// WebSockets and event streams of one address at once (of an IPv6 network of 64 bits). 0: any number, for behind a proxy all have its address.
